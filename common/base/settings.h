@@ -1,0 +1,83 @@
+/* settings: every setting of every program, in one table (settings.c). Uses conf.
+ * config/feedmill.cfg is this table written out: `make lint` compares the two. */
+#ifndef FEEDMILL_BASE_SETTINGS_H
+#define FEEDMILL_BASE_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+
+struct kafka_settings {
+	char *brokers;              /* "host:port,host:port" */
+	char *topic_prefix;         /* before every topic and group name: several Feedmills on one Kafka */
+	int64_t replication;        /* of topics that `feedctl topics` makes; 0: the broker's default */
+	int64_t partitions;         /* likewise, of topics without a fixed number */
+	int64_t message_timeout_ms; /* after which a record that is not acknowledged is given up */
+	int64_t linger_ms;          /* how long the gateway's producer waits to fill a batch */
+	int64_t session_timeout_ms;
+};
+
+struct mysql_settings {
+	char *host;
+	int64_t port;
+	char *user;
+	char *password;
+	char *database;
+	char *ca_file; /* set: TLS with verification of the server */
+	int64_t connect_timeout_ms;
+	int64_t read_timeout_ms;
+	int64_t lock_wait_s;
+	int64_t idle_transaction_s;
+};
+
+struct search_settings {
+	char *url;
+	char *index;
+	int64_t timeout_ms;
+};
+
+struct gateway_settings {
+	char *listen; /* "address:port"; port 0: any free one, named in the ready line */
+	char *admin;
+	char *contract;
+	int64_t threads; /* HTTP threads */
+	int64_t readers; /* threads that ask store and search, each with its own connection */
+	int64_t reader_queue;
+	int64_t wait_ms; /* for a command's result or a post's delivery report */
+	int64_t max_connections;
+	int64_t max_body;
+	int64_t max_header;
+	int64_t header_timeout_ms;
+	int64_t idle_timeout_ms;
+	int64_t body_min_rate; /* bytes a second */
+	int64_t known_participants; /* how many the cache remembers */
+	char *cors_origin;
+	char *zone; /* of `occurred` dates: a TZ name; empty: the system's */
+};
+
+struct worker_settings {
+	int64_t threads;
+	int64_t batch;     /* records a transaction or a _bulk request */
+	int64_t linger_ms; /* how long a batch that is not full waits for more */
+};
+
+struct settings {
+	char *log_level;
+	char *instance; /* set: static membership, group.instance.id = <worker>-<instance>-<thread> */
+	struct kafka_settings kafka;
+	struct mysql_settings mysql;
+	struct search_settings search;
+	struct gateway_settings gateway;
+	char *worker_admin;
+	int64_t drain_timeout_ms;
+	int64_t fanout_chunk; /* a friend list longer than this is planned in chunks */
+	struct worker_settings command, fanout, chunk, index;
+};
+
+int settings_load(struct settings *out, const char *file, struct err *err);
+void settings_release(struct settings *settings);
+void settings_write(const struct settings *settings, struct buf *out);
+
+#endif

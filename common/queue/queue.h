@@ -1,0 +1,110 @@
+/* queue: the log between the programs: topics of records, consumer groups with offsets. Two back ends are meant
+ * (queue_kafka.c; an embedded one follows); each fills one struct queue_ops, at the end of its file.
+ *
+ * A `struct queue` is the way to one cluster; it makes producers and consumers. Topic and group names are without prefix.
+ *
+ * Producer: safe from any thread. queue_send() copies, never blocks, and reports later, exactly once a record, from the
+ * producer's own thread: SENT_STORED (on disk on all in-sync replicas), SENT_NOT (certainly not stored) or SENT_UNKNOWN.
+ * The callback must not block. A producer that meets a fatal error is replaced inside: what was under way is sent again
+ * by the new one until message_timeout (so a record may be stored twice: readers go by ids), and only then reported.
+ *
+ * Consumer: one thread. It starts at the group's offset, or at the beginning when the group has none; an offset out of
+ * range stops that partition with an alarm in the log. Offsets move only by queue_store(). */
+#ifndef FEEDMILL_QUEUE_QUEUE_H
+#define FEEDMILL_QUEUE_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/settings.h"
+#include "common/queue/record.h"
+
+struct queue;
+struct producer;
+struct consumer;
+
+int queue_open(const struct settings *settings, struct queue **out, struct err *err); /* connects to nothing yet */
+void queue_close(struct queue *queue);
+
+/* ---- producing */
+
+enum sent { SENT_STORED, SENT_NOT, SENT_UNKNOWN };
+typedef void sent_fn(void *arg, enum sent sent, const char *why); /* why: NULL when stored; borrowed */
+
+enum { PRODUCER_LOW_LATENCY = 1 }; /* linger 0, whatever kafka.linger_ms says: for workers whose results are waited for */
+int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err);
+
+/* done may be NULL. -1: certainly not stored, and done is not called: ERR_FULL (local queue full), ERR_UNAVAILABLE
+ * (no broker in reach: said at once, not after a timeout), ERR_INVALID (too large, no such topic). */
+int producer_send(struct producer *producer, const struct record *record, sent_fn *done, void *arg, struct err *err);
+
+/* Metadata of all topics of ours seen, and a broker in reach now. NULL err is fine. */
+bool producer_ready(struct producer *producer, struct err *err);
+int64_t producer_pending(const struct producer *producer); /* records that are not reported yet */
+
+/* Waits until all is reported or the time is up; what is left then is reported as SENT_UNKNOWN or SENT_NOT by close. */
+int producer_flush(struct producer *producer, int64_t timeout_ms);
+void producer_close(struct producer *producer);
+
+/* ---- consuming */
+
+struct consumer_options {
+	const char *group;    /* NULL: no group; consumer_assign() says what is read */
+	const char *topic;
+	const char *instance; /* group.instance.id, or NULL for a dynamic member */
+	/* Called from consumer_poll() before partitions are taken away: finish or give up their records. `lost`: another
+	 * member may have them already, nothing may be stored. After it returns, offsets stored so far are committed. */
+	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	void *arg;
+};
+
+int consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err);
+
+/* Without a group: reads one partition from `offset` on, or from where it ends at the time of the call (QUEUE_END), which
+ * is asked for and fixed before this returns. */
+#define QUEUE_BEGINNING (-2)
+#define QUEUE_END (-1)
+int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err);
+
+/* The next record (1, caller releases), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same
+ * instance id). A broker that is away is no error: it is none within the time. Must be called at least every
+ * max.poll.interval (5 min) even when everything is paused. */
+int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err);
+void record_release(struct record *record); /* safe on a zeroed or released one */
+
+/* All records of the partition below `offset` are done. Committed in the background, on revocation and by close. */
+int consumer_store(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+int consumer_seek(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+bool consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition);
+size_t consumer_owned(const struct consumer *consumer); /* how many partitions */
+/* Pauses or resumes all that is owned; partitions that come later start unpaused. */
+int consumer_pause(struct consumer *consumer, bool paused, struct err *err);
+bool consumer_connected(const struct consumer *consumer); /* a broker answered lately, and the group is joined */
+void consumer_close(struct consumer *consumer); /* commits what is stored, leaves the group; bounded in time */
+
+/* ---- asking and administering */
+
+struct topic_state {
+	int32_t partitions; /* 0: the topic does not exist */
+	int replication;
+	int64_t retention_ms;
+};
+struct topic;
+int queue_topic_state(struct queue *queue, const char *topic, struct topic_state *out, int64_t timeout_ms, struct err *err);
+int queue_topic_create(struct queue *queue, const struct topic *topic, int64_t timeout_ms, struct err *err); /* there already: fine */
+
+struct partition_lag {
+	int32_t partition;
+	int64_t committed; /* -1: none yet, the group starts at `low` */
+	int64_t low, high; /* first offset kept, and the next to be written */
+};
+/* One entry a partition, at most `room` of them; *count says how many. */
+int queue_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
+	int64_t timeout_ms, struct err *err);
+
+const char *queue_library(void); /* "librdkafka 2.0.2" */
+
+#endif

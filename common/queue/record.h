@@ -1,0 +1,47 @@
+/* record: one record of a topic: key, value, headers. Uses base only.
+ *
+ * Everything in a struct record is borrowed. A fetched record lives until record_release(); one that is sent is copied by
+ * the call. Header names are ASCII; values are bytes. */
+#ifndef FEEDMILL_QUEUE_RECORD_H
+#define FEEDMILL_QUEUE_RECORD_H
+
+#include <stdint.h>
+
+#include "common/base/str.h"
+
+#define RECORD_HEADERS 24 /* of a record that we send; what is fetched may have more, which are kept for the dead letter only */
+
+struct record_header {
+	const char *name;
+	struct slice value; /* data NULL: a null value */
+};
+
+struct record {
+	const char *topic;   /* without the prefix */
+	int32_t partition;   /* to send: -1 for the partition of the key (murmur2, as Java producers) */
+	int64_t offset;
+	int64_t timestamp_ms; /* to send: 0 for now */
+	struct slice key;    /* data NULL: no key */
+	struct slice value;  /* data NULL: a tombstone */
+	struct record_header headers[RECORD_HEADERS];
+	size_t header_count;
+	void *handle;        /* the queue's own */
+};
+
+struct slice record_header_get(const struct record *record, const char *name); /* the last of that name; SLICE_NONE */
+void record_header_add(struct record *record, const char *name, struct slice value); /* full: dropped */
+
+/* Headers of ours. */
+#define HEADER_TRACE "traceparent"
+#define HEADER_REPLY "feedmill-reply"     /* number of the gateway that waits: partition of feed.results */
+#define HEADER_COMMAND "feedmill-command" /* command id */
+/* Headers of dead letters (and later of retries). */
+#define HEADER_ORIGIN_TOPIC "feedmill-origin-topic"
+#define HEADER_ORIGIN_PARTITION "feedmill-origin-partition"
+#define HEADER_ORIGIN_OFFSET "feedmill-origin-offset"
+#define HEADER_ORIGIN_TIMESTAMP "feedmill-origin-timestamp"
+#define HEADER_ATTEMPTS "feedmill-attempts"
+#define HEADER_ERROR "feedmill-error"
+#define HEADER_WORKER "feedmill-worker"
+
+#endif

@@ -1,0 +1,31 @@
+/* topics: every topic, in one table (topics.c): its name, partitions, retention. Uses base only.
+ * Names here are without the prefix (setting kafka.topic_prefix); the queue puts it before them. */
+#ifndef FEEDMILL_QUEUE_TOPICS_H
+#define FEEDMILL_QUEUE_TOPICS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define TOPIC_POSTS "feed.posts"
+#define TOPIC_COMMANDS "feed.commands"
+#define TOPIC_CHUNKS "feed.chunks"
+#define TOPIC_RESULTS "feed.results"
+#define TOPIC_PRODUCT_EVENTS "product_events"
+
+struct topic {
+	const char *name;
+	int partitions;       /* 0: setting kafka.partitions */
+	int64_t retention_ms;
+	const char *help;     /* key and value, one line */
+};
+
+extern const struct topic topic_table[];
+extern const size_t topic_count;
+
+const struct topic *topic_find(const char *name); /* NULL: no such topic */
+
+/* "<group>.dlq": the dead letters of a consumer group. */
+#define TOPIC_NAME_MAX 250
+void topic_dead_letter(const char *group, char out[TOPIC_NAME_MAX]);
+
+#endif

@@ -1,0 +1,71 @@
+/* worker: what one worker is to the engine. A worker file ends with its struct worker_ops; registry.c is the table.
+ *
+ * The engine (workers/engine) fetches records into a batch, lets the worker handle it, and settles it: offsets are
+ * stored when the worker's effects are committed and its output records are acknowledged. A worker never touches offsets.
+ *
+ * handle() gets 1 … batch-size records of one thread, in order of each partition, and must be a function of the records and
+ * the store: the same batch may come again, whole or in parts, after any failure, and then changes nothing.
+ *   returns 0   effects are committed; each item has its outcome (DONE unless the worker said otherwise), and what was
+ *               given to batch_emit() is sent
+ *   returns -1  nothing was committed (or nobody knows); what was emitted is forgotten; by err->kind:
+ *               ERR_UNAVAILABLE, ERR_FULL  the dependency is down: partitions pause, the same batch comes after a backoff
+ *               ERR_CONFLICT, ERR_UNKNOWN  the same batch comes again soon
+ *               ERR_INVALID                some record is wrong: the batch is halved until it is alone, and REJECTed
+ *               ERR_FATAL                  the process drains and exits with 1 */
+#ifndef FEEDMILL_WORKERS_WORKER_H
+#define FEEDMILL_WORKERS_WORKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/err.h"
+#include "common/base/settings.h"
+#include "common/queue/record.h"
+
+enum outcome {
+	DONE,   /* effects are in place, or were before */
+	RETRY,  /* this record can't be done now, others can */
+	REJECT, /* this record is wrong: to <worker>.dlq with the reason */
+};
+
+struct item {
+	const struct record *record;
+	enum outcome outcome;
+	struct err why; /* for RETRY and REJECT */
+};
+
+struct batch {
+	struct item *items;
+	size_t count;
+	struct outbox *outbox;   /* what batch_emit() collected; the engine's */
+	const struct consumer *consumer; /* whose partitions these are; NULL in unit tests: owned */
+};
+
+void batch_reject(struct batch *batch, size_t i, const struct err *why);
+void batch_retry(struct batch *batch, size_t i, const struct err *why);
+
+/* Sends a record when handle() has returned 0; copies. The trace of item i goes with it. */
+void batch_emit(struct batch *batch, size_t i, const struct record *record);
+
+/* All partitions of the batch are still this thread's. false: ROLLBACK and return ERR_CONFLICT. */
+bool batch_still_owned(const struct batch *batch);
+
+struct worker_ops {
+	const struct worker_settings *(*settings)(const struct settings *settings); /* its rows of the settings table */
+	/* One state a thread: its own database connection. Called again after ERR_UNAVAILABLE closed it. */
+	int (*open)(const struct settings *settings, void **state, struct err *err);
+	int (*handle)(void *state, struct batch *batch, struct err *err);
+	void (*close)(void *state); /* NULL is fine */
+};
+
+struct worker_entry {
+	const char *name;  /* also the consumer group */
+	const char *topic; /* that it reads */
+	const char *writes;
+	const struct worker_ops *ops;
+};
+
+extern const struct worker_entry worker_table[];
+extern const size_t worker_count;
+
+#endif
