@@ -52,7 +52,7 @@ bool batch_still_owned(const struct batch *batch);
 
 struct worker_ops {
 	const struct worker_settings *(*settings)(const struct settings *settings); /* its rows of the settings table */
-	/* One state a thread: its own database connection. Called again after ERR_UNAVAILABLE closed it. */
+	/* One state a thread, with its own database connection (stores reconnect by themselves). */
 	int (*open)(const struct settings *settings, void **state, struct err *err);
 	int (*handle)(void *state, struct batch *batch, struct err *err);
 	void (*close)(void *state); /* NULL is fine */

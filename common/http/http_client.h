@@ -1,0 +1,26 @@
+/* http_client: requests to other people's HTTP servers. The only user of libcurl. One client, one thread.
+ * Keeps connections open; no redirects, no proxies from the environment; answers are cut off at max_answer. A request may
+ * arrive twice (a dead kept connection is retried): send only what may. */
+#ifndef FEEDMILL_HTTP_HTTP_CLIENT_H
+#define FEEDMILL_HTTP_HTTP_CLIENT_H
+
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/str.h"
+
+struct http_client;
+
+void http_client_global_init(void); /* once a process, before threads */
+struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer);
+void http_client_free(struct http_client *client);
+
+/* Whatever status the server gave is success and in *status. -1: ERR_UNAVAILABLE (no connection, nothing sent) or
+ * ERR_UNKNOWN (sent, no whole answer). */
+int http_client_send(struct http_client *client, const char *method, const char *url, const char *content_type, struct slice body,
+	int *status, struct buf *answer, struct err *err);
+
+const char *http_client_library(void); /* "libcurl 7.88.1" */
+
+#endif

@@ -1,0 +1,76 @@
+/* http_server: HTTP/1.1 in, whole requests out; answers in, bytes out. The only user of libmicrohttpd.
+ *
+ * A request reaches the handler when it is whole and well framed: what the header list shows to be wrong (length and
+ * transfer-encoding together, two lengths or hosts, no host: 400; unknown transfer-encoding: 501; unknown expectation: 417; body too
+ * large: 413; header block too large: 431) is answered here, as a problem document, and the connection closes.
+ * Headers must be whole header_timeout_ms after the connection was made (idle_timeout_ms after the answer before), a body
+ * must come at body_min_rate; connections that miss their deadline are shut.
+ *
+ * A handler answers now or later, from any thread, exactly once: http_answer(). Until then the connection is suspended and
+ * holds no thread. It must not block. The exchange and all that it points to lives until the answer is given. */
+#ifndef FEEDMILL_HTTP_HTTP_SERVER_H
+#define FEEDMILL_HTTP_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/str.h"
+
+struct http_server;
+struct http_exchange;
+
+struct http_request {
+	struct slice method; /* as it came; methods are case-sensitive */
+	struct slice path;   /* percent-encoded as it came, without query; NUL-terminated */
+	struct slice query;  /* what follows '?', as it came; empty: none. NUL-terminated */
+	struct slice body;   /* whole, unchunked; NUL-terminated */
+	bool has_body;       /* a length above 0 or chunks were announced */
+};
+
+struct http_options {
+	const char *listen; /* "address:port", "[v6]:port"; port 0: any */
+	int inherited_fd;   /* a listening socket (LISTEN_FDS), or -1 */
+	int64_t threads;
+	int64_t max_connections;
+	int64_t max_body;
+	int64_t max_header;
+	int64_t header_timeout_ms;
+	int64_t idle_timeout_ms;
+	int64_t body_min_rate; /* bytes a second, over the time the body has taken after its first 5 s */
+	const char *cors_origin; /* Access-Control-Allow-Origin on every answer; NULL or "": none */
+	void (*handle)(struct http_exchange *exchange, void *arg);
+	void *arg;
+};
+
+int http_server_start(const struct http_options *options, struct http_server **out, struct err *err);
+int http_server_port(const struct http_server *server);
+size_t http_server_connections(const struct http_server *server);
+/* Stops accepting; connections get `Connection: close` with their next answer and idle ones are shut. */
+void http_server_drain(struct http_server *server);
+/* Waits for exchanges under way until the time is up, then frees everything. */
+void http_server_stop(struct http_server *server, int64_t timeout_ms);
+
+const struct http_request *http_request_of(const struct http_exchange *exchange);
+struct slice http_header(const struct http_exchange *exchange, const char *name); /* first; SLICE_NONE */
+/* The value of a query parameter, decoded ('+' is a space), or SLICE_NONE; lives as long as the exchange.
+ * `broken` (may be NULL) becomes true when it has a bad escape or is not UTF-8. */
+struct slice http_query(struct http_exchange *exchange, const char *name, bool *broken);
+
+/* Something of the handler's own that goes with the exchange; freed by `release` (may be NULL) after the answer. */
+void http_exchange_attach(struct http_exchange *exchange, void *data, void (*release)(void *data));
+void *http_exchange_data(const struct http_exchange *exchange);
+
+/* A header of the answer; copies. Before http_answer(). */
+void http_answer_header(struct http_exchange *exchange, const char *name, const char *value);
+/* Gives the answer and ends the exchange: takes body's bytes (body is empty afterwards). content_type is a constant, NULL when
+ * there is no body. HEAD gets the headers alone. */
+void http_answer(struct http_exchange *exchange, int status, const char *content_type, struct buf *body);
+/* The same with bytes that live as long as the server. */
+void http_answer_static(struct http_exchange *exchange, int status, const char *content_type, struct slice body);
+
+const char *http_server_library(void); /* "libmicrohttpd 0.9.75" */
+
+#endif
