@@ -1,6 +1,6 @@
 # Elasticsearch from its Maven artifact: the server without its JDK and without most modules. GET / is not in that build.
 
-elasticsearch_packages="default-jre-headless maven curl"
+elasticsearch_packages=(default-jre-headless maven unzip curl)
 elasticsearch_version=8.19.0
 elasticsearch_heap=${ELASTICSEARCH_HEAP:-1g}
 
@@ -18,7 +18,8 @@ elasticsearch_setup() {
 elasticsearch_home() { echo "$stack/download/elasticsearch-$elasticsearch_version/elasticsearch-$elasticsearch_version"; }
 
 elasticsearch_download() {      # DIR
-	maven unpack -Dartifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:$elasticsearch_version:zip" -DoutputDirectory="$1"
+	maven copy -Dartifact="org.elasticsearch.distribution.integ-test-zip:elasticsearch:$elasticsearch_version:zip" -DoutputDirectory="$1" &&
+		unzip -q "$1/elasticsearch-$elasticsearch_version.zip" -d "$1" && rm "$1"/*.zip
 }
 
 elasticsearch_settings() {

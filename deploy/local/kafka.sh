@@ -1,6 +1,6 @@
 # Kafka from its Maven artifacts: one KRaft node, broker and controller at once.
 
-kafka_packages="default-jre-headless maven"
+kafka_packages=(default-jre-headless maven)
 kafka_version=3.9.1
 kafka_heap=${KAFKA_HEAP:-512m}
 kafka_java=(java -cp "$stack/download/kafka-$kafka_version/*" -Xmx"$kafka_heap" -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:-UsePerfData

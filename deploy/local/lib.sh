@@ -97,7 +97,7 @@ launch() {
 	local name=$1
 	shift
 	new_log "$name"
-	setsid "$@" </dev/null >>"$(log_of "$name")" 2>&1 9>&- &
+	setsid "$@" </dev/null >>"$(log_of "$name")" 2>&1 8>&- 9>&- &
 	remember "$name" $! || true
 }
 launch_server() {   # the same as the servers' user

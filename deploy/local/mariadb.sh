@@ -1,7 +1,7 @@
 # MariaDB from the distribution, with its own settings and data; durable, as production is.
 # The packages are the ones without a system service.
 
-mariadb_packages="mariadb-server-core mariadb-client-core"
+mariadb_packages=(mariadb-server-core mariadb-client-core)
 
 mariadb_setup() {
 	local dir=$stack/mariadb
