@@ -1,0 +1,132 @@
+# Feedmill: one Makefile, no recursion but for `make san`. Sources are found by wildcard per layer: a new file needs no edit.
+# Set by a packager or on the command line: CC CFLAGS CPPFLAGS LDFLAGS PREFIX DESTDIR; WERROR=1 for CI; BUILD=… for a build
+# tree elsewhere; V=1 to see whole commands.
+
+BUILD = build
+PREFIX = /usr/local
+DESTDIR =
+CFLAGS = -O2 -g
+MYSQL_CONFIG = mysql_config
+
+.DEFAULT_GOAL = all
+.DELETE_ON_ERROR:
+.PHONY: all check lint san bench install clean sample help
+
+# --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
+PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1
+MYSQL_PACKAGE := $(firstword $(foreach p,libmariadb mysqlclient,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
+ifeq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+else ifneq ($(shell pkg-config --exists $(PACKAGES) && echo found),found)
+  $(error $(shell pkg-config --print-errors --errors-to-stdout --exists $(PACKAGES)) (./dev installs what is missing))
+endif
+DEP_CFLAGS := $(shell pkg-config --cflags $(PACKAGES) $(MYSQL_PACKAGE) 2>/dev/null)
+DEP_LIBS := $(shell pkg-config --libs $(PACKAGES) $(MYSQL_PACKAGE) 2>/dev/null)
+ifeq ($(MYSQL_PACKAGE),)
+  DEP_CFLAGS += $(shell $(MYSQL_CONFIG) --include 2>/dev/null)
+  DEP_LIBS += $(shell $(MYSQL_CONFIG) --libs 2>/dev/null)
+endif
+TEST_LIBS = $(shell pkg-config --libs cmocka)
+
+# --- flags: ours first, so that the packager's win ---
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wconversion -Wno-sign-conversion \
+	-Wimplicit-fallthrough $(if $(filter 1,$(WERROR)),-Werror)
+# Each is used where the compiler takes it (some need a newer gcc, some another processor).
+WANTED = -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -ftrivial-auto-var-init=zero \
+	-fstrict-flex-arrays=3 -Wtrampolines
+takes = $(shell $(CC) -Werror $(1) -S -x c -o /dev/null /dev/null 2>/dev/null && echo '$(1)')
+HARDENING := $(foreach flag,$(WANTED),$(call takes,$(flag))) -fPIE
+HARDENED_LINK = -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
+# Fortified functions exist only where the compiler optimises; a packager's own level stands.
+FORTIFY = $(if $(findstring FORTIFY,$(CFLAGS) $(CPPFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3))
+
+# Third-party headers are system headers to us: our warnings are about our lines.
+OUR_CPPFLAGS = -I. $(patsubst -I%,-isystem %,$(DEP_CFLAGS)) -D_GNU_SOURCE -include common/base/banned.h
+OUR_CFLAGS = -std=c11 -pthread $(WARNINGS) $(HARDENING) $(FORTIFY)
+say = $(if $(V),,@echo '  $(1)' $@;)
+COMPILE = $(call say,CC  )$(CC) $(OUR_CPPFLAGS) $(OUR_CFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+LINK = $(call say,LINK)$(CC) -pthread $(HARDENED_LINK) $(CFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@
+
+# --- what there is: one archive a layer, without its main.c; a program is built when its main.c is there ---
+objects = $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/main.c,$(wildcard $(1))))
+COMMON := $(call objects,common/*/*.c)
+GATEWAY := $(call objects,api-gateway/*.c)
+WORKERS := $(call objects,workers/*.c workers/*/*.c)
+CTL := $(call objects,ctl/*.c)
+TEST_SOURCES := $(wildcard tests/unit/test_*.c)
+TEST_HELP := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(TEST_SOURCES),$(wildcard tests/unit/*.c)))
+TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(TEST_SOURCES))
+
+LIB = $(BUILD)/libfeedmill.a
+LAYERS = $(foreach l,gateway workers ctl,$(BUILD)/lib$(l).a)
+program = $(if $(wildcard $(1)/main.c),$(BUILD)/$(2))
+PROGRAMS := $(call program,api-gateway,feed-gateway) $(call program,workers,feed-worker) $(call program,ctl,feedctl)
+
+all: $(PROGRAMS) $(LIB) ## the programs
+
+$(LIB): $(COMMON)
+$(BUILD)/libgateway.a: $(GATEWAY)
+$(BUILD)/libworkers.a: $(WORKERS)
+$(BUILD)/libctl.a: $(CTL)
+$(BUILD)/libtesthelp.a: $(TEST_HELP)
+$(BUILD)/%.a:
+	@mkdir -p $(@D); rm -f $@; $(AR) rcs $@ $(filter %.o,$^)
+
+$(BUILD)/feed-gateway: $(BUILD)/api-gateway/main.o $(BUILD)/libgateway.a $(LIB)
+$(BUILD)/feed-worker: $(BUILD)/workers/main.o $(BUILD)/libworkers.a $(LIB)
+$(BUILD)/feedctl: $(BUILD)/ctl/main.o $(BUILD)/libctl.a $(LIB)
+$(BUILD)/feed-gateway $(BUILD)/feed-worker $(BUILD)/feedctl:
+	$(LINK) $^ $(DEP_LIBS) -lm
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(COMPILE)
+
+# A test may use any layer: it takes from the archives only what it names.
+$(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtesthelp.a $(LAYERS) $(LIB)
+	@mkdir -p $(@D)
+	$(LINK) $^ $(DEP_LIBS) $(TEST_LIBS) -lm
+
+check: $(TESTS) ## build and run the unit tests, one after another; fails at the end if any failed
+	@failed=; for t in $(TESTS); do $$t > $$t.log 2>&1 && { grep -h '^\[  PASSED' $$t.log | sed "s|^|$${t##*/}: |"; } \
+		|| { cat $$t.log; failed="$$failed $${t##*/}"; }; done; \
+	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi; echo "all $(words $(TESTS)) unit tests passed"
+
+# clang-format lays the same file out differently from version to version, so its opinion is shown and does not fail.
+lint: $(BUILD)/tests/print_settings ## include rules, headers alone, sample settings; layout as advice
+	CC="$(CC)" CPPFLAGS="$(OUR_CPPFLAGS)" CFLAGS="-std=c11 $(WARNINGS) -Werror" tests/lint/layers.sh
+	tests/lint/settings.sh $(BUILD)/tests/print_settings
+	@tests/lint/format.sh
+
+$(BUILD)/tests/print_settings: $(BUILD)/tests/lint/print_settings.o $(LIB)
+	@mkdir -p $(@D)
+	$(LINK) $^ $(DEP_LIBS) -lm
+
+sample: $(BUILD)/tests/print_settings ## write config/feedmill.cfg from the settings table
+	$< > config/feedmill.cfg
+
+SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all
+san: ## programs and unit tests under ASan and UBSan, in build/san
+	$(MAKE) BUILD=$(BUILD)/san CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZE)" HARDENING= HARDENED_LINK= FORTIFY= all check
+
+bench: all ## figures against the floors (bench/run)
+	@if [ -x bench/run ]; then bench/run; else echo "bench/run is not in this tree" >&2; exit 1; fi
+
+SHARE = $(PREFIX)/share/feedmill
+ETC = $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)/feedmill
+install: all ## programs, contract, tables and the sample settings under DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SHARE)/sql $(DESTDIR)$(ETC)
+	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 config/api/feedmill.openapi.yaml $(DESTDIR)$(SHARE)
+	cp -R sql/. $(DESTDIR)$(SHARE)/sql
+	sed 's|"config/api/feedmill.openapi.yaml"|"$(SHARE)/feedmill.openapi.yaml"|' config/feedmill.cfg > $(BUILD)/feedmill.cfg
+	@if [ -e $(DESTDIR)$(ETC)/feedmill.cfg ]; then echo "$(DESTDIR)$(ETC)/feedmill.cfg is there and stays"; \
+		else install -m 640 $(BUILD)/feedmill.cfg $(DESTDIR)$(ETC)/feedmill.cfg; fi
+
+clean: ## remove what was built
+	rm -rf $(BUILD)
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
