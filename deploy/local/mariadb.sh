@@ -12,12 +12,14 @@ mariadb_setup() {
 	[ -d "$dir/data" ] || mariadb_new_data "$dir"
 }
 
-mariadb_new_data() {    # DIR
-	rm -rf "$1/data.part"
-	as_server mariadb-install-db --defaults-file="$1/my.cnf" --datadir="$1/data.part" --force --skip-test-db >"$1/install.log" 2>&1 ||
-		{ tail -n 25 "$1/install.log" >&2; die "mariadb-install-db failed"; }
-	mv "$1/data.part" "$1/data"
-}
+# Relative names: the script it calls does not expect a space in a path.
+mariadb_new_data() (    # DIR
+	cd "$1"
+	rm -rf data.part
+	as_server mariadb-install-db --no-defaults --datadir=./data.part --force --skip-test-db >install.log 2>&1 ||
+		{ tail -n 25 install.log >&2; die "mariadb-install-db failed"; }
+	mv data.part data
+)
 
 mariadb_settings() {
 	cat <<-END
