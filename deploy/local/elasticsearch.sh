@@ -62,14 +62,20 @@ elasticsearch_logging() {
 
 # Its launcher starts the server, which writes its own pid, and leaves when the server is ready.
 elasticsearch_start() {
-	local dir=$stack/elasticsearch
+	local dir=$stack/elasticsearch own_mount=()
+	if am_root && ! has_mount "$dir"; then
+		own_mount=(unshare --mount --propagation private sh -c 'mount --bind "$0" "$0" && exec "$@"' "$(readlink -f "$stack")")
+	fi
 	rm -f "$dir/pid"
 	new_log elasticsearch
-	launch_server elasticsearch-launcher env ES_JAVA_HOME="$(java_home)" ES_PATH_CONF="$dir/config" ES_TMPDIR="$dir/tmp" \
-		CLI_JAVA_OPTS="-XX:-UsePerfData" "$(elasticsearch_home)/bin/elasticsearch" -d -p "$dir/pid"
+	launch elasticsearch-launcher "${own_mount[@]}" "${become[@]}" ES_JAVA_HOME="$(java_home)" ES_PATH_CONF="$dir/config" \
+		ES_TMPDIR="$dir/tmp" CLI_JAVA_OPTS="-XX:-UsePerfData" "$(elasticsearch_home)/bin/elasticsearch" -d -p "$dir/pid"
 	wait_ready elasticsearch-launcher 60 test -s "$dir/pid"
 	remember elasticsearch "$(<"$dir/pid")"
 }
+
+# Java asks on which mount its data lie; in a chroot there may be none, and the server gets a mount that only it sees.
+has_mount() { findmnt -n -T "$1" >/dev/null; }
 
 elasticsearch_ready() {
 	curl -fsS --noproxy '*' --max-time 5 "http://127.0.0.1:$(port_of elasticsearch)/_cluster/health?wait_for_status=yellow&timeout=3s"

@@ -15,7 +15,7 @@ am_root() { [ "$(id -u)" = 0 ]; }
 
 # as_server COMMAND…: as the user that the servers run as.
 become=(env HOME="$stack")
-if am_root; then become+=(setpriv --reuid "$server_user" --regid "$(id -g "$server_user")" --clear-groups); fi
+if am_root; then become=(setpriv --reuid "$server_user" --regid "$(id -g "$server_user")" --clear-groups "${become[@]}"); fi
 as_server() { "${become[@]}" "$@"; }
 
 # Where the checkout lies in a folder that the servers' user can't enter, .stack is a link to one that it can.
