@@ -19,7 +19,8 @@
 #include "common/base/str.h"
 
 #define JSON_DEPTH 32
-#define JSON_KEYS 1000 /* in the whole text */
+#define JSON_KEYS 1000  /* in the whole text */
+#define JSON_DIGITS 60  /* characters of a number; one beyond the range of a double is refused too */
 
 enum json_type { JSON_NULL, JSON_BOOL, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
@@ -27,6 +28,8 @@ struct json;
 
 /* NULL and ERR_INVALID with the byte offset and what was expected there. */
 struct json *json_parse(struct slice text, struct err *err);
+/* The same without JSON_KEYS, for the answer of a server of ours, whose size is bounded where it is read. */
+struct json *json_parse_answer(struct slice text, struct err *err);
 void json_free(struct json *root); /* NULL is fine */
 
 enum json_type json_type(const struct json *node);
