@@ -1,0 +1,130 @@
+/* THE TABLE of all settings, and what must hold between them: a file and the environment go in, struct settings comes out. */
+#include "common/base/settings.h"
+
+#include <stddef.h>
+
+#include "common/base/conf.h"
+
+#define FIELD(member) offsetof(struct settings, member)
+#define TEXT(name, member, initial, min, max, help) { name, CONF_TEXT, FIELD(member), initial, min, max, NULL, help }
+#define INT(name, member, initial, min, max, help) { name, CONF_INT, FIELD(member), initial, min, max, NULL, help }
+#define SECRET(name, member, help) { name, CONF_SECRET, FIELD(member), "", 0, 1024, NULL, help }
+#define CHOICE(name, member, initial, choices, help) { name, CONF_CHOICE, FIELD(member), initial, 0, 0, choices, help }
+
+#define MINUTE_MS 60000
+#define MIB (INT64_C(1) << 20)
+
+/* What each worker has, under its own name. */
+#define WORKER(name, threads_, batch_, linger_) \
+	INT(#name ".threads", name.threads, threads_, 1, 64, "consumers in one process, each with its own connections"), \
+	INT(#name ".batch", name.batch, batch_, 1, 10000, "records a transaction or a bulk request at most"), \
+	INT(#name ".linger_ms", name.linger_ms, linger_, 0, 10000, "how long a batch that is not full waits, milliseconds")
+
+static const struct conf_row rows[] = {
+	TEXT("instance", instance, "", 0, 64, "stable name of this process among replicas: static group membership; empty: none"),
+
+	CHOICE("log.level", log_level, "info", "error|warn|info|debug", "what is logged"),
+
+	TEXT("kafka.brokers", kafka.brokers, "127.0.0.1:9092", 1, 4096, "host:port,host:port"),
+	TEXT("kafka.topic_prefix", kafka.topic_prefix, "", 0, 64, "before every topic and group: several Feedmills on one Kafka"),
+	INT("kafka.replication", kafka.replication, "0", 0, 32, "of the topics that feedctl makes; 0: the broker's default"),
+	INT("kafka.partitions", kafka.partitions, "8", 1, 4096, "of the topics that feedctl makes and that have no fixed number"),
+	INT("kafka.message_timeout_ms", kafka.message_timeout_ms, "60000", 1000, 15 * MINUTE_MS,
+		"after which a record without acknowledgement is given up, milliseconds"),
+	INT("kafka.linger_ms", kafka.linger_ms, "1", 0, 900, "how long the gateway waits to fill a batch, milliseconds"),
+	INT("kafka.session_timeout_ms", kafka.session_timeout_ms, "10000", 1000, 5 * MINUTE_MS,
+		"after which a silent consumer loses its partitions, milliseconds"),
+
+	TEXT("mysql.host", mysql.host, "127.0.0.1", 1, 255, "name or address; a path with / is a Unix socket"),
+	INT("mysql.port", mysql.port, "3306", 1, 65535, "TCP port"),
+	TEXT("mysql.user", mysql.user, "feed", 1, 80, "account"),
+	SECRET("mysql.password", mysql.password, "of the account"),
+	TEXT("mysql.database", mysql.database, "feedmill", 1, 64, "name"),
+	TEXT("mysql.ca_file", mysql.ca_file, "", 0, 4096, "set: TLS, and the server's certificate must be signed by this CA"),
+	INT("mysql.connect_timeout_ms", mysql.connect_timeout_ms, "5000", 100, 5 * MINUTE_MS, "milliseconds"),
+	INT("mysql.read_timeout_ms", mysql.read_timeout_ms, "30000", 1000, 60 * MINUTE_MS,
+		"after which a silent server counts as lost, milliseconds"),
+	INT("mysql.lock_wait_s", mysql.lock_wait_s, "5", 1, 3600, "how long a statement waits for a row lock, seconds"),
+	INT("mysql.idle_transaction_s", mysql.idle_transaction_s, "8", 1, 3600,
+		"after which the server ends a transaction that does nothing, seconds; below kafka.session_timeout_ms"),
+
+	TEXT("search.url", search.url, "http://127.0.0.1:9200", 1, 2048, "Elasticsearch or OpenSearch, http or https"),
+	TEXT("search.index", search.index, "feed", 1, 255, "name of the index"),
+	INT("search.timeout_ms", search.timeout_ms, "10000", 100, 10 * MINUTE_MS, "of one request, milliseconds"),
+
+	TEXT("gateway.listen", gateway.listen, "127.0.0.1:8080", 1, 255, "address:port of the public API; port 0: any free one"),
+	TEXT("gateway.admin", gateway.admin, "127.0.0.1:8081", 1, 255, "address:port of /healthz, /readyz and /metrics"),
+	TEXT("gateway.contract", gateway.contract, "config/api/feedmill.openapi.yaml", 1, 4096, "the OpenAPI file, read at launch"),
+	INT("gateway.threads", gateway.threads, "2", 1, 256, "HTTP threads"),
+	INT("gateway.readers", gateway.readers, "4", 1, 256, "threads that ask store and search, each with its own connection"),
+	INT("gateway.reader_queue", gateway.reader_queue, "1024", 1, 1000000, "requests that wait for a reader; more: 503"),
+	INT("gateway.wait_ms", gateway.wait_ms, "5000", 1, 10 * MINUTE_MS,
+		"how long a request waits for a result or a delivery report, milliseconds; below kafka.message_timeout_ms"),
+	INT("gateway.max_connections", gateway.max_connections, "10000", 1, 1000000, "open at once; more are not accepted"),
+	INT("gateway.max_body", gateway.max_body, "1048576", 1, 64 * MIB, "bytes of a request's body; more: 413"),
+	INT("gateway.max_header", gateway.max_header, "16384", 1024, MIB, "bytes of a request's line and headers; more: 431"),
+	INT("gateway.header_timeout_ms", gateway.header_timeout_ms, "10000", 100, 10 * MINUTE_MS,
+		"in which all headers must be here, milliseconds"),
+	INT("gateway.idle_timeout_ms", gateway.idle_timeout_ms, "60000", 100, 60 * MINUTE_MS,
+		"after which a silent connection is closed, milliseconds"),
+	INT("gateway.body_min_rate", gateway.body_min_rate, "1024", 0, MIB, "bytes a second that a body must bring; 0: any"),
+	INT("gateway.known_participants", gateway.known_participants, "1000000", 1, 100000000, "how many the cache remembers"),
+	TEXT("gateway.cors_origin", gateway.cors_origin, "*", 0, 255, "Access-Control-Allow-Origin; empty: none"),
+	TEXT("gateway.zone", gateway.zone, "", 0, 64, "time zone of `occurred` dates, as TZ; empty: the system's"),
+
+	TEXT("worker.admin", worker_admin, "127.0.0.1:0", 1, 255, "address:port of a worker's /healthz, /readyz and /metrics"),
+	INT("worker.drain_timeout_ms", drain_timeout_ms, "25000", 0, 60 * MINUTE_MS,
+		"how long a stop signal waits for work under way, milliseconds"),
+
+	WORKER(command, "1", "200", "0"),
+
+	WORKER(fanout, "1", "100", "5"),
+	INT("fanout.chunk", fanout_chunk, "5000", 1, 100000, "a friend list longer than this is planned in chunks of this length"),
+
+	WORKER(chunk, "2", "1", "0"),
+
+	WORKER(index, "1", "500", "20"),
+};
+#define ROWS (sizeof(rows) / sizeof(rows[0]))
+
+/* Each value is in its own range here; these are the pairs that can't work together. */
+static int check_pairs(const struct settings *s, struct err *err)
+{
+	if (s->mysql.idle_transaction_s * 1000 >= s->kafka.session_timeout_ms)
+		return err_set(err, ERR_FATAL, "setting mysql.idle_transaction_s: %lld s is not below kafka.session_timeout_ms: %lld "
+			"(a worker that lost its partitions must not come back to an open transaction)",
+			(long long)s->mysql.idle_transaction_s, (long long)s->kafka.session_timeout_ms);
+	if (s->mysql.lock_wait_s * 1000 >= s->mysql.read_timeout_ms)
+		return err_set(err, ERR_FATAL, "setting mysql.lock_wait_s: %lld s is not below mysql.read_timeout_ms: %lld "
+			"(a lock wait must not look like a lost server)",
+			(long long)s->mysql.lock_wait_s, (long long)s->mysql.read_timeout_ms);
+	if (s->gateway.wait_ms >= s->kafka.message_timeout_ms)
+		return err_set(err, ERR_FATAL, "setting gateway.wait_ms: %lld is not below kafka.message_timeout_ms: %lld "
+			"(an answer must not wait longer than the record lives)",
+			(long long)s->gateway.wait_ms, (long long)s->kafka.message_timeout_ms);
+	return 0;
+}
+
+int settings_load(struct settings *out, const char *file, struct err *err)
+{
+	struct settings settings = { 0 };
+
+	if (conf_load(&settings, rows, ROWS, file, err) < 0)
+		return -1;
+	if (check_pairs(&settings, err) < 0) {
+		conf_release(&settings, rows, ROWS);
+		return -1;
+	}
+	*out = settings;
+	return 0;
+}
+
+void settings_release(struct settings *settings)
+{
+	conf_release(settings, rows, ROWS);
+}
+
+void settings_write(const struct settings *settings, struct buf *out)
+{
+	conf_write(settings, rows, ROWS, out);
+}
