@@ -26,7 +26,7 @@ elasticsearch_settings() {
 	cat <<-END
 	cluster.name: feedmill
 	node.name: local
-	path.data: $stack/elasticsearch/data
+	path.data: $(if needs_mount; then echo /dev/shm; else echo "$stack/elasticsearch"; fi)/data
 	path.logs: $stack/log
 	network.host: 127.0.0.1
 	http.port: $(port_of elasticsearch)
@@ -60,11 +60,15 @@ elasticsearch_logging() {
 	END
 }
 
+# Java asks on which mount its data lie. In a chroot there may be none: then the server, and nobody else, sees its folder at
+# /dev/shm, which is one.
+needs_mount() { am_root && ! findmnt -n -T "$stack/elasticsearch" >/dev/null; }
+
 # Its launcher starts the server, which writes its own pid, and leaves when the server is ready.
 elasticsearch_start() {
 	local dir=$stack/elasticsearch own_mount=()
-	if am_root && ! has_mount "$dir"; then
-		own_mount=(unshare --mount --propagation private sh -c 'mount --bind "$0" "$0" && exec "$@"' "$(readlink -f "$stack")")
+	if needs_mount; then
+		own_mount=(unshare --mount --propagation unchanged sh -c 'mount --make-private /dev/shm && mount --bind "$0" /dev/shm && exec "$@"' "$dir")
 	fi
 	rm -f "$dir/pid"
 	new_log elasticsearch
@@ -73,9 +77,6 @@ elasticsearch_start() {
 	wait_ready elasticsearch-launcher 60 test -s "$dir/pid"
 	remember elasticsearch "$(<"$dir/pid")"
 }
-
-# Java asks on which mount its data lie; in a chroot there may be none, and the server gets a mount that only it sees.
-has_mount() { findmnt -n -T "$1" >/dev/null; }
 
 elasticsearch_ready() {
 	curl -fsS --noproxy '*' --max-time 5 "http://127.0.0.1:$(port_of elasticsearch)/_cluster/health?wait_for_status=yellow&timeout=3s"
