@@ -266,7 +266,7 @@ int contract_load(const char *file, struct contract **out, struct err *err)
 	contract->yaml = contract->json = (struct buf)BUF_INIT;
 	if (read_file(file, &contract->yaml, err) < 0)
 		goto out;
-	contract->root = yaml_parse((struct slice){ contract->yaml.data, contract->yaml.len }, err);
+	contract->root = yaml_tree_parse((struct slice){ contract->yaml.data, contract->yaml.len }, err);
 	if (!contract->root)
 		goto place;
 	contract->schemas = schema_set_new(contract->root);
@@ -316,7 +316,7 @@ void contract_free(struct contract *contract)
 		free(path);
 	}
 	schema_set_free(contract->schemas);
-	yaml_free(contract->root);
+	yaml_tree_free(contract->root);
 	buf_release(&contract->yaml);
 	buf_release(&contract->json);
 	free(contract);

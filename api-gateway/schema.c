@@ -692,8 +692,10 @@ static enum type_bit type_of_text(const struct schema *schema, struct slice text
 	if ((types & T_STRING) || !(types & (T_NUMBER | T_INTEGER | T_BOOL)))
 		return T_STRING;
 	node = json_parse(text, &err);
-	if (node && json_type(node) != JSON_STRING)
+	if (node && json_type(node) == JSON_NUMBER && json_number(node).len == text.len) /* no spaces around it */
 		type = value_of(node).type;
+	else if (slice_is(text, "true") || slice_is(text, "false"))
+		type = T_BOOL;
 	json_free(node);
 	return type;
 }

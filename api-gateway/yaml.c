@@ -77,7 +77,7 @@ static struct yaml *node_of(yaml_document_t *document, yaml_node_t *source, size
 		node->text.data = mem_dup(source->data.scalar.value, node->text.len);
 	}
 	if (rc < 0) {
-		yaml_free(node);
+		yaml_tree_free(node);
 		node = NULL;
 	}
 	return node;
@@ -108,7 +108,7 @@ static int refuse_aliases(struct slice text, struct err *err)
 	return rc;
 }
 
-struct yaml *yaml_parse(struct slice text, struct err *err)
+struct yaml *yaml_tree_parse(struct slice text, struct err *err)
 {
 	yaml_parser_t parser;
 	yaml_document_t document;
@@ -137,12 +137,12 @@ out:
 	return tree;
 }
 
-void yaml_free(struct yaml *root)
+void yaml_tree_free(struct yaml *root)
 {
 	while (root) {
 		struct yaml *next = root->next;
 
-		yaml_free(root->first);
+		yaml_tree_free(root->first);
 		free(root->key);
 		free((char *)root->text.data);
 		free(root);

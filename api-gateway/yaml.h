@@ -1,4 +1,5 @@
 /* yaml: a YAML 1.2 text as a tree of maps, lists and scalars. The only user of libyaml. Uses base.
+ * The names yaml_parse and yaml_free are libyaml's own.
  * One document; anchors, aliases, tags and double keys are refused: a contract needs none, and a reader of it even less. */
 #ifndef FEEDMILL_API_GATEWAY_YAML_H
 #define FEEDMILL_API_GATEWAY_YAML_H
@@ -22,8 +23,8 @@ struct yaml {
 	size_t line;       /* from 1 */
 };
 
-struct yaml *yaml_parse(struct slice text, struct err *err); /* NULL, ERR_INVALID with the line */
-void yaml_free(struct yaml *root);
+struct yaml *yaml_tree_parse(struct slice text, struct err *err); /* NULL, ERR_INVALID with the line */
+void yaml_tree_free(struct yaml *root);
 
 const struct yaml *yaml_get(const struct yaml *map, const char *key); /* NULL: not there, or no map */
 const char *yaml_text(const struct yaml *scalar);                     /* NULL: none, or not a scalar */

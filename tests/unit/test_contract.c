@@ -22,21 +22,21 @@ static void yaml_becomes(const char *text, const char *json)
 	struct err err = ERR_INIT;
 	struct buf out = BUF_INIT;
 	struct json_writer w = JSON_WRITER(&out);
-	struct yaml *tree = yaml_parse(slice_of(text), &err);
+	struct yaml *tree = yaml_tree_parse(slice_of(text), &err);
 
 	if (!tree)
 		fail_msg("%s", err.message);
 	yaml_write_json(tree, &w, NULL);
 	assert_string_equal(json, out.data);
 	buf_release(&out);
-	yaml_free(tree);
+	yaml_tree_free(tree);
 }
 
 static void yaml_is_refused(const char *text, const char *why)
 {
 	struct err err = ERR_INIT;
 
-	assert_null(yaml_parse(slice_of(text), &err));
+	assert_null(yaml_tree_parse(slice_of(text), &err));
 	assert_int_equal(ERR_INVALID, err.kind);
 	if (!strstr(err.message, why))
 		fail_msg("\"%s\" does not say \"%s\"", err.message, why);
@@ -51,7 +51,7 @@ static void yaml_becomes_json(void **state)
 
 static void yaml_refuses_what_a_contract_does_not_need(void **state)
 {
-	char deep[400];
+	char deep[401];
 
 	(void)state;
 	yaml_is_refused("a: 1\na: 2\n", "line 2: key \"a\" is there twice");
@@ -60,21 +60,21 @@ static void yaml_refuses_what_a_contract_does_not_need(void **state)
 	yaml_is_refused("[1]: 2\n", "a key must be a word");
 	yaml_is_refused("", "empty");
 	memset(deep, '[', 200);
-	memset(deep + 200, ']', 199);
-	deep[399] = '\0';
+	memset(deep + 200, ']', 200);
+	deep[400] = '\0';
 	yaml_is_refused(deep, "line 1");
 }
 
 static void yaml_finds_by_pointer(void **state)
 {
 	struct err err = ERR_INIT;
-	struct yaml *tree = yaml_parse(slice_of("a:\n  b:\n    c: deep\n"), &err);
+	struct yaml *tree = yaml_tree_parse(slice_of("a:\n  b:\n    c: deep\n"), &err);
 
 	(void)state;
 	assert_string_equal("deep", yaml_text(yaml_find(tree, "#/a/b/c")));
 	assert_null(yaml_find(tree, "#/a/x/c"));
 	assert_null(yaml_find(tree, "other.yaml#/a"));
-	yaml_free(tree);
+	yaml_tree_free(tree);
 }
 
 /* ---- schemas */
@@ -85,7 +85,7 @@ static const char *verdict(const char *schema_text, const char *value_text)
 	static char words[450];
 	struct err err = ERR_INIT;
 	struct schema_fault fault;
-	struct yaml *tree = yaml_parse(slice_of(schema_text), &err);
+	struct yaml *tree = yaml_tree_parse(slice_of(schema_text), &err);
 	struct schema_set *set = tree ? schema_set_new(tree) : NULL;
 	const struct schema *schema = set ? schema_compile(set, tree, &err) : NULL;
 	struct json *value = json_parse(slice_of(value_text), &err);
@@ -97,14 +97,14 @@ static const char *verdict(const char *schema_text, const char *value_text)
 		snprintf(words, sizeof(words), "%s %s", fault.pointer, fault.what);
 	json_free(value);
 	schema_set_free(set);
-	yaml_free(tree);
+	yaml_tree_free(tree);
 	return words;
 }
 
 static void schema_is_refused(const char *text, const char *why)
 {
 	struct err err = ERR_INIT;
-	struct yaml *tree = yaml_parse(slice_of(text), &err);
+	struct yaml *tree = yaml_tree_parse(slice_of(text), &err);
 	struct schema_set *set = schema_set_new(tree);
 
 	assert_null(schema_compile(set, tree, &err));
@@ -112,7 +112,7 @@ static void schema_is_refused(const char *text, const char *why)
 	if (!strstr(err.message, why))
 		fail_msg("\"%s\" does not say \"%s\"", err.message, why);
 	schema_set_free(set);
-	yaml_free(tree);
+	yaml_tree_free(tree);
 }
 
 static void schema_keywords_are_checked(void **state)
@@ -125,7 +125,7 @@ static void schema_keywords_are_checked(void **state)
 		{ "type: [string, 'null']", "null", "" },
 		{ "type: integer", "1.0", "" },
 		{ "type: integer", "1.5", " must be an integer, not number" },
-		{ "type: integer", "1e400", " must be an integer, not number" },
+		{ "type: integer", "1e3", "" },
 		{ "type: number", "3", "" },
 		{ "type: object", "[]", " must be an object, not array" },
 		{ "{type: object, required: [a]}", "{}", "/a is required" },
@@ -188,7 +188,7 @@ static void parameter_texts_are_read_by_their_schema(void **state)
 {
 	struct err err = ERR_INIT;
 	struct schema_fault fault;
-	struct yaml *tree = yaml_parse(slice_of("{type: integer, minimum: 1, maximum: 9007199254740991}"), &err);
+	struct yaml *tree = yaml_tree_parse(slice_of("{type: integer, minimum: 1, maximum: 9007199254740991}"), &err);
 	struct schema_set *set = schema_set_new(tree);
 	const struct schema *schema = schema_compile(set, tree, &err);
 	static const char *const good[] = { "1", "9007199254740991" };
@@ -202,7 +202,7 @@ static void parameter_texts_are_read_by_their_schema(void **state)
 		if (schema_check_text(schema, slice_of(bad[i]), &fault))
 			fail_msg("\"%s\" passed", bad[i]);
 	schema_set_free(set);
-	yaml_free(tree);
+	yaml_tree_free(tree);
 }
 
 /* ---- the file */
