@@ -1,0 +1,1 @@
+struct x { size_t n; };
