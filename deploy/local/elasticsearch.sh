@@ -72,10 +72,11 @@ elasticsearch_start() {
 	fi
 	rm -f "$dir/pid"
 	new_log elasticsearch
-	launch elasticsearch-launcher "${own_mount[@]}" "${become[@]}" ES_JAVA_HOME="$(java_home)" ES_PATH_CONF="$dir/config" \
+	launch elasticsearch-launcher "${own_mount[@]}" "${become[@]}" env ES_JAVA_HOME="$(java_home)" ES_PATH_CONF="$dir/config" \
 		ES_TMPDIR="$dir/tmp" CLI_JAVA_OPTS="-XX:-UsePerfData" "$(elasticsearch_home)/bin/elasticsearch" -d -p "$dir/pid"
 	wait_ready elasticsearch-launcher 60 test -s "$dir/pid"
 	remember elasticsearch "$(<"$dir/pid")"
+	rm "$stack/run/elasticsearch-launcher.pid"
 }
 
 elasticsearch_ready() {

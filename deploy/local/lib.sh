@@ -14,20 +14,29 @@ am_root() { [ "$(id -u)" = 0 ]; }
 # ---- the .stack folder ----
 
 # as_server COMMAND…: as the user that the servers run as.
-become=(env HOME="$stack")
-if am_root; then become=(setpriv --reuid "$server_user" --regid "$(id -g "$server_user")" --clear-groups "${become[@]}"); fi
+become=()
+if am_root; then become=(setpriv --reuid "$server_user" --regid "$(id -g "$server_user")" --clear-groups); fi
 as_server() { "${become[@]}" "$@"; }
 
 # Where the checkout lies in a folder that the servers' user can't enter, .stack is a link to one that it can.
-make_stack() {
-	local elsewhere
-	if [ ! -e "$stack" ] && [ ! -L "$stack" ] && ! (cd / && as_server test -x "$root/."); then
-		elsewhere=/var/lib/feedmill-dev/$(printf %s "$root" | cksum | cut -d' ' -f1)
-		say "$server_user can't enter $root: .stack is a link to $elsewhere"
-		ln -s "$elsewhere" "$stack"
+stack_folder() {
+	if [ -L "$root/.stack" ]; then
+		readlink -m "$root/.stack"
+	elif [ -d "$root/.stack" ] || (cd / && as_server test -x "$root/."); then
+		echo "$root/.stack"
+	else
+		echo "/var/lib/feedmill-dev/$(printf %s "$root" | cksum | cut -d' ' -f1)"
 	fi
-	mkdir -p "$(readlink -m "$stack")"
-	[ -w "$stack/." ] || die ".stack belongs to $(stat -Lc %U "$stack"): run this as that user, or remove it"
+}
+stack=$(stack_folder)
+
+make_stack() {
+	if [ "$stack" != "$root/.stack" ] && [ ! -L "$root/.stack" ]; then
+		say "$server_user can't enter $root: .stack is a link to $stack"
+		ln -s "$stack" "$root/.stack"
+	fi
+	mkdir -p "$stack"
+	[ -w "$stack/." ] || die ".stack belongs to $(stat -c %U "$stack"): run this as that user, or remove it"
 	mkdir -p "$stack/run" "$stack/download"
 	server_dir "$stack/log"
 }
