@@ -1,5 +1,0 @@
-#include <librdkafka/rdkafka.h>
-#include "api-gateway/server.h"
-#include <zlib.h>
-#include "buf.h"
-/* TODO */

@@ -1,1 +1,0 @@
-struct x { size_t n; };
