@@ -1,5 +1,5 @@
 /* http_client: requests to other people's HTTP servers. The only user of libcurl. One client, one thread.
- * Keeps connections open; no redirects, no proxies from the environment; answers are cut off at max_answer. A request may
+ * Keeps connections open; no redirects, no proxies from the environment; an answer larger than max_answer is an error. A request may
  * arrive twice (a dead kept connection is retried): send only what may. */
 #ifndef FEEDMILL_HTTP_HTTP_CLIENT_H
 #define FEEDMILL_HTTP_HTTP_CLIENT_H
@@ -14,10 +14,14 @@ struct http_client;
 
 void http_client_global_init(void); /* once a process, before threads */
 struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer);
-void http_client_free(struct http_client *client);
+void http_client_free(struct http_client *client); /* NULL is fine */
 
-/* Whatever status the server gave is success and in *status. -1: ERR_UNAVAILABLE (no connection, nothing sent) or
- * ERR_UNKNOWN (sent, no whole answer). */
+/* A header of every request from now on ("Prefer", "wait=5"); copies. */
+void http_client_header(struct http_client *client, const char *name, const char *value);
+
+/* Whatever status the server gave is success and in *status; the body is in *answer, whose old content goes. content_type NULL:
+ * no body is sent. -1: ERR_UNAVAILABLE (no connection, nothing sent) or ERR_UNKNOWN (sent, no whole answer: lost, late, or
+ * larger than max_answer). */
 int http_client_send(struct http_client *client, const char *method, const char *url, const char *content_type, struct slice body,
 	int *status, struct buf *answer, struct err *err);
 
