@@ -78,10 +78,10 @@ claim_port() {
 # A process is its pid and its start time: a pid that the system gave to another program later is never taken for ours.
 
 start_time_of() {   # PID; fails when it is gone or dead (a zombie)
-	local stat
+	local stat fields
 	{ stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
-	set -- ${stat##*) }
-	[ "$1" != Z ] && echo "${20}"
+	read -ra fields <<<"${stat##*) }"
+	[ "${fields[0]}" != Z ] && echo "${fields[19]}"
 }
 
 pid_of() {          # NAME; fails when it does not run
