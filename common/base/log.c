@@ -86,36 +86,43 @@ static bool needs_quotes(struct slice value)
 	return value.len == 0;
 }
 
-/* The characters that could make one line look like two, or like another: C0, C1, and (in UTF-8, E2 80 A8 to AE and
- * E2 81 A6 to A9) line separators and marks that turn the direction. Only the first byte is looked at together with
- * the next two, so a string that is cut behind it is treated as the character it began. */
-static bool is_sly(struct slice value, size_t i)
+/* The bytes at i that could make one line look like two, or like another: C0 and DEL, in UTF-8 C1, line separators and the
+ * marks that turn the direction; or 0. */
+static size_t sly_bytes(struct slice value, size_t i)
 {
 	unsigned char c = (unsigned char)value.data[i];
 	unsigned char next = i + 1 < value.len ? (unsigned char)value.data[i + 1] : 0;
 	unsigned char last = i + 2 < value.len ? (unsigned char)value.data[i + 2] : 0;
 
-	if (c < ' ' || c == 0x7f || (c == 0xc2 && next < 0xa0))
-		return true;
-	return c == 0xe2 && ((next == 0x80 && last >= 0xa8 && last <= 0xae) || (next == 0x81 && last >= 0xa6 && last <= 0xa9));
+	if (c < ' ' || c == 0x7f)
+		return 1;
+	if (c == 0xc2 && next >= 0x80 && next < 0xa0)
+		return 2;
+	if (c == 0xe2 && ((next == 0x80 && last >= 0xa8 && last <= 0xae) || (next == 0x81 && last >= 0xa6 && last <= 0xa9)))
+		return 3;
+	return 0;
 }
 
 static void add_escaped(struct buf *line, struct slice value)
 {
 	bool valid = str_utf8_valid(value);
+	size_t hidden = 0; /* how many bytes from here on are shown as \xNN */
 
 	buf_add_char(line, '"');
 	for (size_t i = 0; i < value.len; i++) {
 		char c = value.data[i];
 
+		if (hidden == 0)
+			hidden = !valid && (unsigned char)c >= 0x80 ? 1 : sly_bytes(value, i);
 		if (c == '"' || c == '\\')
 			buf_addf(line, "\\%c", c);
 		else if (c == '\n')
 			buf_add_str(line, "\\n");
-		else if (is_sly(value, i) || (!valid && (unsigned char)c >= 0x80))
+		else if (hidden > 0)
 			buf_addf(line, "\\x%02x", (unsigned)(unsigned char)c);
 		else
 			buf_add_char(line, c);
+		hidden -= hidden > 0;
 	}
 	buf_add_char(line, '"');
 }

@@ -1,0 +1,184 @@
+/* id: ids rise, carry time and gateway, and stop where the lease or the clock says so. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/base/clock.h"
+#include "common/base/id.h"
+#include "common/base/mem.h"
+
+#define HOUR INT64_C(3600000)
+
+static struct id_source leased(int gateway, int64_t from_ms, int64_t until_ms)
+{
+	struct id_source source;
+
+	id_source_init(&source);
+	id_source_grant(&source, gateway, from_ms, until_ms);
+	return source;
+}
+
+static void refused(struct id_source *source, const char *why)
+{
+	struct err err = ERR_INIT;
+	int64_t id = 42;
+
+	assert_int_equal(-1, id_next(source, &id, &err));
+	assert_int_equal(ERR_UNAVAILABLE, err.kind);
+	if (strstr(err.message, why) == NULL)
+		fail_msg("expected \"%s\" in \"%s\"", why, err.message);
+	assert_int_equal(42, id);
+}
+
+static int64_t next_of(struct id_source *source)
+{
+	struct err err = ERR_INIT;
+	int64_t id = 0;
+
+	if (id_next(source, &id, &err) < 0)
+		fail_msg("%s", err.message);
+	return id;
+}
+
+static void nothing_before_a_grant(void **state)
+{
+	struct id_source source;
+
+	(void)state;
+	id_source_init(&source);
+	refused(&source, "no gateway number");
+}
+
+static void ids_carry_time_and_gateway(void **state)
+{
+	int64_t now = clock_wall_ms();
+	struct id_source source = leased(63, 0, now + HOUR);
+	int64_t id = next_of(&source);
+
+	(void)state;
+	assert_int_equal(63, id_gateway(id));
+	assert_true(id_time_ms(id) >= now && id_time_ms(id) <= clock_wall_ms());
+	assert_true(id > 0 && id < INT64_C(1) << 53);
+}
+
+static void ids_rise_through_full_milliseconds(void **state)
+{
+	struct id_source source = leased(5, 0, clock_wall_ms() + HOUR);
+	int64_t last = 0;
+
+	(void)state;
+	for (int i = 0; i < 100000; i++) {
+		int64_t id = next_of(&source);
+
+		assert_true(id > last);
+		assert_int_equal(5, id_gateway(id));
+		last = id;
+	}
+}
+
+static void a_new_holder_starts_after_the_old_ones_ids(void **state)
+{
+	int64_t from = clock_wall_ms() + 60000;
+	struct id_source source = leased(1, from, from + HOUR);
+
+	(void)state;
+	assert_true(id_time_ms(next_of(&source)) == from);
+	id_source_grant(&source, 1, from - 30000, from + HOUR); /* renewed: never back */
+	assert_true(id_time_ms(next_of(&source)) == from);
+}
+
+static void no_id_at_or_past_the_leases_end(void **state)
+{
+	int64_t now = clock_wall_ms();
+	struct id_source source = leased(1, now + 5000, now + 5001); /* one millisecond: 128 ids */
+	int64_t last = 0;
+
+	(void)state;
+	for (int i = 0; i < 128; i++)
+		last = next_of(&source);
+	assert_true(id_time_ms(last) == now + 5000);
+	refused(&source, "lease");
+	id_source_grant(&source, 1, 0, now + HOUR);
+	assert_true(next_of(&source) > last);
+	source = leased(1, 0, now - 10);
+	refused(&source, "lease");
+}
+
+static void a_clock_that_jumped_gives_no_ids(void **state)
+{
+	int64_t now = clock_wall_ms();
+	struct id_source behind = leased(1, now + ID_JUMP_MS + 10000, now + 10 * HOUR); /* the clock stepped back since */
+	struct id_source ahead = leased(1, 0, now - ID_JUMP_MS - 10000);
+
+	(void)state;
+	refused(&behind, "clock jumped");
+	refused(&ahead, "clock jumped");
+}
+
+#define THREADS 4
+#define EACH 20000
+
+struct taker {
+	pthread_t thread;
+	struct id_source *source;
+	int64_t *ids;
+};
+
+static void *take(void *arg)
+{
+	struct taker *taker = arg;
+	struct err err = ERR_INIT;
+
+	for (int i = 0; i < EACH; i++) {
+		if (id_next(taker->source, &taker->ids[i], &err) < 0)
+			taker->ids[i] = 0;
+	}
+	return NULL;
+}
+
+static int compare(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static void threads_never_share_an_id(void **state)
+{
+	struct id_source source = leased(9, 0, clock_wall_ms() + HOUR);
+	int64_t *ids = mem_array((size_t)THREADS * EACH, sizeof(*ids));
+	struct taker takers[THREADS];
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++) {
+		takers[i] = (struct taker){ .source = &source, .ids = ids + (ptrdiff_t)i * EACH };
+		assert_int_equal(0, pthread_create(&takers[i].thread, NULL, take, &takers[i]));
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(takers[i].thread, NULL);
+	qsort(ids, (size_t)THREADS * EACH, sizeof(*ids), compare);
+	assert_true(ids[0] > 0);
+	for (int i = 1; i < THREADS * EACH; i++)
+		assert_true(ids[i - 1] < ids[i]);
+	free(ids);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(nothing_before_a_grant),
+		cmocka_unit_test(ids_carry_time_and_gateway),
+		cmocka_unit_test(ids_rise_through_full_milliseconds),
+		cmocka_unit_test(a_new_holder_starts_after_the_old_ones_ids),
+		cmocka_unit_test(no_id_at_or_past_the_leases_end),
+		cmocka_unit_test(a_clock_that_jumped_gives_no_ids),
+		cmocka_unit_test(threads_never_share_an_id),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
