@@ -1,0 +1,74 @@
+"""GET /commands/{id}, and what is answered when the result does not come in time."""
+import time
+import uuid
+
+import pytest
+
+from expect import problem
+from feedmill import Client, wait_for
+
+
+def uuid7(wall_ms):
+    return str(uuid.UUID(int=(wall_ms << 80) | (7 << 76) | (uuid.uuid4().int & (0xfff << 64)) | (2 << 62) | (uuid.uuid4().int & ((1 << 62) - 1))))
+
+
+@pytest.mark.parametrize("id", ["x", "1", "00000000-0000-0000-0000-000000000000", str(uuid.uuid4()), str(uuid.uuid4()).replace("-", "")])
+def test_what_is_no_command_id(client, id):
+    problem(client.get(f"/commands/{id}"), 404)
+
+
+def test_command_that_nobody_has_seen(client):
+    now = int(time.time() * 1000)
+    fresh = uuid7(now - 1000)
+    assert client.ok("GET", f"/commands/{fresh}") == {"id": fresh, "status": "pending"}
+    problem(client.get(f"/commands/{uuid7(now - 30 * 86400 * 1000)}"), 404)
+    problem(client.get(f"/commands/{uuid7(now + 86400 * 1000)}"), 404)
+
+
+def test_no_worker_is_202_and_done_later(make_feed):
+    """Nobody applies the command within the wait: 202, and it is applied once the worker is there."""
+    feed = make_feed(gateway__wait_ms=500).prepare()
+    client = Client(feed.gateway().url)
+    answer = client.post("/products", {"name": "patient", "price": 3})
+    assert answer.status_code == 202 and answer.json()["status"] == "pending"
+    location = answer.headers["Location"]
+    assert client.ok("GET", location)["status"] == "pending"
+    waited = client.post("/products", {"name": "waited", "price": 4}, headers={"Prefer": "wait=1"})
+    assert waited.status_code == 202
+    feed.worker("command")
+    done = wait_for(lambda: (c := client.ok("GET", location))["status"] == "done" and c, "the command is done")
+    assert done["result"] == {"id": done["result"]["id"], "name": "patient", "price": 3}
+    assert client.ok("POST", "/products", {"name": "now", "price": 5})["name"] == "now"
+    assert [p["name"] for p in client.ok("GET", "/products")] == ["patient", "waited", "now"]
+
+
+def test_result_record_that_is_lost_is_read_from_the_ledger(make_feed):
+    """The wake-up is a hint alone: without it the gateway looks once, at the end of its wait."""
+    feed = make_feed(gateway__wait_ms=2000).prepare()
+    client = Client(feed.gateway().url)
+    feed.worker("command")
+    assert client.ok("POST", "/products", {"name": "heard", "price": 1})["name"] == "heard"
+    feed.ctl("topics", "--check")
+    with feed.without_topic("feed.results"):
+        assert client.ok("POST", "/products", {"name": "unheard", "price": 1})["name"] == "unheard"
+
+
+def test_replayed_command_changes_nothing_and_tells_the_same(make_feed):
+    feed = make_feed().prepare()
+    gateway = feed.gateway()
+    worker = feed.worker("command")
+    client = Client(gateway.url)
+    made = client.ok("POST", "/products", {"name": "once", "price": 1})
+    client.ok("DELETE", f"/products/{made['id']}")
+    kept = client.ok("POST", "/products", {"name": "kept", "price": 2})
+    for record in feed.records("feed.commands", lambda rs: len(rs) >= 3):
+        feed.produce("feed.commands", record.value(), record.key(), record.headers(), record.partition())
+    events = feed.records("product_events", lambda rs: len(rs) >= 6)
+    assert client.ok("GET", "/products") == [kept]
+    assert feed.one("SELECT COUNT(*) FROM command") == 3
+
+    def of(id):
+        return [(dict(r.headers())["ce_id"], r.value()) for r in events if r.key() == str(id).encode()]
+    assert of(made["id"])[:2] == of(made["id"])[2:] and len(of(made["id"])) == 4
+    assert of(kept["id"])[0] == of(kept["id"])[1]
+    assert worker.running()
