@@ -222,7 +222,7 @@ class Feedmill:
 
     def _start(self, kind, name, *argv, config=None, env=None):
         number = next(self.numbers)
-        process = kind(f"{name}-{number}", [str(BUILD / argv[0]), *argv[1:], "-c", str(config or self.config)],
+        process = kind(f"{name}-{number}", [str(BUILD / argv[0]), "-c", str(config or self.config), *argv[1:]],
                        self.folder / f"{self.name}-{number:02}-{name}.log", env)
         self.processes.append(process)
         return process

@@ -103,7 +103,7 @@ def test_unknown_verb():
 def test_settings_that_are_wrong_stop_every_program(folder, program, text, words):
     file = folder / "wrong.cfg"
     file.write_text("\n" + text + "\n")
-    done = subprocess.run([BUILD / program[0], *program[1:], "-c", file], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([BUILD / program[0], "-c", file, *program[1:]], capture_output=True, text=True, timeout=20)
     assert done.returncode == 2 and f"{file}:2" in done.stderr and words in done.stderr, done.stderr
 
 
