@@ -269,6 +269,7 @@ static int widen_integers(struct load *l, struct slice text, struct buf *out)
 			buf_add_char(out, *s.at++);
 		}
 	}
+	buf_add_char(out, '\n'); /* libconfig takes a comment that the file ends with for a syntax error */
 	return 0;
 }
 
