@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api-gateway/schema.h"
+#include "api-gateway/json_schema.h"
 #include "api-gateway/yaml.h"
 #include "common/base/mem.h"
 
@@ -20,7 +20,7 @@ struct parameter {
 	const char *name; /* in the tree */
 	enum place place;
 	bool is_required;
-	const struct schema *schema;
+	const struct json_schema *schema;
 	struct parameter *next;
 };
 
@@ -29,7 +29,7 @@ struct contract_operation {
 	const char *method; /* upper case */
 	const struct path *path;
 	struct parameter *parameters;
-	const struct schema *body; /* NULL: takes none */
+	const struct json_schema *body; /* NULL: takes none */
 	bool body_required;
 	struct contract_operation *next;
 };
@@ -50,7 +50,7 @@ struct path {
 struct contract {
 	struct buf yaml, json;
 	struct yaml *root;
-	struct schema_set *schemas;
+	struct json_schema_set *schemas;
 	struct path *paths;
 	struct contract_operation *operations;
 };
@@ -114,7 +114,7 @@ static int add_parameter(struct contract *contract, struct contract_operation *o
 	parameter->is_required = required && strcmp(required, "true") == 0;
 	parameter->next = operation->parameters;
 	operation->parameters = parameter;
-	parameter->schema = schema_compile(contract->schemas, schema, err);
+	parameter->schema = json_schema_compile(contract->schemas, schema, err);
 	return parameter->schema ? 0 : -1;
 }
 
@@ -127,7 +127,7 @@ static int add_body(struct contract *contract, struct contract_operation *operat
 	if (!schema)
 		return place_error(place, err, "a body needs content, application/json, schema");
 	operation->body_required = required && strcmp(required, "true") == 0;
-	operation->body = schema_compile(contract->schemas, schema, err);
+	operation->body = json_schema_compile(contract->schemas, schema, err);
 	return operation->body ? 0 : -1;
 }
 
@@ -269,7 +269,7 @@ int contract_load(const char *file, struct contract **out, struct err *err)
 	contract->root = yaml_tree_parse((struct slice){ contract->yaml.data, contract->yaml.len }, err);
 	if (!contract->root)
 		goto place;
-	contract->schemas = schema_set_new(contract->root);
+	contract->schemas = json_schema_set_new(contract->root);
 	item = yaml_get(contract->root, "paths");
 	if (!item || !item->first) {
 		err_set(err, ERR_FATAL, "no paths");
@@ -315,7 +315,7 @@ void contract_free(struct contract *contract)
 		contract->paths = path->next;
 		free(path);
 	}
-	schema_set_free(contract->schemas);
+	json_schema_set_free(contract->schemas);
 	yaml_tree_free(contract->root);
 	buf_release(&contract->yaml);
 	buf_release(&contract->json);
@@ -419,10 +419,10 @@ static struct slice path_param(const struct contract_call *call, const char *nam
 static bool check_path(const struct contract_call *call, struct problem *problem)
 {
 	const struct parameter *parameter;
-	struct schema_fault fault;
+	struct json_schema_fault fault;
 
 	for (parameter = call->operation->parameters; parameter; parameter = parameter->next) {
-		if (parameter->place != IN_PATH || schema_check_text(parameter->schema, path_param(call, parameter->name), &fault))
+		if (parameter->place != IN_PATH || json_schema_check_text(parameter->schema, path_param(call, parameter->name), &fault))
 			continue;
 		problem_set(problem, 404, "", "there is nothing by that %s: it %s", parameter->name, fault.what);
 		return false;
@@ -463,7 +463,7 @@ static bool parameter_text(struct http_exchange *exchange, const struct paramete
 static bool check_parameters(struct http_exchange *exchange, const struct contract_call *call, struct problem *problem)
 {
 	const struct parameter *parameter;
-	struct schema_fault fault;
+	struct json_schema_fault fault;
 	struct slice text;
 
 	for (parameter = call->operation->parameters; parameter; parameter = parameter->next) {
@@ -471,7 +471,7 @@ static bool check_parameters(struct http_exchange *exchange, const struct contra
 			continue;
 		if (!parameter_text(exchange, parameter, &text, problem))
 			return false;
-		if (text.data && !schema_check_text(parameter->schema, text, &fault)) {
+		if (text.data && !json_schema_check_text(parameter->schema, text, &fault)) {
 			problem_set(problem, 400, "", "%s parameter %s %s", place_names[parameter->place], parameter->name, fault.what);
 			return false;
 		}
@@ -482,7 +482,7 @@ static bool check_parameters(struct http_exchange *exchange, const struct contra
 static bool check_body(const struct http_request *request, struct contract_call *call, struct problem *problem)
 {
 	struct err err = ERR_INIT;
-	struct schema_fault fault;
+	struct json_schema_fault fault;
 
 	if (request->body.len == 0 && call->operation->body_required) {
 		problem_set(problem, 400, "", "a JSON body is required");
@@ -495,7 +495,7 @@ static bool check_body(const struct http_request *request, struct contract_call 
 		problem_set(problem, 400, "", "the body is not JSON as it should be: %s", err.message);
 		return false;
 	}
-	if (schema_check(call->operation->body, call->body, &fault))
+	if (json_schema_check(call->operation->body, call->body, &fault))
 		return true;
 	problem_set(problem, 400, fault.pointer, "%s %s", fault.pointer[0] ? fault.pointer : "the body", fault.what);
 	json_free(call->body);

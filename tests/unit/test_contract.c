@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "api-gateway/contract.h"
-#include "api-gateway/schema.h"
+#include "api-gateway/json_schema.h"
 #include "api-gateway/yaml.h"
 
 #define CONTRACT "config/api/feedmill.openapi.yaml"
@@ -84,19 +84,19 @@ static const char *verdict(const char *schema_text, const char *value_text)
 {
 	static char words[450];
 	struct err err = ERR_INIT;
-	struct schema_fault fault;
+	struct json_schema_fault fault;
 	struct yaml *tree = yaml_tree_parse(slice_of(schema_text), &err);
-	struct schema_set *set = tree ? schema_set_new(tree) : NULL;
-	const struct schema *schema = set ? schema_compile(set, tree, &err) : NULL;
+	struct json_schema_set *set = tree ? json_schema_set_new(tree) : NULL;
+	const struct json_schema *schema = set ? json_schema_compile(set, tree, &err) : NULL;
 	struct json *value = json_parse(slice_of(value_text), &err);
 
 	if (!schema || !value)
 		fail_msg("%s", err.message);
 	words[0] = '\0';
-	if (!schema_check(schema, value, &fault))
+	if (!json_schema_check(schema, value, &fault))
 		snprintf(words, sizeof(words), "%s %s", fault.pointer, fault.what);
 	json_free(value);
-	schema_set_free(set);
+	json_schema_set_free(set);
 	yaml_tree_free(tree);
 	return words;
 }
@@ -105,13 +105,13 @@ static void schema_is_refused(const char *text, const char *why)
 {
 	struct err err = ERR_INIT;
 	struct yaml *tree = yaml_tree_parse(slice_of(text), &err);
-	struct schema_set *set = schema_set_new(tree);
+	struct json_schema_set *set = json_schema_set_new(tree);
 
-	assert_null(schema_compile(set, tree, &err));
+	assert_null(json_schema_compile(set, tree, &err));
 	assert_int_equal(ERR_FATAL, err.kind);
 	if (!strstr(err.message, why))
 		fail_msg("\"%s\" does not say \"%s\"", err.message, why);
-	schema_set_free(set);
+	json_schema_set_free(set);
 	yaml_tree_free(tree);
 }
 
@@ -187,21 +187,21 @@ static void schema_keywords_that_are_not_checked_are_refused(void **state)
 static void parameter_texts_are_read_by_their_schema(void **state)
 {
 	struct err err = ERR_INIT;
-	struct schema_fault fault;
+	struct json_schema_fault fault;
 	struct yaml *tree = yaml_tree_parse(slice_of("{type: integer, minimum: 1, maximum: 9007199254740991}"), &err);
-	struct schema_set *set = schema_set_new(tree);
-	const struct schema *schema = schema_compile(set, tree, &err);
+	struct json_schema_set *set = json_schema_set_new(tree);
+	const struct json_schema *schema = json_schema_compile(set, tree, &err);
 	static const char *const good[] = { "1", "9007199254740991" };
 	static const char *const bad[] = { "0", "-1", "9007199254740992", "9223372036854775808", "x", "", " 1", "1 ", "01", "+1", "0x1", "1.5", "true", "null", "\"1\"" };
 	size_t i;
 
 	(void)state;
 	for (i = 0; i < sizeof(good) / sizeof(*good); i++)
-		assert_true(schema_check_text(schema, slice_of(good[i]), &fault));
+		assert_true(json_schema_check_text(schema, slice_of(good[i]), &fault));
 	for (i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		if (schema_check_text(schema, slice_of(bad[i]), &fault))
+		if (json_schema_check_text(schema, slice_of(bad[i]), &fault))
 			fail_msg("\"%s\" passed", bad[i]);
-	schema_set_free(set);
+	json_schema_set_free(set);
 	yaml_tree_free(tree);
 }
 

@@ -1,5 +1,5 @@
 /* Schemas of the contract in, verdicts on values out. Three tables are the whole of it: keywords, formats, types. */
-#include "api-gateway/schema.h"
+#include "api-gateway/json_schema.h"
 
 #include <math.h>
 #include <regex.h>
@@ -19,7 +19,7 @@ enum type_bit { T_NULL = 1, T_BOOL = 2, T_INTEGER = 4, T_NUMBER = 8, T_STRING = 
 
 struct property {
 	char *name;
-	const struct schema *schema; /* NULL: only required */
+	const struct json_schema *schema; /* NULL: only required */
 	bool is_required;
 	struct property *next;
 };
@@ -34,15 +34,15 @@ struct bound {
 	double value;
 };
 
-struct schema {
+struct json_schema {
 	const struct yaml *place;
-	struct schema *next; /* in the set */
-	const struct schema *ref;
+	struct json_schema *next; /* in the set */
+	const struct json_schema *ref;
 	unsigned types;
 	struct property *properties;
-	const struct schema *additional; /* NULL: see may_add */
+	const struct json_schema *additional; /* NULL: see may_add */
 	bool no_additional;
-	const struct schema *items;
+	const struct json_schema *items;
 	bool unique_items;
 	struct allowed *allowed;
 	const struct format *format;
@@ -52,9 +52,9 @@ struct schema {
 	struct bound min_length, max_length, min_items, max_items, min_properties, max_properties;
 };
 
-struct schema_set {
+struct json_schema_set {
 	const struct yaml *root;
-	struct schema *first;
+	struct json_schema *first;
 };
 
 /* A value to be checked: a JSON node, or the text of a parameter. */
@@ -100,7 +100,7 @@ static const struct format formats[] = {
 
 /* ---- compiling: one function a keyword */
 
-typedef int keyword_fn(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err);
+typedef int keyword_fn(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err);
 
 static int fault_at(const struct yaml *place, struct err *err, const char *what)
 {
@@ -115,7 +115,7 @@ static const struct {
 	{ "string", T_STRING }, { "array", T_ARRAY },  { "object", T_OBJECT },
 };
 
-static int add_type(struct schema *schema, const struct yaml *name, struct err *err)
+static int add_type(struct json_schema *schema, const struct yaml *name, struct err *err)
 {
 	size_t i;
 
@@ -127,7 +127,7 @@ static int add_type(struct schema *schema, const struct yaml *name, struct err *
 	return fault_at(name, err, "no such type");
 }
 
-static int compile_type(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_type(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	const struct yaml *name;
 
@@ -142,18 +142,18 @@ static int compile_type(struct schema_set *set, struct schema *schema, const str
 	return 0;
 }
 
-static int compile_ref(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_ref(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	const struct yaml *place = yaml_text(value) ? yaml_find(set->root, yaml_text(value)) : NULL;
 
 	(void)field;
 	if (!place)
 		return fault_at(value, err, "there is nothing in this file by that name");
-	schema->ref = schema_compile(set, place, err);
+	schema->ref = json_schema_compile(set, place, err);
 	return schema->ref ? 0 : -1;
 }
 
-static struct property *property_of(struct schema *schema, const char *name)
+static struct property *property_of(struct json_schema *schema, const char *name)
 {
 	struct property *property = schema->properties;
 
@@ -168,7 +168,7 @@ static struct property *property_of(struct schema *schema, const char *name)
 	return property;
 }
 
-static int compile_properties(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_properties(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	const struct yaml *child;
 
@@ -178,14 +178,14 @@ static int compile_properties(struct schema_set *set, struct schema *schema, con
 	for (child = value->first; child; child = child->next) {
 		struct property *property = property_of(schema, child->key);
 
-		property->schema = schema_compile(set, child, err);
+		property->schema = json_schema_compile(set, child, err);
 		if (!property->schema)
 			return -1;
 	}
 	return 0;
 }
 
-static int compile_required(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_required(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	const struct yaml *name;
 
@@ -201,25 +201,25 @@ static int compile_required(struct schema_set *set, struct schema *schema, const
 	return 0;
 }
 
-static int compile_additional(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_additional(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	(void)field;
 	if (yaml_text(value)) {
 		schema->no_additional = strcmp(yaml_text(value), "false") == 0;
 		return schema->no_additional || strcmp(yaml_text(value), "true") == 0 ? 0 : fault_at(value, err, "must be a schema, true or false");
 	}
-	schema->additional = schema_compile(set, value, err);
+	schema->additional = json_schema_compile(set, value, err);
 	return schema->additional ? 0 : -1;
 }
 
-static int compile_items(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_items(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	(void)field;
-	schema->items = schema_compile(set, value, err);
+	schema->items = json_schema_compile(set, value, err);
 	return schema->items ? 0 : -1;
 }
 
-static int compile_unique(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_unique(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	(void)set;
 	(void)field;
@@ -227,7 +227,7 @@ static int compile_unique(struct schema_set *set, struct schema *schema, const s
 	return schema->unique_items || (yaml_text(value) && strcmp(yaml_text(value), "false") == 0) ? 0 : fault_at(value, err, "must be true or false");
 }
 
-static int compile_enum(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_enum(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	const struct yaml *child;
 
@@ -249,7 +249,7 @@ static int compile_enum(struct schema_set *set, struct schema *schema, const str
 	return 0;
 }
 
-static int compile_format(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_format(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	size_t i;
 
@@ -263,7 +263,7 @@ static int compile_format(struct schema_set *set, struct schema *schema, const s
 	return fault_at(value, err, "no such format");
 }
 
-static int compile_pattern(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_pattern(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	(void)set;
 	(void)field;
@@ -279,7 +279,7 @@ static int compile_pattern(struct schema_set *set, struct schema *schema, const 
 	return 0;
 }
 
-static int compile_bound(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int compile_bound(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	struct bound *bound = (struct bound *)((char *)schema + field);
 	char *end = NULL;
@@ -293,7 +293,7 @@ static int compile_bound(struct schema_set *set, struct schema *schema, const st
 	return *end == '\0' && isfinite(bound->value) ? 0 : fault_at(value, err, "must be a number");
 }
 
-static int only_describes(struct schema_set *set, struct schema *schema, const struct yaml *value, size_t field, struct err *err)
+static int only_describes(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	(void)set;
 	(void)schema;
@@ -318,17 +318,17 @@ static const struct keyword {
 	{ "enum", compile_enum, 0 },
 	{ "format", compile_format, 0 },
 	{ "pattern", compile_pattern, 0 },
-	{ "minimum", compile_bound, offsetof(struct schema, minimum) },
-	{ "exclusiveMinimum", compile_bound, offsetof(struct schema, minimum) },
-	{ "maximum", compile_bound, offsetof(struct schema, maximum) },
-	{ "exclusiveMaximum", compile_bound, offsetof(struct schema, maximum) },
-	{ "multipleOf", compile_bound, offsetof(struct schema, multiple_of) },
-	{ "minLength", compile_bound, offsetof(struct schema, min_length) },
-	{ "maxLength", compile_bound, offsetof(struct schema, max_length) },
-	{ "minItems", compile_bound, offsetof(struct schema, min_items) },
-	{ "maxItems", compile_bound, offsetof(struct schema, max_items) },
-	{ "minProperties", compile_bound, offsetof(struct schema, min_properties) },
-	{ "maxProperties", compile_bound, offsetof(struct schema, max_properties) },
+	{ "minimum", compile_bound, offsetof(struct json_schema, minimum) },
+	{ "exclusiveMinimum", compile_bound, offsetof(struct json_schema, minimum) },
+	{ "maximum", compile_bound, offsetof(struct json_schema, maximum) },
+	{ "exclusiveMaximum", compile_bound, offsetof(struct json_schema, maximum) },
+	{ "multipleOf", compile_bound, offsetof(struct json_schema, multiple_of) },
+	{ "minLength", compile_bound, offsetof(struct json_schema, min_length) },
+	{ "maxLength", compile_bound, offsetof(struct json_schema, max_length) },
+	{ "minItems", compile_bound, offsetof(struct json_schema, min_items) },
+	{ "maxItems", compile_bound, offsetof(struct json_schema, max_items) },
+	{ "minProperties", compile_bound, offsetof(struct json_schema, min_properties) },
+	{ "maxProperties", compile_bound, offsetof(struct json_schema, max_properties) },
 	{ "title", only_describes, 0 },
 	{ "description", only_describes, 0 },
 	{ "default", only_describes, 0 },
@@ -339,7 +339,7 @@ static const struct keyword {
 	{ "writeOnly", only_describes, 0 },
 };
 
-static int compile_keyword(struct schema_set *set, struct schema *schema, const struct yaml *value, struct err *err)
+static int compile_keyword(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, struct err *err)
 {
 	size_t i;
 
@@ -349,9 +349,9 @@ static int compile_keyword(struct schema_set *set, struct schema *schema, const 
 	return fault_at(value, err, "a schema keyword that this gateway does not check; it must not stand in the contract");
 }
 
-const struct schema *schema_compile(struct schema_set *set, const struct yaml *place, struct err *err)
+const struct json_schema *json_schema_compile(struct json_schema_set *set, const struct yaml *place, struct err *err)
 {
-	struct schema *schema;
+	struct json_schema *schema;
 	const struct yaml *value;
 
 	for (schema = set->first; schema; schema = schema->next)
@@ -372,15 +372,15 @@ const struct schema *schema_compile(struct schema_set *set, const struct yaml *p
 	return schema;
 }
 
-struct schema_set *schema_set_new(const struct yaml *root)
+struct json_schema_set *json_schema_set_new(const struct yaml *root)
 {
-	struct schema_set *set = mem_zalloc(sizeof(*set));
+	struct json_schema_set *set = mem_zalloc(sizeof(*set));
 
 	set->root = root;
 	return set;
 }
 
-static void schema_free(struct schema *schema)
+static void json_schema_free(struct json_schema *schema)
 {
 	while (schema->properties) {
 		struct property *property = schema->properties;
@@ -403,22 +403,22 @@ static void schema_free(struct schema *schema)
 	free(schema);
 }
 
-void schema_set_free(struct schema_set *set)
+void json_schema_set_free(struct json_schema_set *set)
 {
 	while (set && set->first) {
-		struct schema *schema = set->first;
+		struct json_schema *schema = set->first;
 
 		set->first = schema->next;
-		schema_free(schema);
+		json_schema_free(schema);
 	}
 	free(set);
 }
 
 /* ---- checking: each function says whether the value passes, and fills the fault when not */
 
-static bool fail(struct schema_fault *fault, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static bool fail(struct json_schema_fault *fault, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static bool fail(struct schema_fault *fault, const char *format, ...)
+static bool fail(struct json_schema_fault *fault, const char *format, ...)
 {
 	va_list args;
 
@@ -429,7 +429,7 @@ static bool fail(struct schema_fault *fault, const char *format, ...)
 }
 
 /* Appends "/name" to the pointer, escaped as RFC 6901 wants; returns the old length, to cut back to. */
-static size_t enter(struct schema_fault *fault, const char *name)
+static size_t enter(struct json_schema_fault *fault, const char *name)
 {
 	size_t before = strlen(fault->pointer), at = before;
 
@@ -447,7 +447,7 @@ static size_t enter(struct schema_fault *fault, const char *name)
 	return before;
 }
 
-static bool check(const struct schema *schema, const struct value *value, struct schema_fault *fault, int depth);
+static bool check(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth);
 
 static bool is_whole(struct slice digits)
 {
@@ -483,7 +483,7 @@ static const char *type_word(unsigned types)
 	return "of another type";
 }
 
-static bool check_type(const struct schema *schema, const struct value *value, struct schema_fault *fault)
+static bool check_type(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault)
 {
 	unsigned got = value->type == T_INTEGER ? T_NUMBER | T_INTEGER : (unsigned)value->type;
 
@@ -493,7 +493,7 @@ static bool check_type(const struct schema *schema, const struct value *value, s
 		type_word(got == T_NUMBER ? T_NUMBER | T_INTEGER : got));
 }
 
-static bool check_enum(const struct schema *schema, const struct value *value, struct schema_fault *fault)
+static bool check_enum(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault)
 {
 	const struct allowed *allowed;
 	struct buf text = BUF_INIT, choices = BUF_INIT;
@@ -527,7 +527,7 @@ static bool is_multiple(double number, double step)
 	return isfinite(times) && fabs(times - round(times)) <= fabs(times) * 4e-16;
 }
 
-static bool check_number(const struct schema *schema, const struct value *value, struct schema_fault *fault)
+static bool check_number(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault)
 {
 	double number;
 
@@ -543,7 +543,7 @@ static bool check_number(const struct schema *schema, const struct value *value,
 	return true;
 }
 
-static bool check_count(const struct bound *min, const struct bound *max, size_t count, const char *unit, struct schema_fault *fault)
+static bool check_count(const struct bound *min, const struct bound *max, size_t count, const char *unit, struct json_schema_fault *fault)
 {
 	if (min->is_set && (double)count < min->value)
 		return fail(fault, "must have at least %.0f %s", min->value, unit);
@@ -552,7 +552,7 @@ static bool check_count(const struct bound *min, const struct bound *max, size_t
 	return true;
 }
 
-static bool check_string(const struct schema *schema, const struct value *value, struct schema_fault *fault)
+static bool check_string(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault)
 {
 	if (value->type != T_STRING)
 		return true;
@@ -583,7 +583,7 @@ static bool has_twin(const struct json *item)
 	return is_found;
 }
 
-static bool check_array(const struct schema *schema, const struct value *value, struct schema_fault *fault, int depth)
+static bool check_array(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
 {
 	const struct json *item;
 	size_t count = 0;
@@ -606,7 +606,7 @@ static bool check_array(const struct schema *schema, const struct value *value, 
 	return check_count(&schema->min_items, &schema->max_items, count, "items", fault);
 }
 
-static const struct property *property_find(const struct schema *schema, const char *name)
+static const struct property *property_find(const struct json_schema *schema, const char *name)
 {
 	const struct property *property = schema->properties;
 
@@ -615,10 +615,10 @@ static const struct property *property_find(const struct schema *schema, const c
 	return property;
 }
 
-static bool check_member(const struct schema *schema, const struct json *member, struct schema_fault *fault, int depth)
+static bool check_member(const struct json_schema *schema, const struct json *member, struct json_schema_fault *fault, int depth)
 {
 	const struct property *property = property_find(schema, json_key(member));
-	const struct schema *wanted = property ? property->schema : schema->additional;
+	const struct json_schema *wanted = property ? property->schema : schema->additional;
 	struct value value = value_of(member);
 	size_t before = enter(fault, json_key(member));
 
@@ -630,7 +630,7 @@ static bool check_member(const struct schema *schema, const struct json *member,
 	return true;
 }
 
-static bool check_object(const struct schema *schema, const struct value *value, struct schema_fault *fault, int depth)
+static bool check_object(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
 {
 	const struct property *property;
 	const struct json *member;
@@ -649,7 +649,7 @@ static bool check_object(const struct schema *schema, const struct value *value,
 	return check_count(&schema->min_properties, &schema->max_properties, count, "members", fault);
 }
 
-static bool check(const struct schema *schema, const struct value *value, struct schema_fault *fault, int depth)
+static bool check(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
 {
 	if (depth == 0)
 		return fail(fault, "is nested too deep");
@@ -658,7 +658,7 @@ static bool check(const struct schema *schema, const struct value *value, struct
 		check_object(schema, value, fault, depth - 1);
 }
 
-bool schema_check(const struct schema *schema, const struct json *node, struct schema_fault *fault)
+bool json_schema_check(const struct json_schema *schema, const struct json *node, struct json_schema_fault *fault)
 {
 	struct value value = value_of(node);
 
@@ -668,7 +668,7 @@ bool schema_check(const struct schema *schema, const struct json *node, struct s
 }
 
 /* The types that a schema lets through, references followed. */
-static unsigned types_of(const struct schema *schema)
+static unsigned types_of(const struct json_schema *schema)
 {
 	unsigned types = T_ANY;
 	int depth;
@@ -679,7 +679,7 @@ static unsigned types_of(const struct schema *schema)
 }
 
 /* A number or boolean where the schema wants one and the text is one; else a string. */
-static enum type_bit type_of_text(const struct schema *schema, struct slice text)
+static enum type_bit type_of_text(const struct json_schema *schema, struct slice text)
 {
 	unsigned types = types_of(schema);
 	struct err err = ERR_INIT;
@@ -700,7 +700,7 @@ static enum type_bit type_of_text(const struct schema *schema, struct slice text
 	return type;
 }
 
-bool schema_check_text(const struct schema *schema, struct slice text, struct schema_fault *fault)
+bool json_schema_check_text(const struct json_schema *schema, struct slice text, struct json_schema_fault *fault)
 {
 	char *copy = mem_dup(text.data, text.len); /* strtod and regexec want an end */
 	struct value value = { type_of_text(schema, text), { copy, text.len }, NULL };
