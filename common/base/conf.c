@@ -23,6 +23,7 @@
 #define NAME_MAX_BYTES 128
 #define PLACE_MAX 256
 #define CONFIG_MAX_BYTES (1 << 20)
+#define SECRET_MAX 4096 /* of a line in a file; rows allow less */
 
 struct load {
 	char *target;
@@ -111,41 +112,36 @@ static int store_from_text(struct load *l, const struct conf_row *row, const cha
 
 /* --- secrets by file --- */
 
-static int read_first_line(struct load *l, FILE *in, const char *place, const char *path, char **out)
+static int check_private(struct load *l, FILE *in, const char *place, const char *path)
 {
 	struct stat st;
-	size_t size = 0;
-	ssize_t len;
 
 	if (fstat(fileno(in), &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(l->err, ERR_FATAL, "%s: %.128s is not a file", place, path);
 	if ((st.st_mode & 077) != 0)
 		return err_set(l->err, ERR_FATAL, "%s: others may use %.128s (mode %03o): chmod 600", place, path,
 			(unsigned)(st.st_mode & 0777));
-	if (st.st_size > CONFIG_MAX_BYTES)
-		return err_set(l->err, ERR_FATAL, "%s: %.128s is too large", place, path);
-	len = getline(out, &size, in);
-	if (len < 0)
-		return err_set(l->err, ERR_FATAL, "%s: %.128s is empty", place, path);
-	(*out)[strcspn(*out, "\r\n")] = '\0';
 	return 0;
 }
 
 static int store_secret_file(struct load *l, const struct conf_row *row, const char *place, const char *path)
 {
 	FILE *in = fopen(path, "re");
-	char *line = NULL;
+	char line[SECRET_MAX];
 	int rc = -1;
 
 	if (in == NULL)
 		return err_set(l->err, ERR_FATAL, "%s: can't read %.128s: %s", place, path, strerror(errno));
-	if (read_first_line(l, in, place, path, &line) < 0)
+	if (check_private(l, in, place, path) < 0)
 		goto out;
-	rc = store_text(l, row, place, line);
+	if (fgets(line, sizeof(line), in) == NULL) {
+		err_set(l->err, ERR_FATAL, "%s: %.128s is empty", place, path);
+		goto out;
+	}
+	line[strcspn(line, "\r\n")] = '\0';
+	rc = store_text(l, row, place, line); /* a longer first line is cut here, and too long there */
 out:
-	if (line != NULL)
-		explicit_bzero(line, strlen(line));
-	free(line);
+	explicit_bzero(line, sizeof(line));
 	fclose(in);
 	return rc;
 }

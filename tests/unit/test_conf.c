@@ -277,7 +277,7 @@ static void secrets_come_from_private_files(void **state)
 static void secrets_that_are_not_private_are_refused(void **state)
 {
 	static const mode_t modes[] = { 0640, 0604, 0620, 0601, 0644, 0610 };
-	char text[200];
+	char text[200], longer[10000];
 
 	(void)state;
 	put(secret, "hush\n", 5);
@@ -289,6 +289,9 @@ static void secrets_that_are_not_private_are_refused(void **state)
 	chmod(secret, 0600);
 	put(secret, "", 0);
 	bad(text, "%:2: setting net.password_file: /tmp/");
+	memset(longer, 'p', sizeof(longer));
+	put(secret, longer, sizeof(longer));
+	bad(text, "%:2: setting net.password_file: a text of 4095 bytes is not between 0 and 100 long");
 	bad("net: { password_file = \"/nonexistent\"; };", "%:1: setting net.password_file: can't read /nonexistent: No such");
 	bad("net: { password_file = \"/tmp\"; };", "%:1: setting net.password_file: /tmp is not a file");
 	bad("net: { password_file = 5; };", "%:1: setting net.password_file: expected a text");
