@@ -32,6 +32,7 @@ struct item {
 	const struct record *record;
 	enum outcome outcome;
 	struct err why; /* for RETRY and REJECT */
+	unsigned tries; /* how often handle() had it; the engine's */
 };
 
 struct batch {
@@ -54,6 +55,10 @@ struct worker_ops {
 	const struct worker_settings *(*settings)(const struct settings *settings); /* its rows of the settings table */
 	/* One state a thread, with its own database connection (stores reconnect by themselves). */
 	int (*open)(const struct settings *settings, void **state, struct err *err);
+	/* What it depends on ("store", "search": its line in /readyz) is there and fits this program. Asked at start, before the
+	 * first record, until it says 0 or ERR_FATAL, and now and then while there is nothing to do. */
+	const char *dependency;
+	int (*check)(void *state, struct err *err);
 	int (*handle)(void *state, struct batch *batch, struct err *err);
 	void (*close)(void *state); /* NULL is fine */
 };
@@ -67,5 +72,7 @@ struct worker_entry {
 
 extern const struct worker_entry worker_table[];
 extern const size_t worker_count;
+
+const struct worker_entry *worker_find(const char *name); /* NULL: no such worker */
 
 #endif

@@ -1,0 +1,55 @@
+/* A rejected item goes in, the record for its dead letter topic comes out. */
+#include "workers/engine/deadletter.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const own_headers[] = {
+	HEADER_ORIGIN_TOPIC,
+	HEADER_ORIGIN_PARTITION,
+	HEADER_ORIGIN_OFFSET,
+	HEADER_ORIGIN_TIMESTAMP,
+	HEADER_ATTEMPTS,
+	HEADER_ERROR,
+	HEADER_WORKER,
+};
+
+static bool is_own(const char *name)
+{
+	for (size_t i = 0; i < sizeof(own_headers) / sizeof(own_headers[0]); i++)
+		if (strcmp(own_headers[i], name) == 0)
+			return true;
+	return false;
+}
+
+static struct slice number_text(char out[24], int64_t number)
+{
+	snprintf(out, 24, "%" PRId64, number);
+	return slice_of(out);
+}
+
+void dead_letter_make(struct dead_letter *letter, const char *worker, const struct item *item)
+{
+	const struct record *origin = item->record;
+	struct record *record = &letter->record;
+
+	memset(letter, 0, sizeof(*letter));
+	topic_dead_letter(worker, letter->topic);
+	record->topic = letter->topic;
+	record->partition = -1;
+	record->key = origin->key;
+	record->value = origin->value;
+	/* Ours first: where the headers are too many, the reason is not what gets lost. A letter that was replayed and died again
+	 * carries its last origin. */
+	record_header_add(record, HEADER_ORIGIN_TOPIC, slice_of(origin->topic));
+	record_header_add(record, HEADER_ORIGIN_PARTITION, number_text(letter->partition, origin->partition));
+	record_header_add(record, HEADER_ORIGIN_OFFSET, number_text(letter->offset, origin->offset));
+	record_header_add(record, HEADER_ORIGIN_TIMESTAMP, number_text(letter->timestamp, origin->timestamp_ms));
+	record_header_add(record, HEADER_ATTEMPTS, number_text(letter->tries, item->tries));
+	record_header_add(record, HEADER_ERROR, slice_of(item->why.message));
+	record_header_add(record, HEADER_WORKER, slice_of(worker));
+	for (size_t i = 0; i < origin->header_count; i++)
+		if (!is_own(origin->headers[i].name))
+			record_header_add(record, origin->headers[i].name, origin->headers[i].value);
+}

@@ -1,0 +1,408 @@
+/* Posts go in; outbound rows and one inbound row for each friend of the author come out, many posts in one transaction.
+ *
+ * The outbound row is the ledger: a post that has one was fanned out or planned, and no friend is read for it again. A friend
+ * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "common/model/post.h"
+#include "common/queue/topics.h"
+#include "common/store/posts.h"
+#include "common/store/people.h"
+#include "common/store/schema.h"
+#include "common/store/store.h"
+#include "workers/reply.h"
+#include "workers/worker.h"
+
+#define ROWS_MAX 50000   /* inbound rows of one transaction (one post may have more): undo, locks, time to roll back */
+#define FRIENDS_MAX 1000000 /* friend ids in memory at once, whatever fanout.chunk says */
+
+/* A post of the batch, and what is known of it. */
+struct job {
+	struct post post;
+	size_t item;
+	size_t first;  /* index of the first job with the same id: its own, unless the batch has the post twice */
+	struct post_state state;
+	const int64_t *friends; /* of a new post with a list that is not too long */
+	size_t friend_count;
+	bool is_long;  /* new, and to be planned */
+	int64_t planned; /* chunks, once it is */
+};
+
+struct fanout {
+	struct store *store;
+	size_t chunk;
+	size_t room;
+	struct job *jobs;
+	size_t count;
+	size_t *order; /* scratch: indices of jobs */
+	int64_t *ids;
+	size_t *counts;
+	struct post *posts;
+	struct post_state *states;
+	struct inbound *rows;
+	size_t rows_size;
+	int64_t *page;
+};
+
+/* ---- life cycle */
+
+static const struct worker_settings *fanout_settings(const struct settings *settings)
+{
+	return &settings->fanout;
+}
+
+static int fanout_open(const struct settings *settings, void **state, struct err *err)
+{
+	struct fanout *fanout = mem_zalloc(sizeof(*fanout));
+
+	if (store_open(settings, &fanout->store, err) < 0) {
+		free(fanout);
+		return -1;
+	}
+	fanout->chunk = (size_t)settings->fanout_chunk;
+	fanout->room = (size_t)settings->fanout.batch;
+	fanout->jobs = mem_array(fanout->room, sizeof(*fanout->jobs));
+	fanout->order = mem_array(fanout->room, sizeof(*fanout->order));
+	fanout->ids = mem_array(fanout->room, sizeof(*fanout->ids));
+	fanout->counts = mem_array(fanout->room, sizeof(*fanout->counts));
+	fanout->posts = mem_array(fanout->room, sizeof(*fanout->posts));
+	fanout->states = mem_array(fanout->room, sizeof(*fanout->states));
+	fanout->page = mem_array(fanout->chunk, sizeof(*fanout->page));
+	*state = fanout;
+	return 0;
+}
+
+static void fanout_close(void *state)
+{
+	struct fanout *fanout = state;
+
+	store_close(fanout->store);
+	free(fanout->jobs);
+	free(fanout->order);
+	free(fanout->ids);
+	free(fanout->counts);
+	free(fanout->posts);
+	free(fanout->states);
+	free(fanout->rows);
+	free(fanout->page);
+	free(fanout);
+}
+
+static int fanout_check(void *state, struct err *err)
+{
+	struct fanout *fanout = state;
+
+	return schema_check(fanout->store, err);
+}
+
+/* ---- the batch */
+
+static void decode(struct fanout *fanout, struct batch *batch)
+{
+	fanout->count = 0;
+	for (size_t i = 0; i < batch->count; i++) {
+		struct job *job = &fanout->jobs[fanout->count];
+		struct err why = ERR_INIT;
+
+		*job = (struct job){ .item = i, .first = fanout->count };
+		if (post_decode(&job->post, batch->items[i].record->value, &why) < 0)
+			batch_reject(batch, i, &why);
+		else
+			fanout->count++;
+	}
+}
+
+static int compare_posts(const void *left, const void *right, void *arg)
+{
+	const struct job *jobs = arg;
+	const size_t a = *(const size_t *)left, b = *(const size_t *)right;
+
+	if (jobs[a].post.id != jobs[b].post.id)
+		return jobs[a].post.id < jobs[b].post.id ? -1 : 1;
+	return a < b ? -1 : a > b;
+}
+
+/* Lists the jobs, each post once, in id order; the others are told which one is theirs. */
+static size_t list_distinct(struct fanout *fanout)
+{
+	size_t distinct = 0;
+
+	for (size_t j = 0; j < fanout->count; j++)
+		fanout->order[j] = j;
+	qsort_r(fanout->order, fanout->count, sizeof(*fanout->order), compare_posts, fanout->jobs);
+	for (size_t k = 0; k < fanout->count; k++) {
+		struct job *job = &fanout->jobs[fanout->order[k]];
+
+		if (distinct > 0 && fanout->jobs[fanout->order[distinct - 1]].post.id == job->post.id)
+			job->first = fanout->order[distinct - 1];
+		else
+			fanout->order[distinct++] = fanout->order[k];
+	}
+	return distinct;
+}
+
+/* Which posts have their outbound row already. Leaves the new ones in `order`; returns how many. */
+static int find_new(struct fanout *fanout, size_t *fresh, struct err *err)
+{
+	const size_t distinct = list_distinct(fanout);
+
+	*fresh = 0;
+	for (size_t k = 0; k < distinct; k++)
+		fanout->ids[k] = fanout->jobs[fanout->order[k]].post.id;
+	if (distinct > 0 && posts_existing(fanout->store, fanout->ids, distinct, fanout->states, err) < 0)
+		return -1;
+	for (size_t k = 0; k < distinct; k++) {
+		struct job *job = &fanout->jobs[fanout->order[k]];
+
+		job->state = fanout->states[k];
+		if (!job->state.exists)
+			fanout->order[(*fresh)++] = fanout->order[k];
+	}
+	return 0;
+}
+
+/* ---- short lists: many posts in one transaction */
+
+static int compare_authors(const void *left, const void *right, void *arg)
+{
+	const struct job *jobs = arg;
+	const struct job *a = &jobs[*(const size_t *)left], *b = &jobs[*(const size_t *)right];
+
+	if (a->post.from != b->post.from)
+		return a->post.from < b->post.from ? -1 : 1;
+	return a->post.id < b->post.id ? -1 : a->post.id > b->post.id;
+}
+
+/* Of the `fresh` jobs from `from` on (in order of authors) those of the first authors whose friends fit into memory together.
+ * Leaves the authors in `ids`; *authors says how many. */
+static size_t next_authors(struct fanout *fanout, size_t from, size_t fresh, size_t *authors)
+{
+	const size_t limit = FRIENDS_MAX / (fanout->chunk + 1);
+	size_t k;
+
+	*authors = 0;
+	for (k = from; k < fresh; k++) {
+		const int64_t author = fanout->jobs[fanout->order[k]].post.from;
+
+		if (*authors > 0 && fanout->ids[*authors - 1] == author)
+			continue;
+		if (*authors > limit)
+			break;
+		fanout->ids[(*authors)++] = author;
+	}
+	return k;
+}
+
+/* Gives each job its author's list, or the word that it is too long. */
+static void hand_out(struct fanout *fanout, size_t from, size_t end, const int64_t *friends)
+{
+	size_t author = 0;
+
+	for (size_t k = from; k < end; k++) {
+		struct job *job = &fanout->jobs[fanout->order[k]];
+
+		while (fanout->ids[author] != job->post.from)
+			friends += fanout->counts[author++];
+		job->is_long = fanout->counts[author] > fanout->chunk;
+		job->friends = friends;
+		job->friend_count = fanout->counts[author];
+	}
+}
+
+static void add_rows(struct fanout *fanout, const struct job *job, size_t *rows)
+{
+	if (*rows + job->friend_count > fanout->rows_size) {
+		fanout->rows_size = *rows + job->friend_count;
+		fanout->rows = mem_grow(fanout->rows, fanout->rows_size, sizeof(*fanout->rows));
+	}
+	for (size_t f = 0; f < job->friend_count; f++)
+		fanout->rows[(*rows)++] = (struct inbound){ job->friends[f], job->post.id, job->post.from };
+}
+
+static int commit(struct fanout *fanout, const struct batch *batch, struct err *err)
+{
+	if (!batch_still_owned(batch))
+		return err_set(err, ERR_CONFLICT, "a partition of the batch is not ours any more");
+	return store_commit(fanout->store, err);
+}
+
+/* The rows of short lists, jobs from `from` to `end`; commits and begins again where they are too many for one transaction. */
+static int write_short(struct fanout *fanout, const struct batch *batch, size_t from, size_t end, struct err *err)
+{
+	size_t posts = 0, rows = 0;
+
+	for (size_t k = from; k < end; k++) {
+		const struct job *job = &fanout->jobs[fanout->order[k]];
+		const bool is_last = k + 1 == end;
+
+		if (!job->is_long) {
+			fanout->posts[posts++] = job->post;
+			add_rows(fanout, job, &rows);
+		}
+		if (!is_last && rows < ROWS_MAX)
+			continue;
+		if (posts > 0 && posts_insert(fanout->store, fanout->posts, NULL, posts, err) < 0)
+			return -1;
+		if (rows > 0 && inbound_insert(fanout->store, fanout->rows, rows, err) < 0)
+			return -1;
+		if (!is_last && (commit(fanout, batch, err) < 0 || store_begin(fanout->store, err) < 0))
+			return -1;
+		posts = rows = 0;
+	}
+	return 0;
+}
+
+/* Within a transaction, which is another one at the end where there are many rows. */
+static int fan_out(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
+{
+	size_t end;
+
+	if (find_new(fanout, fresh, err) < 0)
+		return -1;
+	qsort_r(fanout->order, *fresh, sizeof(*fanout->order), compare_authors, fanout->jobs);
+	for (size_t from = 0; from < *fresh; from = end) {
+		int64_t *friends = NULL;
+		size_t authors;
+		int rc;
+
+		end = next_authors(fanout, from, *fresh, &authors);
+		rc = friends_of(fanout->store, fanout->ids, authors, fanout->chunk + 1, &friends, fanout->counts, err);
+		if (rc == 0) {
+			hand_out(fanout, from, end, friends);
+			rc = write_short(fanout, batch, from, end, err);
+		}
+		free(friends);
+		if (rc < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int in_transaction(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
+{
+	if (store_begin(fanout->store, err) < 0)
+		return -1;
+	if (fan_out(fanout, batch, fresh, err) == 0 && commit(fanout, batch, err) == 0)
+		return 0;
+	store_rollback(fanout->store);
+	return -1;
+}
+
+/* ---- long lists: the plan, in a transaction of its own */
+
+static int write_plan(struct fanout *fanout, struct job *job, struct err *err)
+{
+	int64_t after = 0;
+	size_t count;
+
+	job->planned = 0;
+	do {
+		if (friends_page(fanout->store, job->post.from, after, fanout->page, fanout->chunk, &count, err) < 0)
+			return -1;
+		if (count == 0)
+			break;
+		if (plan_add(fanout->store, job->post.id, job->planned, fanout->page, count, err) < 0)
+			return -1;
+		job->planned++;
+		after = fanout->page[count - 1];
+	} while (count == fanout->chunk);
+	return posts_insert(fanout->store, &job->post, &job->planned, 1, err);
+}
+
+static int plan(struct fanout *fanout, const struct batch *batch, struct job *job, struct err *err)
+{
+	if (store_begin(fanout->store, err) < 0)
+		return -1;
+	if (write_plan(fanout, job, err) == 0 && commit(fanout, batch, err) == 0)
+		return 0;
+	store_rollback(fanout->store);
+	return -1;
+}
+
+/* ---- what is sent: only after every transaction of the batch */
+
+static void emit_chunk(struct batch *batch, const struct job *job, int64_t number)
+{
+	const struct chunk chunk = { job->post.id, job->post.from, number };
+	struct record record = { .topic = TOPIC_CHUNKS, .partition = -1 };
+	const struct slice reply = record_header_get(batch->items[job->item].record, HEADER_REPLY);
+	struct buf value = BUF_INIT;
+	char key[CHUNK_KEY];
+
+	chunk_encode(&chunk, &value);
+	chunk_key(&chunk, key);
+	record.key = slice_of(key);
+	record.value = (struct slice){ value.data, value.len };
+	if (reply.data != NULL)
+		record_header_add(&record, HEADER_REPLY, reply);
+	batch_emit(batch, job->item, &record);
+	buf_release(&value);
+}
+
+/* A replay of a planned post: chunks that are not done are sent again, none left is the result. */
+static int emit_open_chunks(struct fanout *fanout, struct batch *batch, const struct job *job, struct err *err)
+{
+	int64_t *numbers = NULL;
+	size_t count = 0;
+
+	if (plan_open_chunks(fanout->store, job->post.id, &numbers, &count, err) < 0)
+		return -1;
+	for (size_t i = 0; i < count; i++)
+		emit_chunk(batch, job, numbers[i]);
+	if (count == 0)
+		reply_post_done(batch, job->item, job->post.id);
+	free(numbers);
+	return 0;
+}
+
+static int emit(struct fanout *fanout, struct batch *batch, size_t j, struct err *err)
+{
+	const struct job *job = &fanout->jobs[j];
+	const struct job *first = &fanout->jobs[job->first];
+
+	if (first->state.chunks == 0 && !first->is_long)
+		reply_post_done(batch, job->item, job->post.id);
+	else if (job != first)
+		return 0; /* its chunks are on the way already */
+	else if (first->state.chunks > 0)
+		return emit_open_chunks(fanout, batch, job, err);
+	for (int64_t n = 0; n < job->planned; n++)
+		emit_chunk(batch, job, n);
+	return 0;
+}
+
+static int fanout_handle(void *state, struct batch *batch, struct err *err)
+{
+	struct fanout *fanout = state;
+	size_t fresh = 0;
+	int rc = -1;
+
+	decode(fanout, batch);
+	if (fanout->count > 0 && in_transaction(fanout, batch, &fresh, err) < 0)
+		goto out;
+	for (size_t k = 0; k < fresh; k++) {
+		struct job *job = &fanout->jobs[fanout->order[k]];
+
+		if (job->is_long && plan(fanout, batch, job, err) < 0)
+			goto out;
+	}
+	for (size_t j = 0; j < fanout->count; j++)
+		if (emit(fanout, batch, j, err) < 0)
+			goto out;
+	rc = 0;
+out:
+	for (size_t j = 0; j < fanout->count; j++)
+		post_release(&fanout->jobs[j].post);
+	return rc;
+}
+
+const struct worker_ops fanout_worker = {
+	.settings = fanout_settings,
+	.open = fanout_open,
+	.dependency = "store",
+	.check = fanout_check,
+	.handle = fanout_handle,
+	.close = fanout_close,
+};

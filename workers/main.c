@@ -1,0 +1,78 @@
+/* The name of a worker goes in; its process runs until it is asked to stop. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/buf.h"
+#include "common/base/program.h"
+#include "common/queue/queue.h"
+#include "common/store/store.h"
+#include "workers/engine/engine.h"
+#include "workers/worker.h"
+
+/* One line for each worker: name, topic that it reads, where its effects go. Lives until the next call. */
+static const char *list(void)
+{
+	static struct buf text = BUF_INIT;
+
+	buf_reset(&text);
+	for (size_t i = 0; i < worker_count; i++)
+		buf_addf(&text, "%-9s %-15s %s\n", worker_table[i].name, worker_table[i].topic, worker_table[i].writes);
+	return text.data;
+}
+
+static const char *details(void)
+{
+	static struct buf text = BUF_INIT;
+
+	buf_reset(&text);
+	buf_addf(&text, "NAME is one of (with the topic that it reads, and what it writes):\n%s"
+		"feed-worker --list prints this table alone.\n", list());
+	return text.data;
+}
+
+static const char *libraries(void)
+{
+	static struct buf text = BUF_INIT;
+
+	buf_reset(&text);
+	buf_addf(&text, "%s, %s", queue_library(), store_library());
+	return text.data;
+}
+
+static const char *names(void)
+{
+	static struct buf text = BUF_INIT;
+
+	buf_reset(&text);
+	for (size_t i = 0; i < worker_count; i++)
+		buf_addf(&text, "%s%s", i > 0 ? ", " : "", worker_table[i].name);
+	return text.data;
+}
+
+static int run(const struct settings *settings, int argc, char **argv)
+{
+	const struct worker_entry *entry;
+
+	if (argc != 1)
+		return program_usage("one worker a process, please: %s", names());
+	entry = worker_find(argv[0]);
+	if (entry == NULL)
+		return program_usage("no worker is called \"%s\"; there are: %s", argv[0], names());
+	return engine_run(entry, settings);
+}
+
+static const struct program feed_worker = {
+	.name = "feed-worker",
+	.summary = "runs one worker: takes records from its topic and brings about what they say",
+	.synopsis = "NAME",
+	.details = details,
+	.libraries = libraries,
+	.run = run,
+};
+
+int main(int argc, char **argv)
+{
+	if (argc == 2 && strcmp(argv[1], "--list") == 0)
+		return fputs(list(), stdout) < 0;
+	return program_main(&feed_worker, argc, argv);
+}
