@@ -1,0 +1,63 @@
+/* Requests about the catalogue go in; commands, and the list from the store, come out. */
+#include "api-gateway/handlers.h"
+
+#include "api-gateway/call.h"
+#include "api-gateway/lease_keeper.h"
+#include "api-gateway/publish.h"
+#include "api-gateway/reply.h"
+#include "common/store/products.h"
+
+void add_product(struct call *call)
+{
+	struct command command = { .type = COMMAND_PRODUCT_CREATE };
+	struct product *product = &command.data.product;
+	struct err err = ERR_INIT;
+
+	/* The digits as they came: a price is exact, no double ever holds it. */
+	if (!price_read(json_number(call_field(call, "price")), command.price)) {
+		reply_problem(call, 400, "/price", "price is not a number from 0 to 9999999999.99 with at most 2 decimals");
+		return;
+	}
+	if (lease_keeper_id(call->gateway->lease, &product->id, &err) < 0) {
+		reply_away(call, &err);
+		return;
+	}
+	product->name = json_string(call_field(call, "name"));
+	product->price = slice_of(command.price);
+	publish_command(call, &command);
+}
+
+/* Whether it is there is found out in order, by the worker. */
+void delete_product(struct call *call)
+{
+	struct command command = { .type = COMMAND_PRODUCT_DELETE, .data.product.id = call->id };
+
+	publish_command(call, &command);
+}
+
+static int write_product(void *arg, const struct product *product)
+{
+	struct rows *rows = arg;
+
+	if (rows_next(rows, product->id))
+		product_write(&rows->w, NULL, product);
+	return 0;
+}
+
+static void read_products(struct call *call, const struct reader *reader)
+{
+	const struct page *page = &call->want.page;
+	struct err err = ERR_INIT;
+	struct rows rows;
+	int rc;
+
+	rows_open(&rows, page);
+	rc = products_list(reader->store, page->from, (size_t)page->limit + 1, write_product, &rows, &err);
+	rows_answer(&rows, call, rc, &err);
+}
+
+void get_products(struct call *call)
+{
+	if (page_read(call, LIST_PRODUCTS))
+		call_read(call, READ_STORE, read_products);
+}

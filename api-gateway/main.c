@@ -1,0 +1,291 @@
+/* Settings go in, a gateway runs until it is told to stop; what it is made of is opened here in order, and closed in reverse. */
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "api-gateway/contract.h"
+#include "api-gateway/gateway.h"
+#include "api-gateway/known.h"
+#include "api-gateway/lease_keeper.h"
+#include "api-gateway/meters.h"
+#include "api-gateway/pending.h"
+#include "api-gateway/publish.h"
+#include "api-gateway/readers.h"
+#include "api-gateway/results.h"
+#include "api-gateway/router.h"
+#include "api-gateway/server.h"
+#include "api-gateway/watch.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/program.h"
+#include "common/base/stop.h"
+#include "common/http/admin.h"
+#include "common/http/http_client.h"
+#include "common/queue/queue.h"
+
+#define EXIT_RUN_FAILED 1
+#define EXIT_CONTRACT 2      /* like a wrong setting: nothing was opened */
+#define LISTEN_FIRST_FD 3    /* where systemd puts the sockets that it hands down */
+#define FLUSH_MS 5000
+#define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
+#define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
+#define LOOK_MS 50
+
+static atomic_bool has_failed;
+
+/* A thread that can't go on says so here: the process drains and exits with 1. */
+static void fail(void *arg)
+{
+	(void)arg;
+	atomic_store(&has_failed, true);
+	stop_request();
+}
+
+/* ---- what /readyz asks */
+
+static bool kafka_is_ready(void *arg, struct err *why)
+{
+	return producer_ready(((struct gateway *)arg)->producer, why);
+}
+
+static bool lease_is_held(void *arg, struct err *why)
+{
+	return lease_keeper_held(((struct gateway *)arg)->lease, why);
+}
+
+static bool schema_is_right(void *arg, struct err *why)
+{
+	return watch_schema(((struct gateway *)arg)->watch, why);
+}
+
+static bool results_are_ready(void *arg, struct err *why)
+{
+	return results_ready(((struct gateway *)arg)->results, why);
+}
+
+static bool store_is_there(void *arg, struct err *why)
+{
+	return watch_store(((struct gateway *)arg)->watch, why);
+}
+
+static bool search_is_there(void *arg, struct err *why)
+{
+	return watch_search(((struct gateway *)arg)->watch, why);
+}
+
+/* A database that is away is shown only: posts go on as long as the lease lasts. */
+static const struct health_check checks[] = {
+	{ .name = "kafka", .fatal = true, .ask = kafka_is_ready },
+	{ .name = "lease", .fatal = true, .ask = lease_is_held },
+	{ .name = "schema", .fatal = true, .ask = schema_is_right },
+	{ .name = "results", .fatal = true, .ask = results_are_ready },
+	{ .name = "store", .ask = store_is_there },
+	{ .name = "search", .ask = search_is_there },
+};
+
+#define CHECKS (sizeof(checks) / sizeof(checks[0]))
+
+static bool is_ready(struct gateway *gateway)
+{
+	struct err why = ERR_INIT;
+
+	for (size_t i = 0; i < CHECKS; i++)
+		if (checks[i].fatal && !checks[i].ask(gateway, &why))
+			return false;
+	return true;
+}
+
+/* ---- opening */
+
+/* The zone of `occurred` dates. Before any thread is made: the environment has no lock. */
+static void set_zone(const char *zone)
+{
+	if (zone[0] != '\0')
+		setenv("TZ", zone, 1);
+	tzset();
+}
+
+static int read_contract(struct gateway *gateway)
+{
+	struct err err = ERR_INIT;
+
+	if (contract_load(gateway->settings->gateway.contract, &gateway->contract, &err) == 0 &&
+		router_new(gateway->contract, route_table, route_count, &gateway->router, &err) == 0)
+		return 0;
+	log_error("contract refused", log_str("file", gateway->settings->gateway.contract), log_err(&err));
+	return -1;
+}
+
+static void follow_number(void *arg, int number)
+{
+	results_follow(((struct gateway *)arg)->results, number);
+}
+
+static int open_parts(struct gateway *gateway, struct err *err)
+{
+	const struct settings *settings = gateway->settings;
+
+	gateway->known = known_new((size_t)settings->gateway.known_participants);
+	if (watch_open(settings, fail, gateway, &gateway->watch, err) < 0)
+		return -1;
+	if (queue_open(settings, &gateway->queue, err) < 0)
+		return -1;
+	if (producer_open(gateway->queue, 0, &gateway->producer, err) < 0)
+		return -1;
+	if (readers_open(settings, &gateway->readers, err) < 0)
+		return -1;
+	gateway->pending = pending_new(publish_expired);
+	if (results_open(gateway->queue, publish_outcome, fail, gateway, &gateway->results, err) < 0)
+		return -1;
+	if (lease_keeper_open(settings, follow_number, gateway, &gateway->lease, err) < 0)
+		return -1;
+	meters_init(gateway);
+	return 0;
+}
+
+/* The socket that systemd, or `feedctl up`, holds for us, so that no connection is refused while we are replaced; or -1. */
+static int inherited_socket(void)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	int64_t number;
+
+	if (pid == NULL || !str_int64(slice_of(pid), &number) || number != getpid())
+		return -1;
+	if (count == NULL || !str_int64(slice_of(count), &number) || number < 1)
+		return -1;
+	return fcntl(LISTEN_FIRST_FD, F_SETFD, FD_CLOEXEC) == 0 ? LISTEN_FIRST_FD : -1;
+}
+
+static int open_servers(struct gateway *gateway, struct err *err)
+{
+	const struct gateway_settings *s = &gateway->settings->gateway;
+	const struct http_options options = {
+		.listen = s->listen,
+		.inherited_fd = inherited_socket(),
+		.threads = s->threads,
+		.max_connections = s->max_connections,
+		.max_body = s->max_body,
+		.max_header = s->max_header,
+		.header_timeout_ms = s->header_timeout_ms,
+		.idle_timeout_ms = s->idle_timeout_ms,
+		.body_min_rate = s->body_min_rate,
+		.cors_origin = s->cors_origin,
+		.handle = server_handle,
+		.arg = gateway,
+	};
+	struct health_check mine[CHECKS];
+
+	memcpy(mine, checks, sizeof(checks));
+	for (size_t i = 0; i < CHECKS; i++)
+		mine[i].arg = gateway;
+	if (http_server_start(&options, &gateway->server, err) < 0)
+		return -1;
+	return admin_start(s->admin, mine, CHECKS, &gateway->admin, err);
+}
+
+/* ---- closing */
+
+/* Requests that wait may end by themselves while the drain lasts; then they get the answer that is true by now. The admin
+ * port looks at all parts, so it goes first. */
+static void drain_and_stop(struct gateway *gateway)
+{
+	int64_t until_ms = clock_mono_ms() + gateway->settings->drain_timeout_ms;
+	const struct timespec look = { .tv_nsec = LOOK_MS * 1000000L };
+
+	http_server_drain(gateway->server);
+	while (http_server_connections(gateway->server) > 0 && clock_mono_ms() < until_ms)
+		nanosleep(&look, NULL);
+	pending_close(gateway->pending);
+	if (gateway->admin != NULL)
+		admin_stop(gateway->admin);
+	http_server_stop(gateway->server, LAST_ANSWERS_MS);
+}
+
+/* Any part may be missing. Nobody may be left to answer when the table goes, nor to send when the producer does. */
+static void close_parts(struct gateway *gateway)
+{
+	if (gateway->server != NULL)
+		drain_and_stop(gateway);
+	lease_keeper_close(gateway->lease);
+	results_close(gateway->results);
+	readers_close(gateway->readers);
+	if (gateway->producer != NULL && producer_flush(gateway->producer, FLUSH_MS) < 0)
+		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
+	producer_close(gateway->producer);
+	pending_free(gateway->pending);
+	queue_close(gateway->queue);
+	watch_close(gateway->watch);
+	known_free(gateway->known);
+	router_free(gateway->router);
+	contract_free(gateway->contract);
+}
+
+/* ---- running */
+
+static void run_until_stop(struct gateway *gateway)
+{
+	const struct log_field port = log_int("port", http_server_port(gateway->server));
+	const struct log_field admin = log_int("admin_port", admin_port(gateway->admin));
+
+	log_info("listening", port, admin, log_str("version", FEEDMILL_VERSION), log_int("threads", gateway->settings->gateway.threads),
+		log_int("readers", gateway->settings->gateway.readers));
+	while (!is_ready(gateway) && !stop_wait(LOOK_MS))
+		;
+	if (!stop_requested())
+		log_info("ready", port, admin);
+	while (!stop_wait(INT64_C(3600) * 1000))
+		;
+	log_info("stopping", log_int("pending", (int64_t)pending_count(gateway->pending)));
+}
+
+static int run(const struct settings *settings, int argc, char **argv)
+{
+	struct gateway gateway = { .settings = settings };
+	struct err err = ERR_INIT;
+	int code = EXIT_RUN_FAILED;
+
+	if (argc > 0)
+		return program_usage("%s is not understood: feed-gateway takes options alone", argv[0]);
+	mallopt(M_ARENA_MAX, MEMORY_POOLS);
+	set_zone(settings->gateway.zone);
+	http_client_global_init();
+	if (read_contract(&gateway) < 0) {
+		code = EXIT_CONTRACT;
+	} else if (open_parts(&gateway, &err) < 0 || open_servers(&gateway, &err) < 0) {
+		log_error("not started", log_err(&err));
+	} else {
+		run_until_stop(&gateway);
+		code = 0;
+	}
+	close_parts(&gateway);
+	if (atomic_load(&has_failed))
+		code = EXIT_RUN_FAILED;
+	log_info("stopped", log_int("code", code));
+	return code;
+}
+
+static const char *libraries(void)
+{
+	static char names[256];
+
+	snprintf(names, sizeof(names), "%s, %s, %s, %s", http_server_library(), queue_library(), store_library(), http_client_library());
+	return names;
+}
+
+static const struct program feed_gateway = {
+	.name = "feed-gateway",
+	.summary = "takes posts and commands over HTTP to the queue, and answers from the store",
+	.synopsis = "",
+	.libraries = libraries,
+	.run = run,
+};
+
+int main(int argc, char **argv)
+{
+	return program_main(&feed_gateway, argc, argv);
+}

@@ -1,0 +1,229 @@
+/* A post or a command goes in, a record goes to the queue, and what becomes of it is answered.
+ *
+ * Four threads may meet here over one call: the one that sends, the producer's with the report, the results reader's with
+ * the outcome (which may overtake the report), and the sweeper's when the time is up. The pending table decides. */
+#include "api-gateway/publish.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api-gateway/known.h"
+#include "api-gateway/meters.h"
+#include "api-gateway/reply.h"
+#include "api-gateway/results.h"
+#include "common/base/clock.h"
+#include "common/queue/queue.h"
+#include "common/queue/topics.h"
+#include "common/store/ledger.h"
+
+#define NUMBER_TEXT 24
+
+static bool waits_for_result(const struct call *call)
+{
+	if (call->is_post || call->prefer.respond_async)
+		return call->prefer.wait_s > 0;
+	return call->prefer.wait_s != 0;
+}
+
+/* ---- answering; the call has been taken from the table */
+
+static void say_applied(struct call *call, const char *preference)
+{
+	http_answer_header(call->exchange, "Preference-Applied", preference);
+}
+
+static void say_waited(struct call *call)
+{
+	char wait[PREFER_TEXT];
+
+	if (call->prefer.wait_s < 0)
+		return;
+	prefer_format_wait(&call->prefer, wait);
+	say_applied(call, wait);
+}
+
+/* Stored, and its effect is not waited for, or not any longer. A post is as good as done, and is answered with the entity;
+ * when its fan-out was waited for in vain, the missing Preference-Applied tells so. */
+static void answer_stored(struct call *call)
+{
+	if (call->is_post && !call->prefer.respond_async) {
+		reply_json(call, &call->answer);
+		return;
+	}
+	if (!call->is_post)
+		say_waited(call);
+	if (call->prefer.respond_async)
+		say_applied(call, "respond-async");
+	reply_accepted(call);
+}
+
+static void answer_failed(struct call *call, struct slice body)
+{
+	struct problem problem;
+
+	if (problem_read(&problem, body) < 0)
+		problem_set(&problem, 500, "", "command %s failed, and its reason could not be read", call->waiter.command);
+	reply_with_problem(call, &problem);
+}
+
+static void answer_outcome(struct call *call, bool is_done, struct slice body)
+{
+	say_waited(call);
+	if (!is_done) {
+		answer_failed(call, body);
+		return;
+	}
+	if (call->newcomer != 0)
+		known_add(call->gateway->known, call->newcomer);
+	if (!call->is_post)
+		buf_add(&call->answer, body.data, body.len);
+	reply_json(call, &call->answer);
+}
+
+/* ---- the result, or none in time */
+
+void publish_outcome(void *arg, struct slice command, bool is_done, struct slice body)
+{
+	struct gateway *gateway = arg;
+	struct waiter *waiter = pending_find(gateway->pending, command);
+
+	if (waiter != NULL)
+		answer_outcome((struct call *)waiter, is_done, body);
+}
+
+/* A result may have been lost or late: the ledger knows for certain. It is asked once. */
+static void read_ledger(const struct reader *reader, void *arg)
+{
+	struct call *call = arg;
+	struct ledger_row row = { .body = BUF_INIT };
+	struct err err = ERR_INIT;
+
+	memcpy(row.id, call->waiter.command, sizeof(row.id));
+	if (ledger_find(reader->store, &row, 1, &err) == 0 && row.found)
+		answer_outcome(call, row.is_done, (struct slice){ row.body.data, row.body.len });
+	else
+		answer_stored(call);
+	ledger_row_release(&row);
+}
+
+void publish_expired(struct waiter *waiter)
+{
+	struct call *call = (struct call *)waiter;
+	struct err err = ERR_INIT;
+
+	if (!waiter->is_stored)
+		reply_unknown(call, "the queue did not confirm the record in time");
+	else if (call->is_post || readers_add(call->gateway->readers, READ_STORE, read_ledger, call, &err) < 0)
+		answer_stored(call);
+}
+
+/* ---- the delivery report, on the producer's thread; the call is held for it */
+
+static void on_stored(struct call *call)
+{
+	struct pending *pending = call->gateway->pending;
+
+	meters_record(RECORD_STORED);
+	if (waits_for_result(call))
+		pending_stored(pending, &call->waiter);
+	else if (pending_take(pending, &call->waiter))
+		answer_stored(call);
+}
+
+static void on_report(void *arg, enum sent sent, const char *why)
+{
+	struct call *call = arg;
+
+	if (sent == SENT_STORED) {
+		on_stored(call);
+	} else {
+		meters_record(sent == SENT_NOT ? RECORD_NOT : RECORD_UNKNOWN);
+		if (!pending_take(call->gateway->pending, &call->waiter))
+			goto out;
+		if (sent == SENT_NOT) {
+			struct err err = ERR_INIT;
+
+			err_set(&err, ERR_UNAVAILABLE, "the queue did not take the record: %s", why);
+			reply_away(call, &err);
+		} else {
+			reply_unknown(call, why);
+		}
+	}
+out:
+	call_release(call);
+}
+
+/* ---- sending */
+
+static void set_deadlines(struct call *call)
+{
+	int64_t started_ms = call->started_us / 1000;
+	int64_t wait_ms = call->gateway->settings->gateway.wait_ms;
+
+	call->waiter.report_by_ms = started_ms + wait_ms;
+	call->waiter.answer_by_ms = started_ms + (call->prefer.wait_s >= 0 ? call->prefer.wait_s * 1000 : wait_ms);
+}
+
+/* Waits in the table before it is sent: the answer may come before producer_send() returns. */
+static void send_waiting(struct call *call, const struct record *record)
+{
+	struct gateway *gateway = call->gateway;
+	struct err err = ERR_INIT;
+
+	set_deadlines(call);
+	call_hold(call);
+	if (!pending_add(gateway->pending, &call->waiter)) {
+		reply_away(call, &(struct err){ ERR_UNAVAILABLE, "this gateway is stopping" });
+		call_release(call);
+		return;
+	}
+	if (producer_send(gateway->producer, record, on_report, call, &err) == 0)
+		return;
+	meters_record(RECORD_REFUSED);
+	if (pending_take(gateway->pending, &call->waiter))
+		reply_away(call, &err);
+	call_release(call);
+}
+
+static void publish(struct call *call, const char *topic, int64_t key, const struct buf *value)
+{
+	char key_text[NUMBER_TEXT], reply_text[NUMBER_TEXT], trace_text[TRACE_TEXT];
+	int reply = results_partition(call->gateway->results);
+	struct record record = { .topic = topic, .partition = -1, .key.data = key_text, .value = { value->data, value->len } };
+
+	record.key.len = (size_t)snprintf(key_text, sizeof(key_text), "%lld", (long long)key);
+	trace_format(call_trace(call), trace_text);
+	record_header_add(&record, HEADER_TRACE, slice_of(trace_text));
+	record_header_add(&record, HEADER_COMMAND, slice_of(call->waiter.command));
+	if (waits_for_result(call) && reply >= 0) {
+		snprintf(reply_text, sizeof(reply_text), "%d", reply);
+		record_header_add(&record, HEADER_REPLY, slice_of(reply_text));
+	}
+	call_drop_body(call);
+	send_waiting(call, &record);
+}
+
+void publish_post(struct call *call, const struct post *post, struct buf *answer)
+{
+	struct buf value = BUF_INIT;
+
+	call->is_post = true;
+	call->answer = *answer;
+	*answer = (struct buf)BUF_INIT;
+	uuid_of_post(post->id, call->waiter.command);
+	buf_reserve(&value, post->subject.len + post->story.len + 256);
+	post_encode(post, &value);
+	publish(call, TOPIC_POSTS, post->from, &value);
+	buf_release(&value);
+}
+
+void publish_command(struct call *call, struct command *command)
+{
+	struct buf value = BUF_INIT;
+
+	uuid_v7(command->id);
+	memcpy(call->waiter.command, command->id, sizeof(command->id));
+	command_encode(command, &value);
+	publish(call, TOPIC_COMMANDS, command_key(command), &value);
+	buf_release(&value);
+}

@@ -1,0 +1,119 @@
+/* What came of a request goes in, its HTTP answer goes out, measured, and logged when it is our fault. */
+#include "api-gateway/reply.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "api-gateway/meters.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+
+#define RETRY_SOON "1"  /* seconds: a full queue empties */
+#define RETRY_LATER "3" /* a dependency comes back */
+#define LOGGED_A_SECOND 5
+
+static void measure(const struct call *call, int status)
+{
+	meters_answered(call->route, status, clock_mono_us() - call->started_us);
+}
+
+void reply_json(struct call *call, struct buf *body)
+{
+	measure(call, 200);
+	http_answer(call->exchange, 200, JSON_TYPE, body);
+}
+
+void reply_static(struct call *call, int status, const char *type, struct slice body)
+{
+	measure(call, status);
+	http_answer_static(call->exchange, status, type, body);
+}
+
+void reply_empty(struct call *call, int status)
+{
+	struct buf nothing = BUF_INIT;
+
+	measure(call, status);
+	http_answer(call->exchange, status, NULL, &nothing);
+}
+
+/* At most LOGGED_A_SECOND lines a second: a broker that is away would fill the disk otherwise; the counters have all. */
+static bool may_log(void)
+{
+	static _Atomic int64_t second;
+	static atomic_int lines;
+	int64_t now = clock_mono_ms() / 1000;
+
+	if (atomic_exchange(&second, now) != now)
+		atomic_store(&lines, 0);
+	return atomic_fetch_add(&lines, 1) < LOGGED_A_SECOND;
+}
+
+static void log_failure(struct call *call, const struct problem *problem)
+{
+	char trace[33];
+
+	if (!may_log())
+		return;
+	trace_id_format(call_trace(call), trace);
+	log_warn("request failed", log_int("status", problem->status),
+		log_str("operation", call->route != NULL ? call->route->operation : NULL), log_str("reason", problem->detail),
+		log_str("command", call->waiter.command[0] != '\0' ? call->waiter.command : NULL), log_str("trace", trace));
+}
+
+void reply_with_problem(struct call *call, const struct problem *problem)
+{
+	if (problem->status >= 500)
+		log_failure(call, problem);
+	measure(call, problem->status);
+	problem_answer(call->exchange, problem);
+}
+
+void reply_problem(struct call *call, int status, const char *pointer, const char *format, ...)
+{
+	struct problem problem;
+	char detail[sizeof(problem.detail)];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(detail, sizeof(detail), format, args);
+	va_end(args);
+	problem_set(&problem, status, pointer, "%s", detail);
+	reply_with_problem(call, &problem);
+}
+
+void reply_away(struct call *call, const struct err *err)
+{
+	http_answer_header(call->exchange, "Retry-After", err->kind == ERR_FULL ? RETRY_SOON : RETRY_LATER);
+	reply_problem(call, 503, "", "%s; try again later", err->message);
+}
+
+static void add_location(struct call *call)
+{
+	char location[UUID_TEXT + 16];
+
+	snprintf(location, sizeof(location), "/commands/%s", call->waiter.command);
+	http_answer_header(call->exchange, "Location", location);
+}
+
+void reply_accepted(struct call *call)
+{
+	struct buf body = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&body);
+
+	add_location(call);
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "id", slice_of(call->waiter.command));
+	json_put_string(&w, "status", slice_of("pending"));
+	json_close(&w, '}');
+	measure(call, 202);
+	http_answer(call->exchange, 202, JSON_TYPE, &body);
+}
+
+void reply_unknown(struct call *call, const char *why)
+{
+	add_location(call);
+	reply_problem(call, 504, "", "%s: it is not known whether this was stored; GET /commands/%s will tell", why,
+		call->waiter.command);
+}

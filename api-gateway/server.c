@@ -1,0 +1,112 @@
+/* HTTP exchanges go in; each is checked against the contract and given to the handler of its operation. */
+#include "api-gateway/server.h"
+
+#include "api-gateway/call.h"
+#include "api-gateway/reply.h"
+
+#define PREFLIGHT_MAX_AGE_S "600"
+
+/* ---- documents: what is served beside the contract's own operations */
+
+struct document {
+	const char *path;
+	const char *type;
+	struct slice (*text)(const struct contract *contract);
+};
+
+static const struct document documents[] = {
+	{ "/openapi.yaml", "application/yaml", contract_yaml },
+	{ "/openapi.json", "application/json", contract_json },
+};
+
+static const struct document *document_at(struct slice path)
+{
+	for (size_t i = 0; i < sizeof(documents) / sizeof(documents[0]); i++)
+		if (slice_is(path, documents[i].path))
+			return &documents[i];
+	return NULL;
+}
+
+/* ---- methods */
+
+/* OPTIONS, preflight or not: what may be done here. The origin's header is on every answer, see http_server. */
+static void answer_options(struct call *call, const char *allow)
+{
+	struct slice wanted = http_header(call->exchange, "Access-Control-Request-Headers");
+
+	http_answer_header(call->exchange, "Allow", allow);
+	http_answer_header(call->exchange, "Access-Control-Allow-Methods", allow);
+	if (wanted.data != NULL)
+		http_answer_header(call->exchange, "Access-Control-Allow-Headers", wanted.data);
+	http_answer_header(call->exchange, "Access-Control-Max-Age", PREFLIGHT_MAX_AGE_S);
+	reply_empty(call, 204);
+}
+
+static void answer_document(struct call *call, const struct document *document)
+{
+	struct slice method = http_request_of(call->exchange)->method;
+	const char *allow = "GET, HEAD, OPTIONS";
+
+	if (slice_is(method, "OPTIONS")) {
+		answer_options(call, allow);
+	} else if (slice_is(method, "GET") || slice_is(method, "HEAD")) {
+		reply_static(call, 200, document->type, document->text(call->gateway->contract));
+	} else {
+		http_answer_header(call->exchange, "Allow", allow);
+		reply_problem(call, 405, "", "%s can be read only", document->path);
+	}
+}
+
+static void answer_no_route(struct call *call, const struct problem *problem)
+{
+	const char *allow = call->contract.allow;
+
+	if (allow[0] != '\0' && slice_is(http_request_of(call->exchange)->method, "OPTIONS")) {
+		answer_options(call, allow);
+		return;
+	}
+	if (allow[0] != '\0')
+		http_answer_header(call->exchange, "Allow", allow);
+	reply_with_problem(call, problem);
+}
+
+/* ---- a request that has a route */
+
+static bool id_is_right(struct call *call)
+{
+	if (!call->route->takes_id || (call->contract.param_count > 0 && str_id(call->contract.params[0], &call->id)))
+		return true;
+	reply_problem(call, 404, "", "there is no such id: they go from 1 to 2^53-1");
+	return false;
+}
+
+static void handle_routed(struct call *call)
+{
+	struct problem problem;
+
+	call->route = router_find(call->gateway->router, call->contract.operation);
+	if (!id_is_right(call))
+		return;
+	if (!contract_check(call->gateway->contract, call->exchange, &call->contract, &problem)) {
+		reply_with_problem(call, &problem);
+		return;
+	}
+	if (call->route->kind == ROUTE_WRITE)
+		prefer_read(http_header(call->exchange, "Prefer"), &call->prefer);
+	call->route->handle(call);
+}
+
+void server_handle(struct http_exchange *exchange, void *gateway)
+{
+	const struct http_request *request = http_request_of(exchange);
+	const struct document *document = document_at(request->path);
+	struct call *call = call_new(gateway, exchange);
+	struct problem problem;
+
+	if (document != NULL)
+		answer_document(call, document);
+	else if (contract_route(call->gateway->contract, request->method, request->path, &call->contract, &problem))
+		handle_routed(call);
+	else
+		answer_no_route(call, &problem);
+}
