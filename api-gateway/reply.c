@@ -50,24 +50,29 @@ static bool may_log(void)
 	return atomic_fetch_add(&lines, 1) < LOGGED_A_SECOND;
 }
 
-static void log_failure(struct call *call, const struct problem *problem)
+static void log_failure(struct call *call, int status, const char *reason)
 {
 	char trace[33];
 
 	if (!may_log())
 		return;
 	trace_id_format(call_trace(call), trace);
-	log_warn("request failed", log_int("status", problem->status),
-		log_str("operation", call->route != NULL ? call->route->operation : NULL), log_str("reason", problem->detail),
+	log_warn("request failed", log_int("status", status),
+		log_str("operation", call->route != NULL ? call->route->operation : NULL), log_str("reason", reason),
 		log_str("command", call->waiter.command[0] != '\0' ? call->waiter.command : NULL), log_str("trace", trace));
+}
+
+static void answer_problem(struct call *call, const struct problem *problem)
+{
+	measure(call, problem->status);
+	problem_answer(call->exchange, problem);
 }
 
 void reply_with_problem(struct call *call, const struct problem *problem)
 {
 	if (problem->status >= 500)
-		log_failure(call, problem);
-	measure(call, problem->status);
-	problem_answer(call->exchange, problem);
+		log_failure(call, problem->status, problem->detail);
+	answer_problem(call, problem);
 }
 
 void reply_problem(struct call *call, int status, const char *pointer, const char *format, ...)
@@ -83,10 +88,17 @@ void reply_problem(struct call *call, int status, const char *pointer, const cha
 	reply_with_problem(call, &problem);
 }
 
+/* The reason names servers of ours: it goes to the log, not to the client. */
 void reply_away(struct call *call, const struct err *err)
 {
-	http_answer_header(call->exchange, "Retry-After", err->kind == ERR_FULL ? RETRY_SOON : RETRY_LATER);
-	reply_problem(call, 503, "", "%s; try again later", err->message);
+	bool is_full = err->kind == ERR_FULL;
+	struct problem problem;
+
+	log_failure(call, 503, err->message);
+	problem_set(&problem, 503, "", "%s; nothing was stored, try again later",
+		is_full ? "too many requests wait already" : "a server that this needs is away");
+	http_answer_header(call->exchange, "Retry-After", is_full ? RETRY_SOON : RETRY_LATER);
+	answer_problem(call, &problem);
 }
 
 static void add_location(struct call *call)
@@ -113,7 +125,10 @@ void reply_accepted(struct call *call)
 
 void reply_unknown(struct call *call, const char *why)
 {
+	struct problem problem;
+
+	log_failure(call, 504, why);
+	problem_set(&problem, 504, "", "it is not known whether this was stored; GET /commands/%s will tell", call->waiter.command);
 	add_location(call);
-	reply_problem(call, 504, "", "%s: it is not known whether this was stored; GET /commands/%s will tell", why,
-		call->waiter.command);
+	answer_problem(call, &problem);
 }
