@@ -7,7 +7,7 @@
 
 #define SCHEMA_VERSION 1 /* what this program was built for */
 
-/* Applies what is missing from the folder, under a lock (two may run at once); tells each step by `applied` (may be NULL). */
+/* Applies what is missing from folder/<dialect>, under a lock (two may run at once); tells each step by `applied` (may be NULL). */
 int schema_migrate(struct store *store, const char *folder, void (*applied)(void *arg, int version, const char *name), void *arg, struct err *err);
 
 /* ERR_FATAL naming `feedctl migrate` when the tables are older, or saying that the program is older. */
