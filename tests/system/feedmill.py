@@ -1,6 +1,6 @@
 """One Feedmill of a test's own: its database, index and topic prefix on the shared servers, its processes, its clients.
 
-Processes are started from build/ (or $FEEDMILL_BUILD), log into a folder of the test run, and are stopped by process id.
+Processes are started from build/ (or $FEED_TEST_BUILD), log into a folder of the test run, and are stopped by process id.
 Nothing here waits for a fixed time: wait_for() asks until the answer is there or the deadline has passed.
 """
 import contextlib
@@ -19,8 +19,8 @@ import pymysql
 import requests
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BUILD = pathlib.Path(os.environ.get("FEEDMILL_BUILD", ROOT / "build"))
-START_SECONDS = float(os.environ.get("FEEDMILL_START_SECONDS", 40))
+BUILD = pathlib.Path(os.environ.get("FEED_TEST_BUILD", ROOT / "build"))
+START_SECONDS = float(os.environ.get("FEED_TEST_START_SECONDS", 40))
 
 
 def wait_for(condition, what, seconds=30.0, every=0.02):
