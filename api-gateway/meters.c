@@ -1,4 +1,4 @@
-/* Answers and records go in as they happen, counters for /metrics come out. */
+/* Answers go in as they are given, counters for /metrics come out. */
 #include "api-gateway/meters.h"
 
 #include <stdio.h>
@@ -18,7 +18,6 @@ struct meter {
 };
 
 static struct meter *meters; /* one a route, and behind them one for what reached none */
-static struct metric *records[RECORD_OUTCOMES];
 
 static void meter_init(struct meter *meter, const char *operation)
 {
@@ -56,15 +55,10 @@ static double read_connections(void *arg)
 
 void meters_init(struct gateway *gateway)
 {
-	static const char *const outcomes[] = { "outcome=\"stored\"", "outcome=\"not_stored\"", "outcome=\"unknown\"",
-		"outcome=\"refused\"" };
-
 	meters = mem_array(route_count + 1, sizeof(*meters));
 	for (size_t i = 0; i < route_count; i++)
 		meter_init(&meters[i], route_table[i].operation);
 	meter_init(&meters[route_count], "none");
-	for (int i = 0; i < RECORD_OUTCOMES; i++)
-		records[i] = metric_counter("feedmill_gateway_records_total", outcomes[i], "posts and commands produced");
 	metric_gauge_read("feedmill_gateway_pending", NULL, "requests that wait for a report or a result", read_pending, gateway);
 	metric_gauge_read("feedmill_gateway_reads", NULL, "requests that wait for, or are with, a reader", read_busy, gateway);
 	metric_gauge_read("feedmill_gateway_known_participants", NULL, "participants in the cache", read_known, gateway);
@@ -79,9 +73,4 @@ void meters_answered(const struct route *route, int status, int64_t took_us)
 	if (class >= 2 && class < STATUS_CLASSES)
 		metric_add(meter->answers[class], 1);
 	metric_observe_us(meter->seconds, took_us);
-}
-
-void meters_record(enum meter_record outcome)
-{
-	metric_add(records[outcome], 1);
 }

@@ -1,4 +1,4 @@
-/* meters: what the gateway counts for /metrics. Uses metrics. */
+/* meters: what the gateway counts for /metrics; what became of records, the queue counts. Uses metrics. */
 #ifndef FEEDMILL_API_GATEWAY_METERS_H
 #define FEEDMILL_API_GATEWAY_METERS_H
 
@@ -11,9 +11,5 @@ void meters_init(struct gateway *gateway); /* once, when all but the servers is 
 
 /* A request was answered; route NULL: it reached none. */
 void meters_answered(const struct route *route, int status, int64_t took_us);
-
-/* What became of a record that was to be produced. */
-enum meter_record { RECORD_STORED, RECORD_NOT, RECORD_UNKNOWN, RECORD_REFUSED, RECORD_OUTCOMES };
-void meters_record(enum meter_record outcome);
 
 #endif

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "api-gateway/known.h"
-#include "api-gateway/meters.h"
 #include "api-gateway/reply.h"
 #include "api-gateway/results.h"
 #include "common/base/clock.h"
@@ -123,33 +122,34 @@ static void on_stored(struct call *call)
 {
 	struct pending *pending = call->gateway->pending;
 
-	meters_record(RECORD_STORED);
 	if (waits_for_result(call))
 		pending_stored(pending, &call->waiter);
 	else if (pending_take(pending, &call->waiter))
 		answer_stored(call);
 }
 
+static void on_not_stored(struct call *call, enum sent sent, const char *why)
+{
+	struct err err = ERR_INIT;
+
+	if (!pending_take(call->gateway->pending, &call->waiter))
+		return;
+	if (sent == SENT_UNKNOWN) {
+		reply_unknown(call, why);
+		return;
+	}
+	err_set(&err, ERR_UNAVAILABLE, "the queue did not take the record: %s", why);
+	reply_away(call, &err);
+}
+
 static void on_report(void *arg, enum sent sent, const char *why)
 {
 	struct call *call = arg;
 
-	if (sent == SENT_STORED) {
+	if (sent == SENT_STORED)
 		on_stored(call);
-	} else {
-		meters_record(sent == SENT_NOT ? RECORD_NOT : RECORD_UNKNOWN);
-		if (!pending_take(call->gateway->pending, &call->waiter))
-			goto out;
-		if (sent == SENT_NOT) {
-			struct err err = ERR_INIT;
-
-			err_set(&err, ERR_UNAVAILABLE, "the queue did not take the record: %s", why);
-			reply_away(call, &err);
-		} else {
-			reply_unknown(call, why);
-		}
-	}
-out:
+	else
+		on_not_stored(call, sent, why);
 	call_release(call);
 }
 
@@ -179,7 +179,6 @@ static void send_waiting(struct call *call, const struct record *record)
 	}
 	if (producer_send(gateway->producer, record, on_report, call, &err) == 0)
 		return;
-	meters_record(RECORD_REFUSED);
 	if (pending_take(gateway->pending, &call->waiter))
 		reply_away(call, &err);
 	call_release(call);
