@@ -97,7 +97,6 @@ void outbox_add(struct outbox *outbox, const struct record *record)
 	char *at = parcel->bytes;
 
 	*copy = *record;
-	copy->handle = NULL;
 	copy->topic = put_text(&at, record->topic);
 	copy->key = put(&at, record->key);
 	copy->value = put(&at, record->value);

@@ -11,7 +11,7 @@ struct outbox {
 	size_t count, size;
 };
 
-void outbox_add(struct outbox *outbox, const struct record *record); /* copies all of it but `handle` */
+void outbox_add(struct outbox *outbox, const struct record *record); /* copies all but `handle`, which stays borrowed */
 const struct record *outbox_at(const struct outbox *outbox, size_t i);
 void outbox_clear(struct outbox *outbox);   /* forgets the records, keeps the memory */
 void outbox_release(struct outbox *outbox);

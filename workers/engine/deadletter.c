@@ -40,6 +40,8 @@ void dead_letter_make(struct dead_letter *letter, const char *worker, const stru
 	record->partition = -1;
 	record->key = origin->key;
 	record->value = origin->value;
+	record->handle = origin->handle; /* headers beyond those that are seen here */
+	record->release = origin->release;
 	/* Ours first: where the headers are too many, the reason is not what gets lost. A letter that was replayed and died again
 	 * carries its last origin. */
 	record_header_add(record, HEADER_ORIGIN_TOPIC, slice_of(origin->topic));
