@@ -74,7 +74,7 @@ struct answer {
 
 struct http_exchange {
 	struct http_watched watched; /* first: on_connection() and the watch know it by that */
-	struct loop *loop;
+	struct http_server *server;
 	struct MHD_Connection *connection;
 	_Atomic enum state state;
 	atomic_int holders; /* the connection, and the answerer of an abandoned exchange */
@@ -213,8 +213,8 @@ static bool head_is_wrong(const struct http_exchange *exchange, const struct hea
 {
 	if (exchange->uri_too_long)
 		problem_set(problem, 414, "", "the request target is longer than %d bytes", URI_MAX);
-	else if (header_size(exchange) > (size_t)exchange->loop->server->options.max_header)
-		problem_set(problem, 431, "", "the header block is longer than %lld bytes", (long long)exchange->loop->server->options.max_header);
+	else if (header_size(exchange) > (size_t)exchange->server->options.max_header)
+		problem_set(problem, 431, "", "the header block is longer than %lld bytes", (long long)exchange->server->options.max_header);
 	else if (facts->count > HEADERS_MAX)
 		problem_set(problem, 431, "", "more than %d headers", HEADERS_MAX);
 	else if (facts->hosts > 1)
@@ -256,7 +256,7 @@ static enum MHD_Result add_header(struct MHD_Response *response, const char *nam
 
 static void add_common_headers(struct http_exchange *exchange, struct MHD_Response *response)
 {
-	const struct http_server *server = exchange->loop->server;
+	const struct http_server *server = exchange->server;
 
 	if (exchange->answer.content_type != NULL)
 		add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, exchange->answer.content_type);
@@ -299,7 +299,7 @@ static struct MHD_Response *make_response(struct http_exchange *exchange)
 /* The client must take the answer in this time, and begin its next request. */
 static void set_answer_deadline(struct http_exchange *exchange)
 {
-	const struct http_options *options = &exchange->loop->server->options;
+	const struct http_options *options = &exchange->server->options;
 	size_t len = exchange->answer.body.len + exchange->answer.constant.len;
 	int64_t now_ms = clock_mono_ms();
 	int64_t for_bytes_ms = options->body_min_rate > 0 ? (int64_t)len * 1000 / options->body_min_rate : 0;
@@ -346,7 +346,7 @@ static bool change_state(struct http_exchange *exchange, enum state from, enum s
 /* The connection goes on without the answerer, which finds that when it comes. */
 static void abandon(struct http_exchange *exchange)
 {
-	struct http_server *server = exchange->loop->server;
+	struct http_server *server = exchange->server;
 
 	atomic_fetch_add(&exchange->holders, 1);
 	if (!change_state(exchange, SUSPENDED, ABANDONED)) {
@@ -361,7 +361,7 @@ static void abandon(struct http_exchange *exchange)
  * then on the answerer may resume. */
 static enum MHD_Result hand_out(struct http_exchange *exchange)
 {
-	struct http_server *server = exchange->loop->server;
+	struct http_server *server = exchange->server;
 
 	if (atomic_load(&server->closing))
 		return MHD_NO;
@@ -382,7 +382,7 @@ static enum MHD_Result hand_out(struct http_exchange *exchange)
 
 static void end_exchange(struct http_exchange *exchange)
 {
-	struct http_server *server = exchange->loop->server;
+	struct http_server *server = exchange->server; /* both gone when it is abandoned: not looked at then */
 	struct MHD_Connection *connection = exchange->connection;
 
 	if (exchange->release != NULL)
@@ -429,7 +429,7 @@ void http_answer_header(struct http_exchange *exchange, const char *name, const 
 static enum MHD_Result refuse(struct http_exchange *exchange, const struct problem *problem)
 {
 	exchange->lingers = true;
-	atomic_fetch_add(&exchange->loop->server->under_way, 1);
+	atomic_fetch_add(&exchange->server->under_way, 1);
 	atomic_store(&exchange->state, HANDLING);
 	problem_answer(exchange, problem);
 	return queue_answer(exchange);
@@ -439,7 +439,7 @@ static enum MHD_Result refuse(struct http_exchange *exchange, const struct probl
  * else is on its way. */
 static enum MHD_Result refuse_body(struct http_exchange *exchange)
 {
-	const struct http_server *server = exchange->loop->server;
+	const struct http_server *server = exchange->server;
 	struct buf body = BUF_INIT, out = BUF_INIT;
 	struct problem problem;
 
@@ -492,7 +492,7 @@ static void note_request_line(struct http_exchange *exchange, const char *method
 /* What has come buys time; without a rate every piece buys the idle timeout. */
 static void set_body_deadline(struct http_exchange *exchange)
 {
-	const struct http_options *options = &exchange->loop->server->options;
+	const struct http_options *options = &exchange->server->options;
 	int64_t grace_ms = options->header_timeout_ms < BODY_GRACE_MS ? options->header_timeout_ms : BODY_GRACE_MS;
 	int64_t deadline_ms;
 
@@ -513,7 +513,7 @@ static void expect_body(struct http_exchange *exchange, int64_t length)
 
 static enum MHD_Result on_headers(struct http_exchange *exchange, const char *method, const char *version)
 {
-	const struct http_server *server = exchange->loop->server;
+	const struct http_server *server = exchange->server;
 	struct header_facts facts = { 0 };
 	bool is_http_10 = strcmp(version, MHD_HTTP_VERSION_1_0) == 0;
 	struct problem problem;
@@ -537,7 +537,7 @@ static enum MHD_Result on_headers(struct http_exchange *exchange, const char *me
 
 static enum MHD_Result on_body(struct http_exchange *exchange, const char *bytes, size_t *len)
 {
-	const struct http_options *options = &exchange->loop->server->options;
+	const struct http_options *options = &exchange->server->options;
 
 	if (*len > (size_t)options->max_body - exchange->body.len)
 		return refuse_body(exchange);
@@ -621,7 +621,7 @@ static void begin_connection(struct loop *loop, struct MHD_Connection *connectio
 	struct http_exchange *exchange = mem_zalloc(sizeof(*exchange));
 	int64_t now_ms = clock_mono_ms();
 
-	exchange->loop = loop;
+	exchange->server = loop->server;
 	exchange->connection = connection;
 	exchange->text = exchange->body = exchange->answer.body = exchange->answer.headers = (struct buf)BUF_INIT;
 	exchange->params.text = (struct buf)BUF_INIT;
@@ -682,7 +682,7 @@ struct slice http_header(const struct http_exchange *exchange, const char *name)
 		return SLICE_NONE;
 	if (MHD_lookup_connection_value_n(exchange->connection, MHD_HEADER_KIND, name, strlen(name), &value, &len) == MHD_NO || value == NULL)
 		return SLICE_NONE;
-	return (struct slice){ value, len };
+	return slice_trim((struct slice){ value, len });
 }
 
 struct slice http_query(struct http_exchange *exchange, const char *name, bool *broken)
