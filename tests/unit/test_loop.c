@@ -317,7 +317,7 @@ static int tester_handle(void *state, struct batch *batch, struct err *err)
 		else if (strikes(200)) /* the record stays in front: it comes again before the later ones */
 			batch_retry(batch, i, &why);
 	}
-	if (strikes(12))
+	if (strikes(25))
 		return err_set(err, kinds[roll(4)], "as it happens");
 	return 0;
 }
