@@ -34,6 +34,8 @@
 #define FLUSH_MS 5000
 #define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
+#define SHORTEST_READ_MS 1000
+#define INHERITED_WAIT_MS 10000
 #define LOOK_MS 50
 
 static atomic_bool has_failed;
@@ -110,6 +112,18 @@ static void set_zone(const char *zone)
 	tzset();
 }
 
+/* Nobody waits longer for a read than for a command: a database or search engine that hangs would hold all readers, and at
+ * the end this process too. */
+static void bound_waits(struct settings *settings)
+{
+	int64_t limit_ms = settings->gateway.wait_ms > SHORTEST_READ_MS ? settings->gateway.wait_ms : SHORTEST_READ_MS;
+
+	if (settings->mysql.read_timeout_ms > limit_ms)
+		settings->mysql.read_timeout_ms = limit_ms;
+	if (settings->search.timeout_ms > limit_ms)
+		settings->search.timeout_ms = limit_ms;
+}
+
 static int read_contract(struct gateway *gateway)
 {
 	struct err err = ERR_INIT;
@@ -161,6 +175,15 @@ static int inherited_socket(void)
 	return fcntl(LISTEN_FIRST_FD, F_SETFD, FD_CLOEXEC) == 0 ? LISTEN_FIRST_FD : -1;
 }
 
+/* A socket that others accept from as well is not touched before we can answer well; but it may be ours alone, so not for ever. */
+static void wait_ready(struct gateway *gateway, int64_t limit_ms)
+{
+	int64_t until_ms = clock_mono_ms() + limit_ms;
+
+	while (!is_ready(gateway) && clock_mono_ms() < until_ms && !stop_wait(LOOK_MS))
+		;
+}
+
 static int open_servers(struct gateway *gateway, struct err *err)
 {
 	const struct gateway_settings *s = &gateway->settings->gateway;
@@ -180,6 +203,8 @@ static int open_servers(struct gateway *gateway, struct err *err)
 	};
 	struct health_check mine[CHECKS];
 
+	if (options.inherited_fd >= 0)
+		wait_ready(gateway, INHERITED_WAIT_MS);
 	memcpy(mine, checks, sizeof(checks));
 	for (size_t i = 0; i < CHECKS; i++)
 		mine[i].arg = gateway;
@@ -234,8 +259,7 @@ static void run_until_stop(struct gateway *gateway)
 
 	log_info("listening", port, admin, log_str("version", FEEDMILL_VERSION), log_int("threads", gateway->settings->gateway.threads),
 		log_int("readers", gateway->settings->gateway.readers));
-	while (!is_ready(gateway) && !stop_wait(LOOK_MS))
-		;
+	wait_ready(gateway, INT64_MAX / 2);
 	if (!stop_requested())
 		log_info("ready", port, admin);
 	while (!stop_wait(INT64_C(3600) * 1000))
@@ -245,12 +269,14 @@ static void run_until_stop(struct gateway *gateway)
 
 static int run(const struct settings *settings, int argc, char **argv)
 {
-	struct gateway gateway = { .settings = settings };
+	struct settings mine = *settings; /* borrows its texts */
+	struct gateway gateway = { .settings = &mine };
 	struct err err = ERR_INIT;
 	int code = EXIT_RUN_FAILED;
 
 	if (argc > 0)
 		return program_usage("%s is not understood: feed-gateway takes options alone", argv[0]);
+	bound_waits(&mine);
 	mallopt(M_ARENA_MAX, MEMORY_POOLS);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
