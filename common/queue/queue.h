@@ -55,7 +55,7 @@ struct consumer_options {
 	const char *group;    /* NULL: no group; consumer_assign() says what is read */
 	const char *topic;
 	const char *instance; /* group.instance.id, or NULL for a dynamic member */
-	/* Called from consumer_poll() before partitions are taken away: finish or give up their records. `lost`: another
+	/* Called from consumer_poll() and consumer_close() before partitions are taken away: finish or give up their records. `lost`: another
 	 * member may have them already, nothing may be stored. After it returns, offsets stored so far are committed. */
 	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
 	void *arg;
@@ -69,11 +69,10 @@ int consumer_open(struct queue *queue, const struct consumer_options *options, s
 #define QUEUE_END (-1)
 int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err);
 
-/* The next record (1, caller releases), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same
+/* The next record (1; see record_release()), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same
  * instance id). A broker that is away is no error: it is none within the time. Must be called at least every
  * max.poll.interval (5 min) even when everything is paused. */
 int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err);
-void record_release(struct record *record); /* safe on a zeroed or released one */
 
 /* All records of the partition below `offset` are done. Committed in the background, on revocation and by close. */
 int consumer_store(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);

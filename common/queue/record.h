@@ -9,7 +9,10 @@
 
 #include "common/base/str.h"
 
-#define RECORD_HEADERS 24 /* of a record that we send; what is fetched may have more, which are kept for the dead letter only */
+#define RECORD_HEADERS 24         /* of a record that we send */
+#define RECORD_HEADERS_FETCHED 16 /* the first so many of one that is fetched, so that a dead letter has room for its own. The
+                                   * others are not seen here; a record that is sent with `handle` and `release` of the one
+                                   * that was fetched carries them behind its own */
 
 struct record_header {
 	const char *name;
@@ -25,11 +28,13 @@ struct record {
 	struct slice value;  /* data NULL: a tombstone */
 	struct record_header headers[RECORD_HEADERS];
 	size_t header_count;
-	void *handle;        /* the queue's own */
+	void *handle;        /* the queue's own, with its destructor: of several copies one is released */
+	void (*release)(void *handle);
 };
 
 struct slice record_header_get(const struct record *record, const char *name); /* the last of that name; SLICE_NONE */
 void record_header_add(struct record *record, const char *name, struct slice value); /* full: dropped */
+void record_release(struct record *record); /* safe on a zeroed or released one */
 
 /* Headers of ours. */
 #define HEADER_TRACE "traceparent"

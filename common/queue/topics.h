@@ -22,6 +22,15 @@ struct topic {
 extern const struct topic topic_table[];
 extern const size_t topic_count;
 
+/* Which group reads which topic: the workers' names (workers/registry.c agrees), for lag and dead letters. */
+struct consumer_group {
+	const char *group;
+	const char *topic;
+};
+
+extern const struct consumer_group consumer_group_table[];
+extern const size_t consumer_group_count;
+
 const struct topic *topic_find(const char *name); /* NULL: no such topic */
 
 /* "<group>.dlq": the dead letters of a consumer group. */

@@ -1,0 +1,121 @@
+/* A call of queue.h goes in, the same call of the back end that was opened comes out. */
+#include "common/queue/queue.h"
+
+#include "common/queue/queue_ops.h"
+
+/* There is one back end so far; a second one is chosen here. */
+static const struct queue_ops *const backend = &queue_kafka;
+
+int queue_open(const struct settings *settings, struct queue **out, struct err *err)
+{
+	return backend->open(settings, out, err);
+}
+
+void queue_close(struct queue *queue)
+{
+	if (queue != NULL)
+		queue->ops->close(queue);
+}
+
+const char *queue_library(void)
+{
+	return backend->library();
+}
+
+int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err)
+{
+	return queue->ops->producer_open(queue, flags, out, err);
+}
+
+int producer_send(struct producer *producer, const struct record *record, sent_fn *done, void *arg, struct err *err)
+{
+	return producer->ops->producer_send(producer, record, done, arg, err);
+}
+
+bool producer_ready(struct producer *producer, struct err *err)
+{
+	return producer->ops->producer_ready(producer, err);
+}
+
+int64_t producer_pending(const struct producer *producer)
+{
+	return producer->ops->producer_pending(producer);
+}
+
+int producer_flush(struct producer *producer, int64_t timeout_ms)
+{
+	return producer->ops->producer_flush(producer, timeout_ms);
+}
+
+void producer_close(struct producer *producer)
+{
+	if (producer != NULL)
+		producer->ops->producer_close(producer);
+}
+
+int consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
+{
+	return queue->ops->consumer_open(queue, options, out, err);
+}
+
+int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
+{
+	return consumer->ops->consumer_assign(consumer, topic, partition, offset, timeout_ms, err);
+}
+
+int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err)
+{
+	return consumer->ops->consumer_poll(consumer, timeout_ms, out, err);
+}
+
+int consumer_store(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	return consumer->ops->consumer_store(consumer, topic, partition, offset, err);
+}
+
+int consumer_seek(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	return consumer->ops->consumer_seek(consumer, topic, partition, offset, err);
+}
+
+bool consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition)
+{
+	return consumer->ops->consumer_owns(consumer, topic, partition);
+}
+
+size_t consumer_owned(const struct consumer *consumer)
+{
+	return consumer->ops->consumer_owned(consumer);
+}
+
+int consumer_pause(struct consumer *consumer, bool paused, struct err *err)
+{
+	return consumer->ops->consumer_pause(consumer, paused, err);
+}
+
+bool consumer_connected(const struct consumer *consumer)
+{
+	return consumer->ops->consumer_connected(consumer);
+}
+
+void consumer_close(struct consumer *consumer)
+{
+	if (consumer != NULL)
+		consumer->ops->consumer_close(consumer);
+}
+
+int queue_topic_state(struct queue *queue, const char *topic, struct topic_state *out, int64_t timeout_ms, struct err *err)
+{
+	return queue->ops->topic_state(queue, topic, out, timeout_ms, err);
+}
+
+int queue_topic_create(struct queue *queue, const struct topic *topic, int64_t timeout_ms, struct err *err)
+{
+	return queue->ops->topic_create(queue, topic, timeout_ms, err);
+}
+
+int queue_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
+	int64_t timeout_ms, struct err *err)
+{
+	return queue->ops->lag(queue, group, topic, out, room, count, timeout_ms, err);
+}

@@ -1,0 +1,626 @@
+/* Topics and groups go in, records come out in the order of each partition; the offsets of those that are done go back.
+ *
+ * The assignment is eager: librdkafka 2.0 loses partitions with the cooperative one. Batches are built from single polls:
+ * its own batches skip offsets around a rebalance. Offsets to start from are always explicit, so that a partition starts at
+ * its beginning only when the group has never been there; a committed offset that Kafka no longer has stops the partition,
+ * because going on would skip records without a word. */
+#include "common/queue/queue_kafka.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+enum {
+	COMMITTED_MS = 5000, /* to learn where the group is */
+	COMMIT_MS = 5000,    /* to commit when partitions are taken away */
+	CLOSE_MS = 8000,     /* to commit and leave the group; below the session timeout, after which both are moot */
+	LEAVE_POLL_MS = 20,
+	SEEK_MS = 10000,
+	REPEAT_MS = 30000,   /* the same error is logged once in so long */
+	DRY_RECORDS = 500,   /* so many in a row without a pause: the queue may have been full, and fetching asleep */
+};
+
+struct owned {
+	int32_t partition;
+	bool stopped; /* by an error that must not be passed over */
+};
+
+struct kafka_consumer {
+	struct consumer base;
+	const struct kafka_queue *queue;
+	rd_kafka_t *rk;
+	struct kafka_link *link;
+	char *topic; /* without the prefix */
+	bool grouped;
+	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	void *arg;
+	struct owned *owned;
+	_Atomic size_t owned_count; /* changed by the polling thread alone */
+	_Atomic bool joined;
+	bool rejoin;       /* where the group is could not be learned: subscribe again */
+	bool fatal;
+	size_t in_a_row;   /* records since the queue was empty */
+	rd_kafka_resp_err_t last_error;
+	int64_t last_error_ms;
+};
+
+/* ---- records */
+
+void kafka_message_release(void *message)
+{
+	rd_kafka_message_destroy(message);
+}
+
+static void fill_headers(const rd_kafka_message_t *message, struct record *out)
+{
+	rd_kafka_headers_t *headers;
+	size_t count;
+
+	if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	count = rd_kafka_header_cnt(headers);
+	for (size_t i = 0; i < count && i < RECORD_HEADERS_FETCHED; i++) {
+		const char *name;
+		const void *value;
+		size_t len;
+
+		if (rd_kafka_header_get_all(headers, i, &name, &value, &len) == RD_KAFKA_RESP_ERR_NO_ERROR)
+			record_header_add(out, name, (struct slice){ value, len });
+	}
+}
+
+static void fill(const struct kafka_consumer *consumer, rd_kafka_message_t *message, struct record *out)
+{
+	rd_kafka_timestamp_type_t type;
+
+	*out = (struct record){ .topic = consumer->topic, .partition = message->partition, .offset = message->offset };
+	out->timestamp_ms = rd_kafka_message_timestamp(message, &type);
+	out->key = (struct slice){ message->key, message->key_len };
+	out->value = (struct slice){ message->payload, message->len };
+	fill_headers(message, out);
+	out->handle = message;
+	out->release = kafka_message_release;
+}
+
+/* ---- partitions */
+
+static struct owned *find_owned(const struct kafka_consumer *consumer, int32_t partition)
+{
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (consumer->owned[i].partition == partition)
+			return &consumer->owned[i];
+	}
+	return NULL;
+}
+
+static void owned_set(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *partitions)
+{
+	size_t count = partitions != NULL ? (size_t)partitions->cnt : 0;
+
+	atomic_store(&consumer->owned_count, 0);
+	consumer->owned = mem_grow(consumer->owned, count, sizeof(*consumer->owned));
+	for (size_t i = 0; i < count; i++)
+		consumer->owned[i] = (struct owned){ .partition = partitions->elems[i].partition };
+	atomic_store(&consumer->owned_count, count);
+}
+
+static rd_kafka_topic_partition_list_t *list_of(const struct kafka_consumer *consumer, int32_t partition, int64_t offset)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	char name[KAFKA_NAME_MAX];
+
+	kafka_name(consumer->queue, consumer->topic, name);
+	rd_kafka_topic_partition_list_add(list, name, partition)->offset = offset;
+	return list;
+}
+
+/* All that is owned and has not been stopped. */
+static rd_kafka_topic_partition_list_t *list_owned(const struct kafka_consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)consumer->owned_count + 1);
+	char name[KAFKA_NAME_MAX];
+
+	kafka_name(consumer->queue, consumer->topic, name);
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (!consumer->owned[i].stopped)
+			rd_kafka_topic_partition_list_add(list, name, consumer->owned[i].partition);
+	}
+	return list;
+}
+
+/* ---- assignment */
+
+/* Puts the offset to start from into each; false when the cluster does not say. */
+static bool find_offsets(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+	rd_kafka_resp_err_t code = rd_kafka_committed(consumer->rk, partitions, COMMITTED_MS);
+
+	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < partitions->cnt; i++) {
+		rd_kafka_topic_partition_t *p = &partitions->elems[i];
+
+		code = p->err;
+		if (p->offset < 0)
+			p->offset = RD_KAFKA_OFFSET_BEGINNING;
+	}
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		log_warn("committed offsets not learned, joining again", log_str("topic", consumer->topic),
+			log_str("error", rd_kafka_err2str(code)));
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
+{
+	if (partitions->cnt > 0 && !find_offsets(consumer, partitions)) {
+		rd_kafka_assign(consumer->rk, NULL);
+		consumer->rejoin = true;
+		return;
+	}
+	rd_kafka_assign(consumer->rk, partitions);
+	owned_set(consumer, partitions);
+	atomic_store(&consumer->joined, true);
+	log_debug("partitions assigned", log_str("topic", consumer->topic), log_int("count", partitions->cnt));
+}
+
+/* What is stored, committed within a bounded time. */
+static void commit_stored(struct kafka_consumer *consumer)
+{
+	rd_kafka_queue_t *answers = rd_kafka_queue_new(consumer->rk);
+	rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, NULL, answers, NULL, NULL);
+	rd_kafka_event_t *answer = NULL;
+
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		answer = rd_kafka_queue_poll(answers, COMMIT_MS);
+		code = answer != NULL ? rd_kafka_event_error(answer) : RD_KAFKA_RESP_ERR__TIMED_OUT;
+	}
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
+		log_warn("offsets not committed", log_str("topic", consumer->topic), log_str("error", rd_kafka_err2str(code)));
+	if (answer != NULL)
+		rd_kafka_event_destroy(answer);
+	rd_kafka_queue_destroy(answers);
+}
+
+static void tell_revoked(struct kafka_consumer *consumer, bool lost)
+{
+	size_t count = consumer->owned_count;
+	int32_t *partitions;
+
+	if (consumer->revoked == NULL || count == 0)
+		return;
+	partitions = mem_array(count, sizeof(*partitions));
+	for (size_t i = 0; i < count; i++)
+		partitions[i] = consumer->owned[i].partition;
+	consumer->revoked(consumer->arg, partitions, count, lost);
+	free(partitions);
+}
+
+static void revoke(struct kafka_consumer *consumer)
+{
+	bool lost = rd_kafka_assignment_lost(consumer->rk);
+
+	tell_revoked(consumer, lost);
+	if (!lost && consumer->owned_count > 0)
+		commit_stored(consumer);
+	rd_kafka_assign(consumer->rk, NULL);
+	owned_set(consumer, NULL);
+	atomic_store(&consumer->joined, false);
+	log_debug("partitions revoked", log_str("topic", consumer->topic), log_int("lost", lost));
+}
+
+static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions, void *opaque)
+{
+	(void)rk;
+	if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
+		assign(opaque, partitions);
+	else
+		revoke(opaque);
+}
+
+static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
+{
+	struct kafka_consumer *consumer = opaque;
+
+	(void)rk;
+	if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		kafka_link_suspect(consumer->link);
+	else
+		log_debug("kafka consumer", log_str("error", why));
+}
+
+static int subscribe(struct kafka_consumer *consumer, struct err *err)
+{
+	rd_kafka_topic_partition_list_t *topics = list_of(consumer, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+	rd_kafka_resp_err_t code = rd_kafka_subscribe(consumer->rk, topics);
+
+	rd_kafka_topic_partition_list_destroy(topics);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "subscribing");
+}
+
+/* ---- errors while fetching */
+
+/* The partition stays ours and silent; the others go on. */
+static void stop_partition(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	struct owned *owned = find_owned(consumer, message->partition);
+	rd_kafka_topic_partition_list_t *list = list_of(consumer, message->partition, RD_KAFKA_OFFSET_INVALID);
+
+	rd_kafka_pause_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (owned != NULL && owned->stopped)
+		return;
+	if (owned != NULL)
+		owned->stopped = true;
+	metric_add(consumer->queue->stopped, 1);
+	log_error("partition stopped", log_str("topic", consumer->topic), log_int("partition", message->partition),
+		log_int("offset", message->offset), log_str("error", rd_kafka_message_errstr(message)),
+		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
+}
+
+/* Out of range names the offset; a question for the beginning that failed does not, and is asked again. */
+static void on_reset(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	if (message->offset >= 0)
+		stop_partition(consumer, message);
+	else
+		consumer->rejoin = true;
+}
+
+static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	if (message->err == consumer->last_error && now_ms - consumer->last_error_ms < REPEAT_MS)
+		return;
+	consumer->last_error = message->err;
+	consumer->last_error_ms = now_ms;
+	log_warn("kafka consumer", log_str("topic", consumer->topic), log_str("error", rd_kafka_message_errstr(message)),
+		log_str("remedy", message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? "`feedctl topics` makes it" : NULL));
+}
+
+static void on_fatal(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	(void)message;
+	consumer->fatal = true;
+}
+
+static const struct {
+	rd_kafka_resp_err_t code;
+	void (*react)(struct kafka_consumer *consumer, const rd_kafka_message_t *message);
+} reactions[] = {
+	{ RD_KAFKA_RESP_ERR__FATAL, on_fatal },
+	{ RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, on_reset },
+	{ RD_KAFKA_RESP_ERR__BAD_MSG, stop_partition }, /* a checksum is wrong; librdkafka would go on behind it */
+};
+
+static void react(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	metric_add(consumer->queue->consumer_errors, 1);
+	for (size_t i = 0; i < sizeof(reactions) / sizeof(reactions[0]); i++) {
+		if (reactions[i].code == message->err) {
+			reactions[i].react(consumer, message);
+			return;
+		}
+	}
+	on_other(consumer, message);
+}
+
+static int fatal_error(const struct kafka_consumer *consumer, struct err *err)
+{
+	char why[256] = "";
+	rd_kafka_resp_err_t code = rd_kafka_fatal_error(consumer->rk, why, sizeof(why));
+
+	return err_set(err, ERR_FATAL, "consumer of %s: %s: %s", consumer->topic, rd_kafka_err2name(code), why);
+}
+
+/* ---- polling */
+
+/* The next message or error, or NULL. When many came in a row and then none, the broker's thread has probably been asleep
+ * since our queue was full: it is woken. */
+static rd_kafka_message_t *next_message(struct kafka_consumer *consumer, int64_t wait_ms)
+{
+	rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer->rk, 0);
+
+	if (message != NULL) {
+		consumer->in_a_row++;
+		return message;
+	}
+	if (consumer->in_a_row >= DRY_RECORDS)
+		kafka_link_nudge(consumer->link);
+	consumer->in_a_row = 0;
+	return wait_ms > 0 ? rd_kafka_consumer_poll(consumer->rk, (int)wait_ms) : NULL;
+}
+
+static int join_again(struct kafka_consumer *consumer, struct err *err)
+{
+	if (!consumer->rejoin || !consumer->grouped)
+		return 0;
+	consumer->rejoin = false;
+	return subscribe(consumer, err);
+}
+
+int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record *out, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	int64_t now_ms = clock_mono_ms();
+	int64_t until_ms = now_ms + timeout_ms;
+
+	do {
+		rd_kafka_message_t *message = next_message(consumer, until_ms - now_ms);
+
+		if (message != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+			fill(consumer, message, out);
+			return 1;
+		}
+		if (message != NULL) {
+			react(consumer, message);
+			rd_kafka_message_destroy(message);
+		}
+		if (consumer->fatal)
+			return fatal_error(consumer, err);
+		if (join_again(consumer, err) < 0)
+			return -1;
+		now_ms = clock_mono_ms();
+	} while (now_ms < until_ms);
+	return 0;
+}
+
+/* ---- offsets, pauses */
+
+static int not_owned(const struct kafka_consumer *consumer, int32_t partition, struct err *err)
+{
+	return err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, consumer->topic);
+}
+
+int kafka_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+
+	if (!kafka_consumer_owns(base, topic, partition))
+		return not_owned(consumer, partition, err);
+	list = list_of(consumer, partition, offset);
+	code = rd_kafka_offsets_store(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "storing an offset");
+}
+
+/* librdkafka 2.0 waits a thousandth of the time it is given here, so it is asked until the time is up. Asking again is
+ * harmless: records from before the last question are dropped. */
+int kafka_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	int64_t until_ms = clock_mono_ms() + SEEK_MS;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+
+	if (!kafka_consumer_owns(base, topic, partition))
+		return not_owned(consumer, partition, err);
+	list = list_of(consumer, partition, offset);
+	do {
+		rd_kafka_error_t *error = rd_kafka_seek_partitions(consumer->rk, list, 1000);
+
+		code = error != NULL ? rd_kafka_error_code(error) : list->elems[0].err;
+		if (error != NULL)
+			rd_kafka_error_destroy(error);
+	} while ((code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__STATE) && clock_mono_ms() < until_ms);
+	rd_kafka_topic_partition_list_destroy(list);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "seeking");
+}
+
+bool kafka_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
+{
+	const struct kafka_consumer *consumer = (const struct kafka_consumer *)base;
+
+	return consumer->topic != NULL && strcmp(consumer->topic, topic) == 0 && find_owned(consumer, partition) != NULL &&
+		!rd_kafka_assignment_lost(consumer->rk);
+}
+
+size_t kafka_consumer_owned(const struct consumer *base)
+{
+	return atomic_load(&((const struct kafka_consumer *)base)->owned_count);
+}
+
+int kafka_consumer_pause(struct consumer *base, bool paused, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	rd_kafka_topic_partition_list_t *list = list_owned(consumer);
+	rd_kafka_resp_err_t code;
+
+	code = paused ? rd_kafka_pause_partitions(consumer->rk, list) : rd_kafka_resume_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, paused ? "pausing" : "resuming");
+}
+
+bool kafka_consumer_connected(const struct consumer *base)
+{
+	const struct kafka_consumer *consumer = (const struct kafka_consumer *)base;
+
+	return atomic_load(&consumer->joined) && atomic_load(&consumer->link->reachable);
+}
+
+/* ---- without a group */
+
+static int end_of(struct kafka_consumer *consumer, int32_t partition, int64_t timeout_ms, int64_t *low, int64_t *high, struct err *err)
+{
+	char name[KAFKA_NAME_MAX];
+	rd_kafka_resp_err_t code;
+
+	kafka_name(consumer->queue, consumer->topic, name);
+	code = rd_kafka_query_watermark_offsets(consumer->rk, name, partition, low, high, (int)timeout_ms);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return 0;
+	return err_set(err, kafka_kind(code), "asking where %s/%d ends: %s", name, (int)partition, rd_kafka_err2str(code));
+}
+
+int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	int64_t low = 0, high = 0;
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+
+	free(consumer->topic);
+	consumer->topic = mem_strdup(topic);
+	if (offset < 0 && end_of(consumer, partition, timeout_ms, &low, &high, err) < 0)
+		return -1;
+	if (offset < 0)
+		offset = offset == QUEUE_BEGINNING ? low : high;
+	list = list_of(consumer, partition, offset);
+	code = rd_kafka_assign(consumer->rk, list);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		owned_set(consumer, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	atomic_store(&consumer->joined, code == RD_KAFKA_RESP_ERR_NO_ERROR);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "assigning");
+}
+
+/* ---- life */
+
+/* Small queues: what is fetched ahead is memory, and lost work when partitions move. A response is at most 1 MiB (or one batch
+ * of a producer, if that is larger). */
+static const struct kafka_setting consumer_settings[] = {
+	{ "partition.assignment.strategy", "range,roundrobin" },
+	{ "enable.auto.offset.store", "false" },
+	{ "auto.commit.interval.ms", "1000" },
+	{ "auto.offset.reset", "error" },
+	{ "check.crcs", "true" },
+	{ "isolation.level", "read_committed" },
+	{ "queued.max.messages.kbytes", "2048" },
+	{ "queued.min.messages", "10000" },
+	{ "message.max.bytes", "1048576" },
+	{ "fetch.max.bytes", "1048576" },
+	{ "fetch.message.max.bytes", "262144" },
+	{ "fetch.min.bytes", "1" },
+	{ "fetch.wait.max.ms", "200" }, /* how long a partition that is assigned or resumed waits for the request under way */
+	{ "fetch.error.backoff.ms", "100" },
+};
+
+static int conf_member(rd_kafka_conf_t *conf, const struct kafka_queue *queue, const struct consumer_options *options, struct err *err)
+{
+	char group[KAFKA_NAME_MAX];
+
+	/* librdkafka wants a group's name for assignments too; without commits the group is never made. */
+	kafka_name(queue, options->group != NULL ? options->group : "none", group);
+	if (kafka_conf_text(conf, "group.id", group, err) < 0 ||
+	    kafka_conf_text(conf, "enable.auto.commit", options->group != NULL ? "true" : "false", err) < 0)
+		return -1;
+	if (kafka_conf_int(conf, "session.timeout.ms", queue->session_timeout_ms, err) < 0 ||
+	    kafka_conf_int(conf, "heartbeat.interval.ms", queue->session_timeout_ms / 3, err) < 0)
+		return -1;
+	return options->instance != NULL ? kafka_conf_text(conf, "group.instance.id", options->instance, err) : 0;
+}
+
+static rd_kafka_t *handle_new(struct kafka_consumer *consumer, const struct consumer_options *options, struct err *err)
+{
+	rd_kafka_conf_t *conf = kafka_conf_new(consumer->queue, consumer_settings,
+		sizeof(consumer_settings) / sizeof(consumer_settings[0]), err);
+
+	if (conf == NULL)
+		return NULL;
+	if (conf_member(conf, consumer->queue, options, err) < 0) {
+		rd_kafka_conf_destroy(conf);
+		return NULL;
+	}
+	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+	rd_kafka_conf_set_error_cb(conf, on_error);
+	rd_kafka_conf_set_opaque(conf, consumer);
+	return kafka_handle_new(RD_KAFKA_CONSUMER, conf, err);
+}
+
+int kafka_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
+{
+	struct kafka_consumer *consumer = mem_zalloc(sizeof(*consumer));
+
+	consumer->base.ops = queue->ops;
+	consumer->queue = (struct kafka_queue *)queue;
+	consumer->topic = mem_strdup(options->topic != NULL ? options->topic : "");
+	consumer->grouped = options->group != NULL;
+	consumer->revoked = options->revoked;
+	consumer->arg = options->arg;
+	consumer->rk = handle_new(consumer, options, err);
+	if (consumer->rk == NULL) {
+		free(consumer->topic);
+		free(consumer);
+		return -1;
+	}
+	rd_kafka_poll_set_consumer(consumer->rk);
+	consumer->link = kafka_link_new(consumer->queue, consumer->rk, false, NULL);
+	if (consumer->grouped && subscribe(consumer, err) < 0) {
+		kafka_consumer_close(&consumer->base);
+		return -1;
+	}
+	*out = &consumer->base;
+	return 0;
+}
+
+/* What comes while the group is left: partitions to give back, and records that nobody will read. */
+static void serve_leaving(struct kafka_consumer *consumer, rd_kafka_queue_t *events)
+{
+	rd_kafka_event_t *event = rd_kafka_queue_poll(events, LEAVE_POLL_MS);
+
+	if (event == NULL)
+		return;
+	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
+		revoke(consumer);
+	rd_kafka_event_destroy(event);
+}
+
+/* Leaves the group: true when that is done, and nothing of librdkafka calls us any more. rd_kafka_consumer_close() would do
+ * the same without a limit. */
+static bool leave(struct kafka_consumer *consumer)
+{
+	rd_kafka_queue_t *events = rd_kafka_queue_new(consumer->rk);
+	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, events);
+	int64_t until_ms = clock_mono_ms() + CLOSE_MS;
+	bool left = error != NULL; /* fenced: there is nothing to leave */
+
+	while (!left && clock_mono_ms() < until_ms) {
+		serve_leaving(consumer, events);
+		left = rd_kafka_consumer_closed(consumer->rk);
+	}
+	if (error != NULL)
+		rd_kafka_error_destroy(error);
+	rd_kafka_queue_destroy(events);
+	return left;
+}
+
+static void *destroy(void *rk)
+{
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	return NULL;
+}
+
+/* librdkafka 2.0 may hang here, when a topic was deleted for instance: then the handle is left to the end of the process. */
+static bool destroy_in_time(rd_kafka_t *rk)
+{
+	pthread_t thread;
+	struct timespec until;
+
+	if (pthread_create(&thread, NULL, destroy, rk) != 0)
+		return false;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLOSE_MS / 1000;
+	if (pthread_timedjoin_np(thread, NULL, &until) == 0)
+		return true;
+	pthread_detach(thread);
+	return false;
+}
+
+void kafka_consumer_close(struct consumer *base)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+
+	kafka_link_stop(consumer->link);
+	if (!leave(consumer) || !destroy_in_time(consumer->rk)) {
+		log_warn("consumer not closed in time", log_str("topic", consumer->topic));
+		return; /* its callbacks may still look at us */
+	}
+	kafka_link_free(consumer->link);
+	free(consumer->topic);
+	free(consumer->owned);
+	free(consumer);
+}

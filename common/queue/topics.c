@@ -1,0 +1,47 @@
+/* No input; the names, partitions and retention of all topics come out: THE TABLE. */
+#include "common/queue/topics.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define HOUR_MS INT64_C(3600000)
+#define DAY_MS (24 * HOUR_MS)
+#define DEAD_LETTERS(group) { group ".dlq", 1, 30 * DAY_MS, "what " group " gave up: the record as it was, the reason in headers" }
+
+/* A topic of one partition keeps the order of all its records. */
+const struct topic topic_table[] = {
+	/* name, partitions, retention, key → value */
+	{ TOPIC_POSTS, 0, 7 * DAY_MS, "author → post" },
+	{ TOPIC_COMMANDS, 0, 7 * DAY_MS, "id of the thing changed → command" },
+	{ TOPIC_CHUNKS, 0, 7 * DAY_MS, "post.number → one chunk of a long friend list" },
+	{ TOPIC_RESULTS, 64, HOUR_MS, "no key, partition = gateway number → outcome of a command" },
+	{ TOPIC_PRODUCT_EVENTS, 0, 7 * DAY_MS, "product → created or deleted (CloudEvents headers)" },
+	DEAD_LETTERS("command"),
+	DEAD_LETTERS("fanout"),
+	DEAD_LETTERS("chunk"),
+	DEAD_LETTERS("index"),
+	DEAD_LETTERS("relay"),
+};
+const size_t topic_count = sizeof(topic_table) / sizeof(topic_table[0]);
+
+const struct consumer_group consumer_group_table[] = {
+	{ "command", TOPIC_COMMANDS },
+	{ "fanout", TOPIC_POSTS },
+	{ "chunk", TOPIC_CHUNKS },
+	{ "index", TOPIC_POSTS },
+};
+const size_t consumer_group_count = sizeof(consumer_group_table) / sizeof(consumer_group_table[0]);
+
+const struct topic *topic_find(const char *name)
+{
+	for (size_t i = 0; i < topic_count; i++) {
+		if (strcmp(topic_table[i].name, name) == 0)
+			return &topic_table[i];
+	}
+	return NULL;
+}
+
+void topic_dead_letter(const char *group, char out[TOPIC_NAME_MAX])
+{
+	snprintf(out, TOPIC_NAME_MAX, "%s.dlq", group);
+}
