@@ -363,11 +363,13 @@ static enum MHD_Result hand_out(struct http_exchange *exchange)
 {
 	struct http_server *server = exchange->server;
 
-	if (atomic_load(&server->closing))
+	atomic_fetch_add(&server->under_way, 1); /* before the look: give_up() tells, then counts */
+	if (atomic_load(&server->closing)) {
+		atomic_fetch_sub(&server->under_way, 1);
 		return MHD_NO;
+	}
 	atomic_store_explicit(&exchange->watched.deadline_ms, HTTP_NO_DEADLINE, memory_order_relaxed);
 	exchange->request.body = (struct slice){ exchange->body.data, exchange->body.len };
-	atomic_fetch_add(&server->under_way, 1);
 	atomic_store(&exchange->state, HANDLING);
 	server->options.handle(exchange, server->options.arg);
 	if (atomic_load(&exchange->state) == ANSWERED)

@@ -2,12 +2,17 @@
  *
  * A request reaches the handler when it is whole and well framed: what the header list shows to be wrong (length and
  * transfer-encoding together, two lengths or hosts, no host: 400; unknown transfer-encoding: 501; unknown expectation: 417; body too
- * large: 413; header block too large: 431) is answered here, as a problem document, and the connection closes.
+ * large: 413; header block too large: 431; a path with a broken escape: 400) is answered here, as a problem document, and the
+ * connection closes. Known limits of libmicrohttpd 0.9.75: it takes folded header lines, bare LF and spaces before a colon (put
+ * a strict proxy in front where that matters), and what it refuses by itself, such as a Content-Length that is no number, it
+ * answers with the right status and closes, but with a page of its own that may be garbled.
  * Headers must be whole header_timeout_ms after the connection was made (idle_timeout_ms after the answer before), a body
- * must come at body_min_rate; connections that miss their deadline are shut.
+ * must come at body_min_rate, and an answer must be taken at it; connections that miss their deadline are shut.
  *
  * A handler answers now or later, from any thread, exactly once: http_answer(). Until then the connection is suspended and
- * holds no thread. It must not block. The exchange and all that it points to lives until the answer is given. */
+ * holds no thread. It must not block. The exchange and all that it points to lives until the answer is given; the next request
+ * of the connection uses it again, so it is not to be touched after that. What http_server_stop() gave up on keeps its
+ * request and data until it is answered, but not its headers: who needs one later takes a copy in the handler. */
 #ifndef FEEDMILL_HTTP_HTTP_SERVER_H
 #define FEEDMILL_HTTP_HTTP_SERVER_H
 
@@ -32,14 +37,15 @@ struct http_request {
 
 struct http_options {
 	const char *listen; /* "address:port", "[v6]:port"; port 0: any */
-	int inherited_fd;   /* a listening socket (LISTEN_FDS), or -1 */
+	int inherited_fd;   /* a listening socket (LISTEN_FDS), or -1; not taken: the caller may go on using it */
 	int64_t threads;
 	int64_t max_connections;
 	int64_t max_body;
 	int64_t max_header;
 	int64_t header_timeout_ms;
 	int64_t idle_timeout_ms;
-	int64_t body_min_rate; /* bytes a second, over the time the body has taken after its first 5 s */
+	int64_t body_min_rate; /* bytes a second, over the time the body has taken after its first 5 s (or header_timeout_ms, when
+	                        * that is less). 0: any, as long as something comes every idle_timeout_ms */
 	const char *cors_origin; /* Access-Control-Allow-Origin on every answer; NULL or "": none */
 	void (*handle)(struct http_exchange *exchange, void *arg);
 	void *arg;
@@ -48,9 +54,9 @@ struct http_options {
 int http_server_start(const struct http_options *options, struct http_server **out, struct err *err);
 int http_server_port(const struct http_server *server);
 size_t http_server_connections(const struct http_server *server);
-/* Stops accepting; connections get `Connection: close` with their next answer and idle ones are shut. */
+/* Stops accepting; connections get `Connection: close` with their next answer, and those that are quiet for a second are shut. */
 void http_server_drain(struct http_server *server);
-/* Waits for exchanges under way until the time is up, then frees everything. */
+/* Waits for exchanges under way until the time is up, then closes and frees everything; answers that come later go nowhere. */
 void http_server_stop(struct http_server *server, int64_t timeout_ms);
 
 const struct http_request *http_request_of(const struct http_exchange *exchange);
