@@ -34,6 +34,7 @@
 #define FLUSH_MS 5000
 #define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
+#define LARGE_BYTES 32768    /* such pieces go back to the system at once: few posts are that long, and they come in waves */
 #define SHORTEST_READ_MS 1000
 #define INHERITED_WAIT_MS 10000
 #define LOOK_MS 50
@@ -278,6 +279,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 		return program_usage("%s is not understood: feed-gateway takes options alone", argv[0]);
 	bound_waits(&mine);
 	mallopt(M_ARENA_MAX, MEMORY_POOLS);
+	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
 	if (read_contract(&gateway) < 0) {
