@@ -1,0 +1,102 @@
+/* A verb and its words go in, what an operator asked for comes out: THE TABLE of feedctl. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/buf.h"
+#include "common/base/program.h"
+#include "common/queue/queue.h"
+#include "common/store/store.h"
+#include "ctl/ctl.h"
+
+struct verb {
+	const char *name;
+	const char *arguments;
+	const char *help; /* one line */
+	const char *more; /* for `feedctl VERB --help` */
+	int (*run)(const struct settings *settings, int argc, char **argv);
+};
+
+static const struct verb verbs[] = {
+	{ "migrate", "[--sql DIR]", "make or update the tables and the search index",
+		"  --sql DIR   where the numbered SQL files are\n"
+		"Safe to repeat, and safe while programs run.\n",
+		ctl_migrate },
+	{ "topics", "[--check]", "make the Kafka topics that are missing, and show them all",
+		"  --check     make nothing; exit code 1 when a topic is missing or differs from the settings\n"
+		"A topic that differs is not changed: more partitions would send a key elsewhere than before.\n",
+		ctl_topics },
+	{ "lag", "[--partitions]", "show how far each worker's group is behind its topic",
+		"  --partitions   a line for each partition\n"
+		"committed and end are sums of offsets over all partitions; lag is the number of records not done.\n",
+		ctl_lag },
+	{ "tail", "TOPIC [--from-beginning] [--count N] [--timeout S]", "print the records of a topic as they come",
+		"  --from-beginning   also those that are there\n"
+		"  --count N          leave after N records\n"
+		"  --timeout S        leave after S seconds; exit code 1 when --count was not reached\n"
+		"One line a record; control characters and bytes that are not UTF-8 show as \\xNN.\n",
+		ctl_tail },
+	{ "post", "PARTICIPANT SUBJECT STORY [--wait N]", "post through the gateway, as a client would",
+		"  --wait N   wait up to N seconds until the friends have it\n",
+		ctl_post },
+	{ "story", "", "play a short story through the gateway, showing each step", "", ctl_story },
+	{ "config", "check|show", "say whether the settings are right, or print them all",
+		"check   reads file and environment, and names what is wrong\n"
+		"show    prints every setting with its value now, as a file; secrets as ***\n",
+		ctl_config },
+};
+
+#define VERBS (sizeof(verbs) / sizeof(verbs[0]))
+
+static const char *list_verbs(void)
+{
+	static struct buf text = BUF_INIT; /* one thread, and kept for the caller */
+
+	buf_reset(&text);
+	buf_add_str(&text, "verbs (feedctl VERB --help tells more):\n");
+	for (size_t i = 0; i < VERBS; i++)
+		buf_addf(&text, "  %s%s%s\n      %s\n", verbs[i].name, verbs[i].arguments[0] != '\0' ? " " : "", verbs[i].arguments,
+			verbs[i].help);
+	return text.data;
+}
+
+static const char *list_libraries(void)
+{
+	static char text[128];
+
+	snprintf(text, sizeof(text), "%s, %s", queue_library(), store_library());
+	return text;
+}
+
+static int show_help(const struct verb *verb)
+{
+	printf("feedctl %s: %s\n\nusage: feedctl [OPTION…] %s %s\n%s", verb->name, verb->help, verb->name, verb->arguments, verb->more);
+	return 0;
+}
+
+static int run(const struct settings *settings, int argc, char **argv)
+{
+	if (argc < 1)
+		return program_usage("no verb given");
+	for (size_t i = 0; i < VERBS; i++) {
+		if (strcmp(verbs[i].name, argv[0]) != 0)
+			continue;
+		if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+			return show_help(&verbs[i]);
+		return verbs[i].run(settings, argc, argv);
+	}
+	return program_usage("no verb %s", argv[0]);
+}
+
+static const struct program feedctl = {
+	.name = "feedctl",
+	.summary = "the operator's tool of Feedmill",
+	.synopsis = "VERB [ARGUMENT…]",
+	.details = list_verbs,
+	.libraries = list_libraries,
+	.run = run,
+};
+
+int main(int argc, char **argv)
+{
+	return program_main(&feedctl, argc, argv);
+}

@@ -1,0 +1,114 @@
+/* feedctl topics: the table of topics goes in, the same topics on Kafka, and what became of each, come out. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/program.h"
+#include "common/queue/queue.h"
+#include "common/queue/topics.h"
+#include "ctl/ctl.h"
+
+#define ASK_MS 8000
+#define LINE "%-22s %10s %11s %9s  %s\n"
+
+static int wanted_partitions(const struct settings *settings, const struct topic *topic)
+{
+	return topic->partitions > 0 ? topic->partitions : (int)settings->kafka.partitions;
+}
+
+/* What differs from the table, or NULL. Replication 0 leaves it to the broker. */
+static const char *difference(const struct settings *settings, const struct topic *topic, const struct topic_state *state)
+{
+	if (state->partitions != wanted_partitions(settings, topic))
+		return "differs: partitions";
+	if (settings->kafka.replication > 0 && state->replication != settings->kafka.replication)
+		return "differs: replication";
+	if (state->retention_ms != topic->retention_ms)
+		return "differs: retention";
+	return NULL;
+}
+
+static void format_age(int64_t ms, char out[32])
+{
+	static const struct {
+		int64_t ms;
+		const char *unit;
+	} units[] = { { 86400000, "d" }, { 3600000, "h" }, { 60000, "min" }, { 1000, "s" }, { 1, "ms" } };
+	size_t i = 0;
+
+	if (ms < 0) {
+		snprintf(out, 32, "for ever");
+		return;
+	}
+	while (i < sizeof(units) / sizeof(units[0]) - 1 && (ms % units[i].ms != 0 || ms < units[i].ms))
+		i++;
+	snprintf(out, 32, "%" PRId64 " %s", ms / units[i].ms, units[i].unit);
+}
+
+static void print_topic(const struct settings *settings, const struct topic *topic, const struct topic_state *state, const char *verdict)
+{
+	char name[TOPIC_NAME_MAX + 64], partitions[16] = "-", replication[16] = "-", retention[32] = "-";
+
+	snprintf(name, sizeof(name), "%s%s", settings->kafka.topic_prefix, topic->name);
+	if (state->partitions > 0) {
+		snprintf(partitions, sizeof(partitions), "%d", (int)state->partitions);
+		snprintf(replication, sizeof(replication), "%d", state->replication);
+		format_age(state->retention_ms, retention);
+	}
+	printf(LINE, name, partitions, replication, retention, verdict);
+}
+
+/* 0: as the table says (now). 1: missing or different. -1: Kafka did not answer. */
+static int settle_topic(struct queue *queue, const struct settings *settings, const struct topic *topic, bool only_check, struct err *err)
+{
+	struct topic_state state;
+	const char *verdict = "ok";
+	const char *differs;
+
+	if (queue_topic_state(queue, topic->name, &state, ASK_MS, err) < 0)
+		return -1;
+	if (state.partitions == 0 && only_check) {
+		print_topic(settings, topic, &state, "missing");
+		return 1;
+	}
+	if (state.partitions == 0) {
+		if (queue_topic_create(queue, topic, ASK_MS, err) < 0 || queue_topic_state(queue, topic->name, &state, ASK_MS, err) < 0)
+			return -1;
+		verdict = "created";
+	}
+	differs = difference(settings, topic, &state);
+	print_topic(settings, topic, &state, differs != NULL ? differs : verdict);
+	return differs != NULL ? 1 : 0;
+}
+
+static int settle_all(struct queue *queue, const struct settings *settings, bool only_check, int *wrong, struct err *err)
+{
+	printf(LINE, "topic", "partitions", "replication", "retention", "state");
+	for (size_t i = 0; i < topic_count; i++) {
+		int rc = settle_topic(queue, settings, &topic_table[i], only_check, err);
+
+		if (rc < 0)
+			return -1;
+		*wrong += rc;
+	}
+	return 0;
+}
+
+int ctl_topics(const struct settings *settings, int argc, char **argv)
+{
+	bool only_check = argc == 2 && strcmp(argv[1], "--check") == 0;
+	struct queue *queue;
+	struct err err = ERR_INIT;
+	int wrong = 0, rc;
+
+	if (argc > 1 && !only_check)
+		return program_usage("topics: unexpected %s (it takes --check alone)", argv[1]);
+	rc = queue_open(settings, &queue, &err);
+	if (rc == 0) {
+		rc = settle_all(queue, settings, only_check, &wrong, &err);
+		queue_close(queue);
+	}
+	if (rc < 0)
+		fprintf(stderr, "feedctl topics: %s\n", err.message);
+	return rc < 0 || (only_check && wrong > 0) ? 1 : 0;
+}
