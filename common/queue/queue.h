@@ -63,10 +63,11 @@ struct consumer_options {
 
 int consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err);
 
-/* Without a group: reads one partition from `offset` on, or from where it ends at the time of the call (QUEUE_END), which
- * is asked for and fixed before this returns. */
+/* Without a group: reads one partition (or QUEUE_EVERY one) from `offset` on, or from where it ends at the time of the call
+ * (QUEUE_END), which is asked for and fixed before this returns. In place of what was assigned before. */
 #define QUEUE_BEGINNING (-2)
 #define QUEUE_END (-1)
+#define QUEUE_EVERY (-1)
 int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err);
 
 /* The next record (1; see record_release()), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same

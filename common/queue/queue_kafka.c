@@ -36,6 +36,13 @@ static void on_log(const rd_kafka_t *rk, int severity, const char *facility, con
 		log_debug("kafka", log_str("facility", facility), log_str("text", text));
 }
 
+/* Without one, librdkafka logs what the callers of a handle are told anyway. */
+static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
+{
+	(void)rk, (void)code, (void)opaque;
+	log_debug("kafka", log_str("error", why));
+}
+
 int kafka_conf_text(rd_kafka_conf_t *conf, const char *name, const char *value, struct err *err)
 {
 	char why[256];
@@ -67,6 +74,7 @@ rd_kafka_conf_t *kafka_conf_new(const struct kafka_queue *queue, const struct ka
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 
 	rd_kafka_conf_set_log_cb(conf, on_log);
+	rd_kafka_conf_set_error_cb(conf, on_error);
 	if (kafka_conf_text(conf, "bootstrap.servers", queue->brokers, err) == 0 &&
 	    conf_put(conf, common_settings, sizeof(common_settings) / sizeof(common_settings[0]), err) == 0 &&
 	    conf_put(conf, settings, count, err) == 0)

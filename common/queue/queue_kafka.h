@@ -101,6 +101,8 @@ void kafka_message_release(void *message); /* of a fetched record */
 
 int kafka_topic_state(struct queue *queue, const char *topic, struct topic_state *out, int64_t timeout_ms, struct err *err);
 int kafka_topic_create(struct queue *queue, const struct topic *topic, int64_t timeout_ms, struct err *err);
+/* How many the topic has, 0: there is no such topic. Asks for all topics, since asking for one by name may make it. */
+int kafka_partitions(const struct kafka_queue *queue, rd_kafka_t *rk, const char *name, int64_t timeout_ms, int32_t *out, struct err *err);
 int kafka_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
 

@@ -30,7 +30,8 @@ static rd_kafka_t *admin(struct kafka_queue *queue, struct err *err)
 
 static int away(const struct kafka_queue *queue, rd_kafka_resp_err_t code, struct err *err)
 {
-	return err_set(err, ERR_UNAVAILABLE, "Kafka at %s does not answer: %s (setting kafka.brokers)", queue->brokers, rd_kafka_err2str(code));
+	return err_set(err, ERR_UNAVAILABLE, "no answer from Kafka at %s: %s. Start it, or set kafka.brokers", queue->brokers,
+		rd_kafka_err2str(code));
 }
 
 /* One kind of question to the cluster: options and a queue for the answer. */
@@ -105,6 +106,22 @@ static int ask_partitions(const struct kafka_queue *queue, rd_kafka_t *rk, const
 	}
 	rd_kafka_metadata_destroy(seen);
 	return 0;
+}
+
+int kafka_partitions(const struct kafka_queue *queue, rd_kafka_t *rk, const char *name, int64_t timeout_ms, int32_t *out, struct err *err)
+{
+	struct topic_state state;
+	bool ready;
+
+	if (ask_partitions(queue, rk, name, timeout_ms, &state, &ready, err) < 0)
+		return -1;
+	*out = state.partitions;
+	return 0;
+}
+
+static int no_topic(const char *name, struct err *err)
+{
+	return err_set(err, ERR_INVALID, "no topic %s on Kafka: `feedctl topics` makes those of Feedmill", name);
 }
 
 static void read_retention(const rd_kafka_ConfigResource_t *resource, struct topic_state *out)
@@ -307,24 +324,23 @@ int kafka_lag(struct queue *base, const char *group, const char *topic, struct p
 	rd_kafka_t *rk = admin(queue, err);
 	char topic_name[KAFKA_NAME_MAX];
 	char group_name[KAFKA_NAME_MAX];
-	struct topic_state state;
-	size_t partitions;
-	bool ready;
+	int32_t partitions;
+	size_t shown;
 
 	if (rk == NULL)
 		return -1;
 	kafka_name(queue, topic, topic_name);
 	kafka_name(queue, group, group_name);
-	if (ask_partitions(queue, rk, topic_name, timeout_ms, &state, &ready, err) < 0)
+	if (kafka_partitions(queue, rk, topic_name, timeout_ms, &partitions, err) < 0)
 		return -1;
-	if (state.partitions == 0)
-		return err_set(err, ERR_INVALID, "no topic %s on Kafka: `feedctl topics` makes it", topic_name);
-	partitions = (size_t)state.partitions < room ? (size_t)state.partitions : room;
-	for (size_t i = 0; i < partitions; i++)
+	if (partitions == 0)
+		return no_topic(topic_name, err);
+	shown = (size_t)partitions < room ? (size_t)partitions : room;
+	for (size_t i = 0; i < shown; i++)
 		out[i] = (struct partition_lag){ .partition = (int32_t)i, .committed = -1 };
-	if (ask_committed(queue, rk, group_name, topic_name, out, partitions, timeout_ms, err) < 0 ||
-	    ask_watermarks(queue, rk, topic_name, out, partitions, timeout_ms, err) < 0)
+	if (ask_committed(queue, rk, group_name, topic_name, out, shown, timeout_ms, err) < 0 ||
+	    ask_watermarks(queue, rk, topic_name, out, shown, timeout_ms, err) < 0)
 		return -1;
-	*count = partitions;
+	*count = shown;
 	return 0;
 }

@@ -444,38 +444,73 @@ bool kafka_consumer_connected(const struct consumer *base)
 
 /* ---- without a group */
 
-static int end_of(struct kafka_consumer *consumer, int32_t partition, int64_t timeout_ms, int64_t *low, int64_t *high, struct err *err)
+/* Puts the partition and the offset to start from into the list. */
+static int add_start(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, int32_t partition, int64_t offset,
+	int64_t timeout_ms, struct err *err)
 {
 	char name[KAFKA_NAME_MAX];
-	rd_kafka_resp_err_t code;
+	int64_t low = 0, high = 0;
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 	kafka_name(consumer->queue, consumer->topic, name);
-	code = rd_kafka_query_watermark_offsets(consumer->rk, name, partition, low, high, (int)timeout_ms);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return 0;
-	return err_set(err, kafka_kind(code), "asking where %s/%d ends: %s", name, (int)partition, rd_kafka_err2str(code));
+	if (offset < 0)
+		code = rd_kafka_query_watermark_offsets(consumer->rk, name, partition, &low, &high, (int)timeout_ms);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return err_set(err, kafka_kind(code), "asking where %s/%d begins and ends: %s", name, (int)partition, rd_kafka_err2str(code));
+	if (offset < 0)
+		offset = offset == QUEUE_BEGINNING ? low : high;
+	rd_kafka_topic_partition_list_add(list, name, partition)->offset = offset;
+	return 0;
+}
+
+static int add_all_starts(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, int64_t offset, int64_t timeout_ms,
+	struct err *err)
+{
+	char name[KAFKA_NAME_MAX];
+	int32_t partitions;
+
+	kafka_name(consumer->queue, consumer->topic, name);
+	if (kafka_partitions(consumer->queue, consumer->rk, name, timeout_ms, &partitions, err) < 0)
+		return -1;
+	if (partitions == 0)
+		return err_set(err, ERR_INVALID, "no topic %s on Kafka", name);
+	for (int32_t i = 0; i < partitions; i++) {
+		if (add_start(consumer, list, i, offset, timeout_ms, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static void set_topic(struct kafka_consumer *consumer, const char *topic)
+{
+	if (strcmp(consumer->topic, topic) == 0)
+		return; /* records that are not released yet point at it */
+	free(consumer->topic);
+	consumer->topic = mem_strdup(topic);
 }
 
 int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	int64_t low = 0, high = 0;
-	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
 	rd_kafka_resp_err_t code;
+	int rc;
 
-	free(consumer->topic);
-	consumer->topic = mem_strdup(topic);
-	if (offset < 0 && end_of(consumer, partition, timeout_ms, &low, &high, err) < 0)
-		return -1;
-	if (offset < 0)
-		offset = offset == QUEUE_BEGINNING ? low : high;
-	list = list_of(consumer, partition, offset);
+	set_topic(consumer, topic);
+	rc = partition == QUEUE_EVERY ? add_all_starts(consumer, list, offset, timeout_ms, err)
+				      : add_start(consumer, list, partition, offset, timeout_ms, err);
+	if (rc < 0)
+		goto out;
 	code = rd_kafka_assign(consumer->rk, list);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		owned_set(consumer, list);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
+		rc = kafka_err(err, code, "assigning");
+		goto out;
+	}
+	owned_set(consumer, list);
+	atomic_store(&consumer->joined, true);
+out:
 	rd_kafka_topic_partition_list_destroy(list);
-	atomic_store(&consumer->joined, code == RD_KAFKA_RESP_ERR_NO_ERROR);
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "assigning");
+	return rc;
 }
 
 /* ---- life */
