@@ -36,12 +36,14 @@ static int extend(struct store *store, const struct lease *lease, bool *held, st
 {
 	const char *now = store_now_ms(store);
 	struct store_value range = store_int(lease->ids_from_ms + LEASE_IDS_AHEAD_MS);
-	struct store_value values[] = { range, range, range, store_int(lease->number), store_text(slice_of(lease->holder)) };
+	struct store_value values[] = { range, range, range, store_int(lease->number),
+		store_text(slice_of(lease->holder)) };
 	int64_t changed = 0;
 	char sql[768];
 
 	snprintf(sql, sizeof(sql),
-		"UPDATE gateway_lease SET expires_at = %s + %d, ids_until = CASE WHEN %s + %d >= ids_until AND %s + %d >= ? THEN %s + %d "
+		"UPDATE gateway_lease SET expires_at = %s + %d, ids_until = CASE WHEN %s + %d >= ids_until AND %s + %d "
+		">= ? THEN %s + %d "
 		"WHEN ids_until >= ? THEN ids_until ELSE ? END WHERE number = ? AND holder = ?",
 		now, LEASE_MS, now, LEASE_IDS_AHEAD_MS, now, LEASE_IDS_AHEAD_MS, now, LEASE_IDS_AHEAD_MS);
 	if (store_run(store, sql, values, 5, &changed, err) < 0)
@@ -54,7 +56,8 @@ static int read_until(struct store *store, int64_t number, int64_t *ids_until, s
 {
 	struct store_value values[] = { store_int(number) };
 
-	return store_query(store, "SELECT ids_until FROM gateway_lease WHERE number = ?", values, 1, read_pair, ids_until, err);
+	return store_query(
+		store, "SELECT ids_until FROM gateway_lease WHERE number = ?", values, 1, read_pair, ids_until, err);
 }
 
 /* Locks a number that nobody holds: ours from an answer that was lost, or the one whose ids are least ahead of the clock. */
@@ -86,7 +89,9 @@ static int take_new(struct store *store, struct lease *lease, struct err *err)
 	if (find_free(store, lease, found, err) < 0)
 		return -1;
 	if (found[0] < 0)
-		return err_set(err, ERR_FULL, "all gateway numbers are taken; one is free %d minutes after its gateway has stopped", LEASE_MS / 60000);
+		return err_set(err, ERR_FULL,
+			"all gateway numbers are taken; one is free %d minutes after its gateway has stopped",
+			LEASE_MS / 60000);
 	lease->number = (int)found[0];
 	lease->ids_from_ms = found[1];
 	values[1] = store_int(lease->number);
@@ -129,6 +134,7 @@ void lease_release(struct store *store, struct lease *lease)
 	struct err ignored = ERR_INIT;
 
 	if (lease->number >= 0)
-		store_run(store, "UPDATE gateway_lease SET expires_at = 0, holder = '' WHERE number = ? AND holder = ?", values, 2, NULL, &ignored);
+		store_run(store, "UPDATE gateway_lease SET expires_at = 0, holder = '' WHERE number = ? AND holder = ?",
+			values, 2, NULL, &ignored);
 	lease->number = -1;
 }

@@ -67,7 +67,8 @@ static int read_ledger(void *arg, const struct store_value *columns, size_t coun
 
 	(void)count;
 	if (columns[0].text.len != UUID_TEXT - 1 || !read_type(columns[1].text, &type))
-		return err_set(reader->err, ERR_INVALID, "a row of the command ledger has a type that this program does not know");
+		return err_set(reader->err, ERR_INVALID,
+			"a row of the command ledger has a type that this program does not know");
 	memcpy(id, columns[0].text.data, UUID_TEXT - 1);
 	id[UUID_TEXT - 1] = '\0';
 	for (size_t i = first_of(reader, id); i < reader->count && strcasecmp(reader->rows[i]->id, id) == 0; i++)
@@ -98,7 +99,8 @@ static int add_id(struct buf *sql, const char *id, struct err *err)
 	return 0;
 }
 
-static int find_rows(struct store *store, const struct ledger_row *rows, size_t count, struct ledger_reader *reader, struct err *err)
+static int find_rows(
+	struct store *store, const struct ledger_row *rows, size_t count, struct ledger_reader *reader, struct err *err)
 {
 	struct buf sql = BUF_INIT;
 	int rc = 0;
@@ -127,7 +129,8 @@ int ledger_find(struct store *store, struct ledger_row *rows, size_t count, stru
 	}
 	qsort(reader.rows, count, sizeof(*reader.rows), compare_ids);
 	for (size_t from = 0; from < count && rc == 0; from += ROWS_IN_LIST)
-		rc = find_rows(store, rows + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &reader, err);
+		rc = find_rows(
+			store, rows + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &reader, err);
 	free(reader.rows);
 	return rc;
 }
@@ -150,7 +153,8 @@ int ledger_insert(struct store *store, const struct ledger_row *rows, size_t cou
 		row[4] = store_text((struct slice){ rows[i].body.data, rows[i].body.len });
 	}
 	rows_sort(values, COLUMNS, count);
-	rc = store_insert(store, STORE_PLAIN, "command (id, type, entity_id, outcome, body)", values, COLUMNS, count, err);
+	rc = store_insert(
+		store, STORE_PLAIN, "command (id, type, entity_id, outcome, body)", values, COLUMNS, count, err);
 	free(ids);
 	free(values);
 	return rc;

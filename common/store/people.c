@@ -39,7 +39,8 @@ int people_get(struct store *store, int64_t id, participant_row_fn *row, void *a
 	struct person_reader reader = { row, arg };
 	struct store_value values[] = { store_int(id) };
 
-	return store_query(store, "SELECT id, name FROM participant WHERE id = ?", values, 1, read_person, &reader, err);
+	return store_query(
+		store, "SELECT id, name FROM participant WHERE id = ?", values, 1, read_person, &reader, err);
 }
 
 /* ---- who is known */
@@ -77,7 +78,8 @@ int people_known(struct store *store, const int64_t *ids, size_t count, bool *kn
 	int rc = 0;
 
 	for (size_t from = 0; from < count && rc == 0; from += ROWS_IN_LIST)
-		rc = find_people(store, ids + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &found, err);
+		rc = find_people(
+			store, ids + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &found, err);
 	if (rc == 0) {
 		qsort(found.ids, found.count, sizeof(int64_t), rows_compare_ids);
 		for (size_t i = 0; i < count; i++)
@@ -98,16 +100,16 @@ static int read_first(void *arg, const struct store_value *columns, size_t count
 
 int friends_insert(struct store *store, struct friendship *friendship, struct err *err)
 {
-	struct store_value rows[] = {
-		store_int(friendship->from), store_int(friendship->to), store_int(friendship->id),
-		store_int(friendship->to), store_int(friendship->from), store_int(friendship->id),
-	};
+	const struct store_value from = store_int(friendship->from), to = store_int(friendship->to);
+	const struct store_value made = store_int(friendship->id);
+	struct store_value rows[] = { from, to, made, to, from, made };
 	int64_t id = 0;
 
 	rows_sort(rows, 3, 2);
 	if (store_insert(store, STORE_KEEP, "friend (participant_id, friend_id, id)", rows, 3, 2, err) < 0)
 		return -1;
-	if (store_query(store, "SELECT id FROM friend WHERE participant_id = ? AND friend_id = ?", rows, 2, read_first, &id, err) < 0)
+	if (store_query(store, "SELECT id FROM friend WHERE participant_id = ? AND friend_id = ?", rows, 2, read_first,
+			&id, err) < 0)
 		return -1;
 	friendship->id = id;
 	return 0;
@@ -128,22 +130,28 @@ static int read_friendship(void *arg, const struct store_value *columns, size_t 
 		&(struct friendship){ .id = columns[0].number, .from = reader->participant, .to = columns[1].number });
 }
 
-int friends_list(struct store *store, int64_t participant, int64_t after, size_t limit, friendship_row_fn *row, void *arg, struct err *err)
+int friends_list(struct store *store, int64_t participant, int64_t after, size_t limit, friendship_row_fn *row,
+	void *arg, struct err *err)
 {
 	struct friendship_reader reader = { row, arg, participant };
 	struct store_value values[] = { store_int(participant), store_int(after), store_int((int64_t)limit) };
 
-	return store_query(store, "SELECT id, friend_id FROM friend WHERE participant_id = ? AND friend_id > ? ORDER BY friend_id LIMIT ?",
+	return store_query(store,
+		"SELECT id, friend_id FROM friend WHERE participant_id = ? AND friend_id > ? "
+		"ORDER BY friend_id LIMIT ?",
 		values, 3, read_friendship, &reader, err);
 }
 
-int friends_page(struct store *store, int64_t author, int64_t after, int64_t *ids, size_t room, size_t *count, struct err *err)
+int friends_page(
+	struct store *store, int64_t author, int64_t after, int64_t *ids, size_t room, size_t *count, struct err *err)
 {
 	struct id_list page = { ids, 0 };
 	struct store_value values[] = { store_int(author), store_int(after), store_int((int64_t)room) };
 
-	if (store_query(store, "SELECT friend_id FROM friend WHERE participant_id = ? AND friend_id > ? ORDER BY friend_id LIMIT ?", values,
-		    3, read_id, &page, err) < 0)
+	if (store_query(store,
+			"SELECT friend_id FROM friend WHERE participant_id = ? AND friend_id > ? "
+			"ORDER BY friend_id LIMIT ?",
+			values, 3, read_id, &page, err) < 0)
 		return -1;
 	*count = page.count;
 	return 0;
@@ -166,7 +174,7 @@ struct author {
 struct friends_reader {
 	struct author *authors; /* by id */
 	size_t count;
-	size_t at;              /* whose rows come now */
+	size_t at; /* whose rows come now */
 	size_t limit;
 	size_t rows;
 	int64_t *ids;
@@ -203,7 +211,8 @@ static int read_friend(void *arg, const struct store_value *columns, size_t coun
 }
 
 /* Reads authors from `from`; *next is the first whose list is not whole. */
-static int read_authors(struct store *store, struct friends_reader *r, size_t from, size_t count, size_t *next, struct err *err)
+static int read_authors(
+	struct store *store, struct friends_reader *r, size_t from, size_t count, size_t *next, struct err *err)
 {
 	const size_t most = count == 1 ? r->limit : r->limit + FRIENDS_MORE;
 	struct buf sql = BUF_INIT;
@@ -253,16 +262,20 @@ static void put_lists(const struct friends_reader *r, size_t authors, int64_t **
 	free(by_place);
 }
 
-int friends_of(struct store *store, const int64_t *authors, size_t count, size_t limit, int64_t **ids, size_t *counts, struct err *err)
+int friends_of(struct store *store, const int64_t *authors, size_t count, size_t limit, int64_t **ids, size_t *counts,
+	struct err *err)
 {
-	struct friends_reader r = { .authors = mem_array(count, sizeof(struct author)), .count = count, .limit = limit };
+	struct friends_reader r = {
+		.authors = mem_array(count, sizeof(struct author)), .count = count, .limit = limit
+	};
 	int rc = 0;
 
 	for (size_t i = 0; i < count; i++)
 		r.authors[i] = (struct author){ .id = authors[i], .place = i };
 	qsort(r.authors, count, sizeof(*r.authors), compare_authors);
 	for (size_t from = 0; from < count && limit > 0 && rc == 0;)
-		rc = read_authors(store, &r, from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &from, err);
+		rc = read_authors(
+			store, &r, from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &from, err);
 	if (rc == 0)
 		put_lists(&r, count, ids, counts);
 	free(r.authors);

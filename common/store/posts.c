@@ -48,12 +48,14 @@ int posts_existing(struct store *store, const int64_t *ids, size_t count, struct
 	int rc = 0;
 
 	for (size_t from = 0; from < count && rc == 0; from += ROWS_IN_LIST)
-		rc = find_posts(store, ids + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &found, err);
+		rc = find_posts(
+			store, ids + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, &found, err);
 	if (rc < 0)
 		goto out;
 	qsort(found.posts, found.count, sizeof(*found.posts), rows_compare_ids); /* the id comes first in the struct */
 	for (size_t i = 0; i < count; i++) {
-		const struct found_post *post = bsearch(&ids[i], found.posts, found.count, sizeof(*found.posts), rows_compare_ids);
+		const struct found_post *post =
+			bsearch(&ids[i], found.posts, found.count, sizeof(*found.posts), rows_compare_ids);
 
 		states[i] = (struct post_state){ .exists = post != NULL, .chunks = post ? post->chunks : 0 };
 	}
@@ -73,7 +75,8 @@ static int read_state(void *arg, const struct store_value *columns, size_t count
 
 int posts_state(struct store *store, int64_t id, struct post_state *state, struct err *err)
 {
-	static const char sql[] = "SELECT chunks, (SELECT COUNT(*) FROM fanout_chunk WHERE post_id = ? AND done = 0) FROM outbound WHERE id = ?";
+	static const char sql[] = "SELECT chunks, (SELECT COUNT(*) FROM fanout_chunk WHERE post_id = ? AND done = 0) "
+				  "FROM outbound WHERE id = ?";
 	struct store_value values[] = { store_int(id), store_int(id) };
 	struct post_state read = { 0 };
 
@@ -101,7 +104,8 @@ int posts_insert(struct store *store, const struct post *posts, const int64_t *c
 		row[5] = store_int(chunks ? chunks[i] : 0);
 	}
 	rows_sort(values, COLUMNS, count);
-	rc = store_insert(store, STORE_PLAIN, "outbound (id, participant_id, posted_at, subject, story, chunks)", values, COLUMNS, count, err);
+	rc = store_insert(store, STORE_PLAIN, "outbound (id, participant_id, posted_at, subject, story, chunks)",
+		values, COLUMNS, count, err);
 	free(times);
 	free(values);
 	return rc;
@@ -150,35 +154,42 @@ struct post_reader {
 static int read_post(void *arg, const struct store_value *columns, size_t count)
 {
 	const struct post_reader *reader = arg;
-	struct post post = { .id = columns[0].number, .from = columns[1].number, .subject = columns[3].text, .story = columns[4].text };
+	struct post post = {
+		.id = columns[0].number, .from = columns[1].number, .subject = columns[3].text, .story = columns[4].text
+	};
 
 	(void)count;
 	if (!rows_time_read(columns[2].text, &post.posted_at_ms))
-		return err_set(reader->err, ERR_INVALID, "post %lld: its time in the table is not one", (long long)post.id);
+		return err_set(
+			reader->err, ERR_INVALID, "post %lld: its time in the table is not one", (long long)post.id);
 	return reader->row(reader->arg, &post);
 }
 
-static int list_posts(struct store *store, const char *sql, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg,
-	struct err *err)
+static int list_posts(struct store *store, const char *sql, int64_t participant, int64_t before, size_t limit,
+	post_row_fn *row, void *arg, struct err *err)
 {
 	struct post_reader reader = { row, arg, err };
-	struct store_value values[] = { store_int(participant), store_int(before > 0 ? before : INT64_MAX), store_int((int64_t)limit) };
+	struct store_value values[] = { store_int(participant), store_int(before > 0 ? before : INT64_MAX),
+		store_int((int64_t)limit) };
 
 	return store_query(store, sql, values, 3, read_post, &reader, err);
 }
 
-int outbound_list(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg, struct err *err)
+int outbound_list(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg,
+	struct err *err)
 {
 	return list_posts(store,
-		"SELECT id, participant_id, posted_at, subject, story FROM outbound WHERE participant_id = ? AND id < ? "
-		"ORDER BY id DESC LIMIT ?",
+		"SELECT id, participant_id, posted_at, subject, story FROM outbound "
+		"WHERE participant_id = ? AND id < ? ORDER BY id DESC LIMIT ?",
 		participant, before, limit, row, arg, err);
 }
 
-int inbound_list(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg, struct err *err)
+int inbound_list(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg,
+	struct err *err)
 {
 	return list_posts(store,
-		"SELECT i.post_id, i.from_id, o.posted_at, o.subject, o.story FROM inbound i JOIN outbound o ON o.id = i.post_id "
+		"SELECT i.post_id, i.from_id, o.posted_at, o.subject, o.story "
+		"FROM inbound i JOIN outbound o ON o.id = i.post_id "
 		"WHERE i.participant_id = ? AND i.post_id < ? ORDER BY i.post_id DESC LIMIT ?",
 		participant, before, limit, row, arg, err);
 }
@@ -251,7 +262,9 @@ int plan_add(struct store *store, int64_t post, int64_t number, const int64_t *f
 	row[2] = store_int(count > 0 ? friends[0] : 0);
 	row[3] = store_int(count > 0 ? friends[count - 1] : 0);
 	row[4] = store_bytes((struct slice){ packed.data, packed.len });
-	rc = store_run(store, "INSERT INTO fanout_chunk (post_id, n, first_friend, last_friend, friends) VALUES (?, ?, ?, ?, ?)", row, 5, NULL, err);
+	rc = store_run(store,
+		"INSERT INTO fanout_chunk (post_id, n, first_friend, last_friend, friends) VALUES (?, ?, ?, ?, ?)", row,
+		5, NULL, err);
 	buf_release(&packed);
 	return rc;
 }
@@ -279,7 +292,8 @@ int plan_open_chunks(struct store *store, int64_t post, int64_t **numbers, size_
 	struct number_list list = { 0 };
 	struct store_value values[] = { store_int(post) };
 
-	if (store_query(store, "SELECT n FROM fanout_chunk WHERE post_id = ? AND done = 0 ORDER BY n", values, 1, read_number, &list, err) < 0) {
+	if (store_query(store, "SELECT n FROM fanout_chunk WHERE post_id = ? AND done = 0 ORDER BY n", values, 1,
+			read_number, &list, err) < 0) {
 		free(list.numbers);
 		return -1;
 	}
@@ -305,13 +319,15 @@ static int read_chunk(void *arg, const struct store_value *columns, size_t count
 	return reader->done ? 0 : friends_unpack(columns[1].text, &reader->friends, &reader->count, reader->err);
 }
 
-int plan_take(struct store *store, int64_t post, int64_t number, bool *found, bool *done, int64_t **friends, size_t *count, struct err *err)
+int plan_take(struct store *store, int64_t post, int64_t number, bool *found, bool *done, int64_t **friends,
+	size_t *count, struct err *err)
 {
 	struct chunk_reader reader = { .err = err };
 	struct store_value values[] = { store_int(post), store_int(number) };
 	char sql[128];
 
-	snprintf(sql, sizeof(sql), "SELECT done, friends FROM fanout_chunk WHERE post_id = ? AND n = ?%s", store_for_update(store));
+	snprintf(sql, sizeof(sql), "SELECT done, friends FROM fanout_chunk WHERE post_id = ? AND n = ?%s",
+		store_for_update(store));
 	if (store_query(store, sql, values, 2, read_chunk, &reader, err) < 0) {
 		free(reader.friends);
 		return -1;
@@ -328,5 +344,6 @@ int plan_done(struct store *store, int64_t post, int64_t number, struct err *err
 {
 	struct store_value values[] = { store_int(post), store_int(number) };
 
-	return store_run(store, "UPDATE fanout_chunk SET done = 1, friends = '' WHERE post_id = ? AND n = ?", values, 2, NULL, err);
+	return store_run(store, "UPDATE fanout_chunk SET done = 1, friends = '' WHERE post_id = ? AND n = ?", values, 2,
+		NULL, err);
 }

@@ -45,8 +45,10 @@ static int read_product(void *arg, const struct store_value *columns, size_t cou
 
 	(void)count;
 	if (!price_read(columns[2].text, price))
-		return err_set(reader->err, ERR_INVALID, "product %lld: its price in the table is not one", (long long)columns[0].number);
-	return reader->row(reader->arg, &(struct product){ .id = columns[0].number, .name = columns[1].text, .price = slice_of(price) });
+		return err_set(reader->err, ERR_INVALID, "product %lld: its price in the table is not one",
+			(long long)columns[0].number);
+	return reader->row(reader->arg,
+		&(struct product){ .id = columns[0].number, .name = columns[1].text, .price = slice_of(price) });
 }
 
 int products_list(struct store *store, int64_t after, size_t limit, product_row_fn *row, void *arg, struct err *err)
@@ -54,5 +56,6 @@ int products_list(struct store *store, int64_t after, size_t limit, product_row_
 	struct product_reader reader = { row, arg, err };
 	struct store_value values[] = { store_int(after), store_int((int64_t)limit) };
 
-	return store_query(store, "SELECT id, name, price FROM product WHERE id > ? ORDER BY id LIMIT ?", values, 2, read_product, &reader, err);
+	return store_query(store, "SELECT id, name, price FROM product WHERE id > ? ORDER BY id LIMIT ?", values, 2,
+		read_product, &reader, err);
 }

@@ -39,10 +39,12 @@ int schema_check(struct store *store, struct err *err)
 		return err_set(err, ERR_FATAL, "the tables are missing: run `feedctl migrate` (%.200s)", why.message);
 	}
 	if (version < SCHEMA_VERSION)
-		return err_set(err, ERR_FATAL, "the tables are older (version %lld) than this program (%d): run `feedctl migrate`",
+		return err_set(err, ERR_FATAL,
+			"the tables are older (version %lld) than this program (%d): run `feedctl migrate`",
 			(long long)version, SCHEMA_VERSION);
 	if (version > SCHEMA_VERSION)
-		return err_set(err, ERR_FATAL, "this program (version %d) is older than the tables (%lld): install the newer one",
+		return err_set(err, ERR_FATAL,
+			"this program (version %d) is older than the tables (%lld): install the newer one",
 			SCHEMA_VERSION, (long long)version);
 	return 0;
 }
@@ -104,7 +106,8 @@ static int list_migrations(const char *folder, struct migrations *out, struct er
 	qsort(out->list, out->count, sizeof(*out->list), compare_versions);
 	for (size_t i = 0; i < out->count; i++)
 		if (out->list[i].version != (int)i + 1)
-			return err_set(err, ERR_INVALID, "%s: %s where number %03zu should be", folder, out->list[i].name, i + 1);
+			return err_set(err, ERR_INVALID, "%s: %s where number %03zu should be", folder,
+				out->list[i].name, i + 1);
 	return 0;
 }
 
@@ -120,7 +123,8 @@ static int read_file(const char *path, struct buf *out, struct err *err)
 	while ((len = fread(part, 1, sizeof(part), file)) > 0 && out->len <= SCHEMA_FILE_MAX)
 		buf_add(out, part, len);
 	if (ferror(file) || out->len > SCHEMA_FILE_MAX)
-		rc = err_set(err, ERR_INVALID, "%s: %s", path, ferror(file) ? strerror(errno) : "too large for a migration");
+		rc = err_set(
+			err, ERR_INVALID, "%s: %s", path, ferror(file) ? strerror(errno) : "too large for a migration");
 	fclose(file);
 	return rc;
 }
@@ -146,7 +150,9 @@ static int record(struct store *store, const struct migration *migration, struct
 {
 	struct store_value values[] = { store_int(migration->version), store_text(slice_of(migration->name)) };
 
-	return store_run(store, "INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, CURRENT_TIMESTAMP)", values, 2, NULL, err);
+	return store_run(store,
+		"INSERT INTO schema_version (version, name, applied_at) VALUES (?, ?, CURRENT_TIMESTAMP)", values, 2,
+		NULL, err);
 }
 
 static int apply(struct store *store, const char *folder, const struct migration *migration, struct err *err)
@@ -155,7 +161,8 @@ static int apply(struct store *store, const char *folder, const struct migration
 	int rc = -1;
 
 	buf_addf(&path, "%s/%s", folder, migration->name);
-	if (read_file(path.data, &text, err) == 0 && apply_text(store, path.data, (struct slice){ text.data, text.len }, err) == 0)
+	if (read_file(path.data, &text, err) == 0 &&
+		apply_text(store, path.data, (struct slice){ text.data, text.len }, err) == 0)
 		rc = record(store, migration, err);
 	buf_release(&text);
 	buf_release(&path);
@@ -165,11 +172,13 @@ static int apply(struct store *store, const char *folder, const struct migration
 static int apply_missing(struct store *store, const char *folder, const struct migrations *all,
 	void (*applied)(void *arg, int version, const char *name), void *arg, struct err *err)
 {
-	static const char table[] = "CREATE TABLE IF NOT EXISTS schema_version "
-				    "(version INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, applied_at DATETIME NOT NULL)";
+	static const char table[] =
+		"CREATE TABLE IF NOT EXISTS schema_version "
+		"(version INTEGER NOT NULL PRIMARY KEY, name VARCHAR(255) NOT NULL, applied_at DATETIME NOT NULL)";
 	int64_t version;
 
-	if (store_query_once(store, table, sizeof(table) - 1, NULL, NULL, err) < 0 || last_version(store, &version, err) < 0)
+	if (store_query_once(store, table, sizeof(table) - 1, NULL, NULL, err) < 0 ||
+		last_version(store, &version, err) < 0)
 		return -1;
 	for (size_t i = 0; i < all->count; i++) {
 		if (all->list[i].version <= version)
@@ -182,7 +191,8 @@ static int apply_missing(struct store *store, const char *folder, const struct m
 	return 0;
 }
 
-int schema_migrate(struct store *store, const char *folder, void (*applied)(void *arg, int version, const char *name), void *arg, struct err *err)
+int schema_migrate(struct store *store, const char *folder, void (*applied)(void *arg, int version, const char *name),
+	void *arg, struct err *err)
 {
 	struct migrations all = { 0 };
 	struct buf path = BUF_INIT;

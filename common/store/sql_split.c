@@ -76,7 +76,8 @@ int sql_next(struct slice *rest, struct slice *statement, struct err *err)
 
 		if (len == 0)
 			return err_set(err, ERR_INVALID, "%s without an end, or with a backslash in it: %.*s",
-				piece == PIECE_QUOTE ? "a quoted text" : "a comment", (int)(s.len - at < 40 ? s.len - at : 40), s.data + at);
+				piece == PIECE_QUOTE ? "a quoted text" : "a comment",
+				(int)(s.len - at < 40 ? s.len - at : 40), s.data + at);
 		if (piece == PIECE_PLAIN || piece == PIECE_QUOTE) {
 			if (end == 0)
 				start = at;

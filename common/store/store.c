@@ -60,13 +60,14 @@ struct store_value store_bytes(struct slice bytes)
 	return (struct store_value){ .type = STORE_BYTES, .text = bytes };
 }
 
-int store_query(struct store *store, const char *sql, const struct store_value *values, size_t count, store_row_fn *row, void *arg,
-	struct err *err)
+int store_query(struct store *store, const char *sql, const struct store_value *values, size_t count, store_row_fn *row,
+	void *arg, struct err *err)
 {
 	return store->ops->query(store, sql, values, count, row, arg, err);
 }
 
-int store_run(struct store *store, const char *sql, const struct store_value *values, size_t count, int64_t *changed, struct err *err)
+int store_run(struct store *store, const char *sql, const struct store_value *values, size_t count, int64_t *changed,
+	struct err *err)
 {
 	return store->ops->run(store, sql, values, count, changed, err);
 }
@@ -76,8 +77,8 @@ int store_query_once(struct store *store, const char *sql, size_t len, store_row
 	return store->ops->query_once(store, sql, len, row, arg, err);
 }
 
-int store_insert(struct store *store, enum store_insert how, const char *into, const struct store_value *values, size_t columns, size_t rows,
-	struct err *err)
+int store_insert(struct store *store, enum store_insert how, const char *into, const struct store_value *values,
+	size_t columns, size_t rows, struct err *err)
 {
 	return rows == 0 ? 0 : store->ops->insert(store, how, into, values, columns, rows, err);
 }

@@ -1,6 +1,7 @@
-/* Statements go in as text with values, rows come out by callback: the store on MySQL or MariaDB. The only user of <mysql.h>.
+/* Statements go in as text with values, rows come out by callback: the store on MySQL or MariaDB.
  *
- * Reading is streamed: a row is in memory once, and only one. Session settings are made at connect, in one place. */
+ * The only user of <mysql.h>. Reading is streamed: one row is in memory, once. Session settings are made at connect, in
+ * one place. */
 #include "common/store/store.h"
 
 #include <assert.h>
@@ -22,11 +23,11 @@ typedef my_bool library_bool;
 typedef bool library_bool;
 #endif
 
-#define STATEMENTS_MAX 64              /* prepared ones a connection; our programs have about 30 */
-#define INSERT_ROWS 2000               /* a statement of text */
-#define INSERT_BYTES (1024 * 1024)     /* likewise; far below the server's packet limit */
-#define BLOCK_ROWS 1000                /* a prepared statement of whole numbers alone */
-#define COLUMN_ROOM 256                /* bytes of a text column at first; grows to what comes */
+#define STATEMENTS_MAX 64          /* prepared ones a connection; our programs have about 30 */
+#define INSERT_ROWS 2000           /* a statement of text */
+#define INSERT_BYTES (1024 * 1024) /* likewise; far below the server's packet limit */
+#define BLOCK_ROWS 1000            /* a prepared statement of whole numbers alone */
+#define COLUMN_ROOM 256            /* bytes of a text column at first; grows to what comes */
 #define LOCK_WAIT_MS (60 * 1000)
 #define NUMBER_TEXT 24
 
@@ -78,79 +79,58 @@ struct error_row {
 	bool is_sure; /* as an answer to COMMIT it says that nothing was committed */
 };
 
+/* clang-format off: one row a line */
 static const struct error_row error_table[] = {
 	/* do the whole unit again */
-	{ ER_LOCK_WAIT_TIMEOUT, ERR_CONFLICT, true },
-	{ ER_LOCK_DEADLOCK, ERR_CONFLICT, true },
+	{ ER_LOCK_WAIT_TIMEOUT, ERR_CONFLICT, true }, { ER_LOCK_DEADLOCK, ERR_CONFLICT, true },
 	{ ER_CHECKREAD, ERR_CONFLICT, true }, /* 1020: snapshot isolation, MariaDB 11.6 on */
-	{ ER_DUP_ENTRY, ERR_CONFLICT, true },
-	{ ER_DUP_ENTRY_WITH_KEY_NAME, ERR_CONFLICT, true },
+	{ ER_DUP_ENTRY, ERR_CONFLICT, true }, { ER_DUP_ENTRY_WITH_KEY_NAME, ERR_CONFLICT, true },
 	{ 3101, ERR_CONFLICT, true }, /* rolled back by group replication */
 	{ ER_QUERY_INTERRUPTED, ERR_CONFLICT, false },
 	/* the server is away, full of clients, going down, or not the primary any more */
-	{ ER_OPTION_PREVENTS_STATEMENT, ERR_UNAVAILABLE, true },           /* 1290: --read-only */
+	{ ER_OPTION_PREVENTS_STATEMENT, ERR_UNAVAILABLE, true },             /* 1290: --read-only */
 	{ ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ERR_UNAVAILABLE, true }, /* 1792 */
-	{ ER_READ_ONLY_MODE, ERR_UNAVAILABLE, true },                      /* 1836 */
-	{ ER_CON_COUNT_ERROR, ERR_UNAVAILABLE, false },
-	{ ER_OUT_OF_RESOURCES, ERR_UNAVAILABLE, false },
-	{ ER_OUTOFMEMORY, ERR_UNAVAILABLE, false },
-	{ ER_OUT_OF_SORTMEMORY, ERR_UNAVAILABLE, false },
+	{ ER_READ_ONLY_MODE, ERR_UNAVAILABLE, true },                        /* 1836 */
+	{ ER_CON_COUNT_ERROR, ERR_UNAVAILABLE, false }, { ER_OUT_OF_RESOURCES, ERR_UNAVAILABLE, false },
+	{ ER_OUTOFMEMORY, ERR_UNAVAILABLE, false }, { ER_OUT_OF_SORTMEMORY, ERR_UNAVAILABLE, false },
 	{ ER_HANDSHAKE_ERROR, ERR_UNAVAILABLE, false },
 	{ ER_ACCESS_DENIED_ERROR, ERR_UNAVAILABLE, false }, /* a password is being changed: posts go on meanwhile */
 	{ 1698, ERR_UNAVAILABLE, false },                   /* likewise, without a password */
-	{ ER_SERVER_SHUTDOWN, ERR_UNAVAILABLE, false },
-	{ ER_HOST_IS_BLOCKED, ERR_UNAVAILABLE, false },
-	{ ER_HOST_NOT_PRIVILEGED, ERR_UNAVAILABLE, false },
-	{ ER_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
-	{ ER_NET_READ_ERROR, ERR_UNAVAILABLE, false },
-	{ ER_NET_READ_INTERRUPTED, ERR_UNAVAILABLE, false },
-	{ ER_NET_ERROR_ON_WRITE, ERR_UNAVAILABLE, false },
-	{ ER_NET_WRITE_INTERRUPTED, ERR_UNAVAILABLE, false },
-	{ ER_ERROR_DURING_COMMIT, ERR_UNAVAILABLE, false },
-	{ ER_NEW_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
-	{ ER_TOO_MANY_USER_CONNECTIONS, ERR_UNAVAILABLE, false },
-	{ ER_USER_LIMIT_REACHED, ERR_UNAVAILABLE, false },
-	{ ER_UNKNOWN_STMT_HANDLER, ERR_UNAVAILABLE, false },
-	{ ER_NEED_REPREPARE, ERR_UNAVAILABLE, false },
+	{ ER_SERVER_SHUTDOWN, ERR_UNAVAILABLE, false }, { ER_HOST_IS_BLOCKED, ERR_UNAVAILABLE, false },
+	{ ER_HOST_NOT_PRIVILEGED, ERR_UNAVAILABLE, false }, { ER_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
+	{ ER_NET_READ_ERROR, ERR_UNAVAILABLE, false }, { ER_NET_READ_INTERRUPTED, ERR_UNAVAILABLE, false },
+	{ ER_NET_ERROR_ON_WRITE, ERR_UNAVAILABLE, false }, { ER_NET_WRITE_INTERRUPTED, ERR_UNAVAILABLE, false },
+	{ ER_ERROR_DURING_COMMIT, ERR_UNAVAILABLE, false }, { ER_NEW_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
+	{ ER_TOO_MANY_USER_CONNECTIONS, ERR_UNAVAILABLE, false }, { ER_USER_LIMIT_REACHED, ERR_UNAVAILABLE, false },
+	{ ER_UNKNOWN_STMT_HANDLER, ERR_UNAVAILABLE, false }, { ER_NEED_REPREPARE, ERR_UNAVAILABLE, false },
 	{ 1927, ERR_UNAVAILABLE, false }, /* MariaDB: connection was killed */
 	{ 1969, ERR_UNAVAILABLE, false }, /* MariaDB: max_statement_time */
 	{ 3024, ERR_UNAVAILABLE, false }, /* MySQL: max_execution_time */
 	{ 3032, ERR_UNAVAILABLE, false }, /* MySQL: offline mode */
 	{ 4031, ERR_UNAVAILABLE, false }, /* MySQL: idle for too long */
 	/* disk */
-	{ ER_DISK_FULL, ERR_FULL, true },
-	{ ER_RECORD_FILE_FULL, ERR_FULL, true },
+	{ ER_DISK_FULL, ERR_FULL, true }, { ER_RECORD_FILE_FULL, ERR_FULL, true },
 	{ ER_ERROR_ON_WRITE, ERR_FULL, true },
 	/* the program and the tables do not fit, or the user may not */
-	{ ER_PARSE_ERROR, ERR_FATAL, false },
-	{ ER_NO_SUCH_TABLE, ERR_FATAL, false },
-	{ ER_BAD_FIELD_ERROR, ERR_FATAL, false },
-	{ ER_BAD_DB_ERROR, ERR_FATAL, false },
-	{ ER_NO_DB_ERROR, ERR_FATAL, false },
-	{ ER_DBACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_TABLEACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_COLUMNACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_SPECIFIC_ACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_WRONG_VALUE_COUNT_ON_ROW, ERR_FATAL, false },
+	{ ER_PARSE_ERROR, ERR_FATAL, false }, { ER_NO_SUCH_TABLE, ERR_FATAL, false },
+	{ ER_BAD_FIELD_ERROR, ERR_FATAL, false }, { ER_BAD_DB_ERROR, ERR_FATAL, false },
+	{ ER_NO_DB_ERROR, ERR_FATAL, false }, { ER_DBACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_TABLEACCESS_DENIED_ERROR, ERR_FATAL, false }, { ER_COLUMNACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_SPECIFIC_ACCESS_DENIED_ERROR, ERR_FATAL, false }, { ER_WRONG_VALUE_COUNT_ON_ROW, ERR_FATAL, false },
 	{ ER_NO_DEFAULT_FOR_FIELD, ERR_FATAL, false },
 	{ ER_NET_PACKET_TOO_LARGE, ERR_FATAL, false }, /* max_allowed_packet is below a megabyte */
 	{ CR_NET_PACKET_TOO_LARGE, ERR_FATAL, false },
 	/* the data */
-	{ ER_BAD_NULL_ERROR, ERR_INVALID, false },
-	{ ER_WARN_DATA_OUT_OF_RANGE, ERR_INVALID, false },
-	{ WARN_DATA_TRUNCATED, ERR_INVALID, false },
-	{ ER_TRUNCATED_WRONG_VALUE, ERR_INVALID, false },
-	{ ER_INVALID_CHARACTER_STRING, ERR_INVALID, false },
-	{ ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ERR_INVALID, false },
-	{ ER_ILLEGAL_VALUE_FOR_TYPE, ERR_INVALID, false },
-	{ ER_DATA_TOO_LONG, ERR_INVALID, false },
-	{ ER_ROW_IS_REFERENCED_2, ERR_INVALID, false },
-	{ ER_NO_REFERENCED_ROW_2, ERR_INVALID, false },
-	{ ER_DATA_OUT_OF_RANGE, ERR_INVALID, false },
-	{ 3140, ERR_INVALID, false }, /* MySQL: not JSON */
-	{ 3819, ERR_INVALID, false }, /* MySQL: CHECK */
-	{ 4025, ERR_INVALID, false }, /* MariaDB: CHECK, not JSON */
+	{ ER_BAD_NULL_ERROR, ERR_INVALID, false }, { ER_WARN_DATA_OUT_OF_RANGE, ERR_INVALID, false },
+	{ WARN_DATA_TRUNCATED, ERR_INVALID, false }, { ER_TRUNCATED_WRONG_VALUE, ERR_INVALID, false },
+	{ ER_INVALID_CHARACTER_STRING, ERR_INVALID, false }, { ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ERR_INVALID, false },
+	{ ER_ILLEGAL_VALUE_FOR_TYPE, ERR_INVALID, false }, { ER_DATA_TOO_LONG, ERR_INVALID, false },
+	{ ER_ROW_IS_REFERENCED_2, ERR_INVALID, false }, { ER_NO_REFERENCED_ROW_2, ERR_INVALID, false },
+	{ ER_DATA_OUT_OF_RANGE, ERR_INVALID, false }, { 3140, ERR_INVALID, false }, /* MySQL: not JSON */
+	{ 3819, ERR_INVALID, false },                                               /* MySQL: CHECK */
+	{ 4025, ERR_INVALID, false },                                               /* MariaDB: CHECK, not JSON */
 };
+/* clang-format on */
 
 /* What the standard's classes say of an error that is not in the table. */
 static enum err_kind kind_of_state(const char *state)
@@ -265,7 +245,7 @@ static void set_options(MYSQL *link, const struct mysql_settings *settings)
 	mysql_options(link, MYSQL_OPT_READ_TIMEOUT, &read_s);
 	mysql_options(link, MYSQL_OPT_WRITE_TIMEOUT, &read_s);
 	mysql_options(link, MYSQL_OPT_LOCAL_INFILE, &off);
-	mysql_options(link, MYSQL_OPT_PROTOCOL, &tcp); /* "localhost" too */
+	mysql_options(link, MYSQL_OPT_PROTOCOL, &tcp);          /* "localhost" too */
 	mysql_options(link, MYSQL_SET_CHARSET_NAME, "utf8mb4"); /* not SET NAMES: escaping must know it */
 #ifdef MARIADB_BASE_VERSION
 	const library_bool no = 0;
@@ -284,7 +264,8 @@ static int connect_error(const struct mysql_settings *settings, MYSQL *link, str
 {
 	enum err_kind kind = store_mysql_kind(mysql_errno(link), mysql_sqlstate(link), false);
 
-	return err_set(err, kind, "database %s:%d: %s (error %u)%s", settings->host, (int)settings->port, mysql_error(link), mysql_errno(link),
+	return err_set(err, kind, "database %s:%d: %s (error %u)%s", settings->host, (int)settings->port,
+		mysql_error(link), mysql_errno(link),
 		mysql_errno(link) == ER_BAD_DB_ERROR ? "; run `feedctl migrate`" : "");
 }
 
@@ -300,8 +281,8 @@ static MYSQL *dial(const struct mysql_settings *settings, const char *database, 
 	}
 	set_options(link, settings);
 	/* FOUND_ROWS: an UPDATE tells how many rows it found, as every other database does. */
-	if (mysql_real_connect(link, settings->host, settings->user, settings->password, database, (unsigned)settings->port, NULL,
-		    CLIENT_FOUND_ROWS))
+	if (mysql_real_connect(link, settings->host, settings->user, settings->password, database,
+			(unsigned)settings->port, NULL, CLIENT_FOUND_ROWS))
 		return link;
 	connect_error(settings, link, err);
 	mysql_close(link);
@@ -328,10 +309,12 @@ static int set_session(MYSQL *link, const struct mysql_settings *settings, struc
 	char sql[384];
 
 	snprintf(sql, sizeof(sql),
-		"SET SESSION autocommit = 1, time_zone = '+00:00', innodb_lock_wait_timeout = %lld, lock_wait_timeout = %lld, "
-		"sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
+		"SET SESSION autocommit = 1, time_zone = '+00:00', "
+		"innodb_lock_wait_timeout = %lld, lock_wait_timeout = %lld, sql_mode = 'STRICT_ALL_TABLES,"
+		"NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'",
 		(long long)settings->lock_wait_s, (long long)settings->lock_wait_s);
-	if (mysql_query(link, sql) == 0 && mysql_query(link, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") == 0 &&
+	if (mysql_query(link, sql) == 0 &&
+		mysql_query(link, "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED") == 0 &&
 		set_idle_limit(link, settings->idle_transaction_s) == 0)
 		return 0;
 	return connect_error(settings, link, err);
@@ -383,9 +366,9 @@ static int enter(struct mysql_store *s, struct err *err)
 /* The connection is of no use after these: broken, or to a server that is not the primary (the next one may be). */
 static bool is_lost(unsigned error)
 {
-	static const unsigned lost[] = { ER_SERVER_SHUTDOWN, ER_NET_PACKET_TOO_LARGE, ER_ABORTING_CONNECTION, ER_NEW_ABORTING_CONNECTION,
-		ER_UNKNOWN_STMT_HANDLER, ER_OPTION_PREVENTS_STATEMENT, ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE,
-		1927, 3032, 4031 };
+	static const unsigned lost[] = { ER_SERVER_SHUTDOWN, ER_NET_PACKET_TOO_LARGE, ER_ABORTING_CONNECTION,
+		ER_NEW_ABORTING_CONNECTION, ER_UNKNOWN_STMT_HANDLER, ER_OPTION_PREVENTS_STATEMENT,
+		ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ER_READ_ONLY_MODE, 1927, 3032, 4031 };
 
 	for (size_t i = 0; i < sizeof(lost) / sizeof(lost[0]); i++)
 		if (lost[i] == error)
@@ -410,7 +393,8 @@ static int fail_link(struct mysql_store *s, struct err *err)
 
 static int fail_statement(struct mysql_store *s, const struct statement *st, struct err *err)
 {
-	return fail(s, mysql_stmt_errno(st->handle), mysql_stmt_sqlstate(st->handle), mysql_stmt_error(st->handle), err);
+	return fail(
+		s, mysql_stmt_errno(st->handle), mysql_stmt_sqlstate(st->handle), mysql_stmt_error(st->handle), err);
 }
 
 /* ---- transactions */
@@ -479,8 +463,8 @@ static uint64_t hash_of(const char *text, size_t len)
 
 static bool is_number_type(enum enum_field_types type)
 {
-	return type == MYSQL_TYPE_TINY || type == MYSQL_TYPE_SHORT || type == MYSQL_TYPE_INT24 || type == MYSQL_TYPE_LONG ||
-	       type == MYSQL_TYPE_LONGLONG;
+	return type == MYSQL_TYPE_TINY || type == MYSQL_TYPE_SHORT || type == MYSQL_TYPE_INT24 ||
+	       type == MYSQL_TYPE_LONG || type == MYSQL_TYPE_LONGLONG;
 }
 
 static void column_bind(struct column *column, MYSQL_BIND *bind, enum enum_field_types type)
@@ -530,7 +514,8 @@ static struct statement *statement_place(struct mysql_store *s)
 	return st;
 }
 
-static struct statement *statement_prepare(struct mysql_store *s, const char *sql, size_t len, uint64_t hash, struct err *err)
+static struct statement *statement_prepare(
+	struct mysql_store *s, const char *sql, size_t len, uint64_t hash, struct err *err)
 {
 	MYSQL_STMT *handle = mysql_stmt_init(s->link);
 	struct statement *st;
@@ -567,8 +552,10 @@ static struct statement *statement_for(struct mysql_store *s, const char *sql, s
 
 static void bind_value(MYSQL_BIND *bind, unsigned long *len, const struct store_value *value)
 {
-	static const enum enum_field_types types[] = { [STORE_NULL] = MYSQL_TYPE_NULL, [STORE_INT] = MYSQL_TYPE_LONGLONG,
-		[STORE_TEXT] = MYSQL_TYPE_STRING, [STORE_BYTES] = MYSQL_TYPE_BLOB };
+	static const enum enum_field_types types[] = { [STORE_NULL] = MYSQL_TYPE_NULL,
+		[STORE_INT] = MYSQL_TYPE_LONGLONG,
+		[STORE_TEXT] = MYSQL_TYPE_STRING,
+		[STORE_BYTES] = MYSQL_TYPE_BLOB };
 
 	*bind = (MYSQL_BIND){ .buffer_type = types[value->type], .length = len };
 	*len = value->text.len;
@@ -579,7 +566,8 @@ static void bind_value(MYSQL_BIND *bind, unsigned long *len, const struct store_
 	bind->buffer_length = *len;
 }
 
-static struct statement *execute(struct mysql_store *s, const char *sql, size_t len, const struct store_value *values, size_t count, struct err *err)
+static struct statement *execute(struct mysql_store *s, const char *sql, size_t len, const struct store_value *values,
+	size_t count, struct err *err)
 {
 	struct statement *st = statement_for(s, sql, len, err);
 
@@ -655,8 +643,8 @@ static int read_rows(struct mysql_store *s, struct statement *st, store_row_fn *
 	return stopped ? -1 : 0;
 }
 
-static int mysql_store_query(struct store *store, const char *sql, const struct store_value *values, size_t count, store_row_fn *row, void *arg,
-	struct err *err)
+static int mysql_store_query(struct store *store, const char *sql, const struct store_value *values, size_t count,
+	store_row_fn *row, void *arg, struct err *err)
 {
 	struct mysql_store *s = of(store);
 	struct statement *st;
@@ -671,8 +659,8 @@ static int mysql_store_query(struct store *store, const char *sql, const struct 
 	return read_rows(s, st, row, arg, err);
 }
 
-static int run_prepared(struct mysql_store *s, const char *sql, size_t len, const struct store_value *values, size_t count, int64_t *changed,
-	struct err *err)
+static int run_prepared(struct mysql_store *s, const char *sql, size_t len, const struct store_value *values,
+	size_t count, int64_t *changed, struct err *err)
 {
 	struct statement *st = execute(s, sql, len, values, count, err);
 
@@ -685,7 +673,8 @@ static int run_prepared(struct mysql_store *s, const char *sql, size_t len, cons
 	return 0;
 }
 
-static int mysql_store_run(struct store *store, const char *sql, const struct store_value *values, size_t count, int64_t *changed, struct err *err)
+static int mysql_store_run(struct store *store, const char *sql, const struct store_value *values, size_t count,
+	int64_t *changed, struct err *err)
 {
 	struct mysql_store *s = of(store);
 
@@ -730,7 +719,8 @@ static int read_text_rows(struct mysql_store *s, MYSQL_RES *result, store_row_fn
 	return stopped;
 }
 
-static int mysql_store_query_once(struct store *store, const char *sql, size_t len, store_row_fn *row, void *arg, struct err *err)
+static int mysql_store_query_once(
+	struct store *store, const char *sql, size_t len, store_row_fn *row, void *arg, struct err *err)
 {
 	struct mysql_store *s = of(store);
 	MYSQL_RES *result;
@@ -781,7 +771,8 @@ static void add_tail(struct buf *b, enum store_insert how, const char *into)
 	struct slice column = first_column(into);
 
 	if (how == STORE_KEEP)
-		buf_addf(b, " ON DUPLICATE KEY UPDATE %.*s = %.*s", (int)column.len, column.data, (int)column.len, column.data);
+		buf_addf(b, " ON DUPLICATE KEY UPDATE %.*s = %.*s", (int)column.len, column.data, (int)column.len,
+			column.data);
 }
 
 static void add_hex(struct buf *b, struct slice bytes)
@@ -836,13 +827,14 @@ static size_t row_size(const struct store_value *values, size_t columns)
 	size_t size = 4;
 
 	for (size_t i = 0; i < columns; i++)
-		size += NUMBER_TEXT + (values[i].type == STORE_TEXT || values[i].type == STORE_BYTES ? values[i].text.len * 2 : 0);
+		size += NUMBER_TEXT +
+			(values[i].type == STORE_TEXT || values[i].type == STORE_BYTES ? values[i].text.len * 2 : 0);
 	return size;
 }
 
 /* One statement of text from the first rows; *done of them went in. */
-static int insert_text(struct mysql_store *s, enum store_insert how, const char *into, const struct store_value *values, size_t columns,
-	size_t rows, size_t *done, struct err *err)
+static int insert_text(struct mysql_store *s, enum store_insert how, const char *into, const struct store_value *values,
+	size_t columns, size_t rows, size_t *done, struct err *err)
 {
 	size_t n = 0;
 
@@ -862,8 +854,8 @@ static int insert_text(struct mysql_store *s, enum store_insert how, const char 
 	return mysql_real_query(s->link, s->text.data, s->text.len) == 0 ? 0 : fail_link(s, err);
 }
 
-static int insert_block(struct mysql_store *s, enum store_insert how, const char *into, const struct store_value *values, size_t columns,
-	struct err *err)
+static int insert_block(struct mysql_store *s, enum store_insert how, const char *into,
+	const struct store_value *values, size_t columns, struct err *err)
 {
 	add_head(&s->text, into);
 	for (size_t n = 0; n < BLOCK_ROWS; n++) {
@@ -887,8 +879,8 @@ static bool is_block(const struct store_value *values, size_t columns, size_t ro
 	return true;
 }
 
-static int mysql_store_insert(struct store *store, enum store_insert how, const char *into, const struct store_value *values, size_t columns,
-	size_t rows, struct err *err)
+static int mysql_store_insert(struct store *store, enum store_insert how, const char *into,
+	const struct store_value *values, size_t columns, size_t rows, struct err *err)
 {
 	struct mysql_store *s = of(store);
 
@@ -1008,7 +1000,8 @@ static int mysql_store_lock(struct store *store, struct err *err)
 		if (mysql_store_query_once(store, sql, sizeof(sql) - 1, take_flag, &taken, err) < 0)
 			return -1;
 		if (!taken && clock_mono_ms() >= deadline)
-			return err_set(err, ERR_CONFLICT, "another process has been working on the database's tables for a minute");
+			return err_set(err, ERR_CONFLICT,
+				"another process has been working on the database's tables for a minute");
 	}
 	return 0;
 }

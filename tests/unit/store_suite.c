@@ -29,7 +29,8 @@
 
 int suite_setup(void **state)
 {
-	static const char *const tables[] = { "participant", "friend", "outbound", "inbound", "product", "command", "fanout_chunk" };
+	static const char *const tables[] = { "participant", "friend", "outbound", "inbound", "product", "command",
+		"fanout_chunk" };
 	struct store *store;
 	struct err err = ERR_INIT;
 	char sql[128];
@@ -45,7 +46,8 @@ int suite_setup(void **state)
 		if (store_query_once(store, sql, (size_t)len, NULL, NULL, &err) < 0)
 			goto failed;
 	}
-	if (store_run(store, "UPDATE gateway_lease SET holder = '', expires_at = 0, ids_until = 0", NULL, 0, NULL, &err) < 0)
+	if (store_run(store, "UPDATE gateway_lease SET holder = '', expires_at = 0, ids_until = 0", NULL, 0, NULL,
+			&err) < 0)
 		goto failed;
 	*state = store;
 	return 0;
@@ -99,7 +101,8 @@ static void add_people(struct store *store, int64_t first, size_t count)
 	struct participant *people = mem_array(count, sizeof(*people));
 
 	for (size_t i = 0; i < count; i++)
-		people[i] = (struct participant){ .id = first + (int64_t)(count - 1 - i), .name = slice_of("somebody") };
+		people[i] =
+			(struct participant){ .id = first + (int64_t)(count - 1 - i), .name = slice_of("somebody") };
 	assert_ok(people_insert(store, people, count, &err));
 	free(people);
 }
@@ -302,19 +305,24 @@ static void inserts_of_every_size_arrive_whole(void **state)
 			values[k * 3 + 2] = store_int(7);
 		}
 		assert_ok(store_run(store, "DELETE FROM inbound", NULL, 0, NULL, &err));
-		assert_ok(store_insert(store, STORE_PLAIN, "inbound (participant_id, post_id, from_id)", values, 3, rows, &err));
+		assert_ok(store_insert(
+			store, STORE_PLAIN, "inbound (participant_id, post_id, from_id)", values, 3, rows, &err));
 		assert_int_equal(rows * 1000 + rows, sum_inbound(store));
-		assert_ok(store_insert(store, STORE_KEEP, "inbound (participant_id, post_id, from_id)", values, 3, rows, &err));
+		assert_ok(store_insert(
+			store, STORE_KEEP, "inbound (participant_id, post_id, from_id)", values, 3, rows, &err));
 		assert_int_equal(rows * 1000 + rows, sum_inbound(store));
 		if (rows > 0)
-			assert_fails(ERR_CONFLICT, store_insert(store, STORE_PLAIN, "inbound (participant_id, post_id, from_id)", values, 3, rows, &err));
+			assert_fails(ERR_CONFLICT,
+				store_insert(store, STORE_PLAIN, "inbound (participant_id, post_id, from_id)", values,
+					3, rows, &err));
 		free(values);
 	}
 }
 
 static int is_null_row(void *arg, const struct store_value *columns, size_t count)
 {
-	*(bool *)arg = count == 2 && columns[0].type == STORE_NULL && columns[1].type == STORE_TEXT && columns[1].text.len == 0;
+	*(bool *)arg = count == 2 && columns[0].type == STORE_NULL && columns[1].type == STORE_TEXT &&
+		       columns[1].text.len == 0;
 	return 0;
 }
 
@@ -331,7 +339,8 @@ static void null_and_empty_are_two_things(void **state)
 	assert_ok(store_query_once(store, sql, sizeof(sql) - 1, is_null_row, &once, &err));
 	assert_true(prepared && once);
 	assert_fails(ERR_INVALID, store_insert(store, STORE_PLAIN, "participant (id, name)", none, 2, 1, &err));
-	assert_fails(ERR_INVALID, store_run(store, "INSERT INTO participant (id, name) VALUES (?, ?)", none, 2, NULL, &err));
+	assert_fails(
+		ERR_INVALID, store_run(store, "INSERT INTO participant (id, name) VALUES (?, ?)", none, 2, NULL, &err));
 }
 
 /* ---- people */
@@ -390,7 +399,8 @@ static void names_that_do_not_fit_are_invalid(void **state)
 {
 	struct store *store = suite_store(state);
 	char longer[PARTICIPANT_NAME_MAX + 1];
-	struct participant bad[] = { { .id = 1, .name = { longer, sizeof(longer) } }, { .id = 2, .name = slice_of("\xf0\x9f\x90") } };
+	struct participant bad[] = { { .id = 1, .name = { longer, sizeof(longer) } },
+		{ .id = 2, .name = slice_of("\xf0\x9f\x90") } };
 
 	memset(longer, 'x', sizeof(longer));
 	assert_fails(ERR_INVALID, people_insert(store, &bad[0], 1, &err));
@@ -494,7 +504,8 @@ static void friends_are_listed_by_pages(void **state)
 }
 
 /* The lists of these authors, each as add_friends() made it: from id * 1,000,000 on, step 3. */
-static void expect_friends(struct store *store, const int64_t *authors, const size_t *wanted, size_t count, size_t limit)
+static void expect_friends(
+	struct store *store, const int64_t *authors, const size_t *wanted, size_t count, size_t limit)
 {
 	size_t *counts = mem_array(count, sizeof(*counts));
 	int64_t *ids = NULL;
@@ -564,7 +575,8 @@ static int take_product(void *arg, const struct product *product)
 	struct catalogue *all = arg;
 	size_t len = strlen(all->text);
 
-	snprintf(all->text + len, sizeof(all->text) - len, "%lld=%.*s ", (long long)product->id, (int)product->price.len, product->price.data);
+	snprintf(all->text + len, sizeof(all->text) - len, "%lld=%.*s ", (long long)product->id,
+		(int)product->price.len, product->price.data);
 	return 0;
 }
 
@@ -576,7 +588,8 @@ static void prices_are_exact(void **state)
 	struct catalogue all = { "" }, page = { "" };
 
 	for (int i = 0; i < 8; i++)
-		products[i] = (struct product){ .id = 8 - i, .name = slice_of(AWKWARD), .price = slice_of(prices[7 - i]) };
+		products[i] =
+			(struct product){ .id = 8 - i, .name = slice_of(AWKWARD), .price = slice_of(prices[7 - i]) };
 	assert_ok(products_insert(store, NULL, 0, &err));
 	assert_ok(products_insert(store, products, 8, &err));
 	assert_ok(products_list(store, 0, 100, take_product, &all, &err));
@@ -664,7 +677,10 @@ static void posts_come_back_as_they_were(void **state)
 	struct page page = { .count = 0 };
 
 	for (int i = 0; i < 6; i++)
-		posts[i] = (struct post){ .id = FAR + (i * 5) % 6, .from = 7, .posted_at_ms = POSTED + i, .subject = slice_of(i == 2 ? subject : AWKWARD),
+		posts[i] = (struct post){ .id = FAR + (i * 5) % 6,
+			.from = 7,
+			.posted_at_ms = POSTED + i,
+			.subject = slice_of(i == 2 ? subject : AWKWARD),
 			.story = slice_of(stories[i]) };
 	assert_ok(posts_insert(store, posts, NULL, 6, &err));
 	for (int again = 0; again < 2; again++) {
@@ -690,7 +706,11 @@ static void add_posts(struct store *store, int64_t first, int64_t from, size_t c
 	struct post *posts = mem_array(count, sizeof(*posts));
 
 	for (size_t i = 0; i < count; i++)
-		posts[i] = (struct post){ .id = first + (int64_t)i, .from = from, .posted_at_ms = POSTED, .subject = slice_of("s"), .story = slice_of("t") };
+		posts[i] = (struct post){ .id = first + (int64_t)i,
+			.from = from,
+			.posted_at_ms = POSTED,
+			.subject = slice_of("s"),
+			.story = slice_of("t") };
 	assert_ok(posts_insert(store, posts, NULL, count, &err));
 	free(posts);
 }
@@ -698,7 +718,9 @@ static void add_posts(struct store *store, int64_t first, int64_t from, size_t c
 static void a_post_is_inserted_once(void **state)
 {
 	struct store *store = suite_store(state);
-	struct post post = { .id = 3, .from = 1, .posted_at_ms = POSTED, .subject = slice_of("s"), .story = slice_of("t") };
+	struct post post = {
+		.id = 3, .from = 1, .posted_at_ms = POSTED, .subject = slice_of("s"), .story = slice_of("t")
+	};
 
 	assert_ok(posts_insert(store, NULL, NULL, 0, &err));
 	add_posts(store, 1, 1, 3);
@@ -756,7 +778,9 @@ static void inbound_is_read_newest_first_with_its_texts(void **state)
 	add_posts(store, 10, 1, 5);
 	add_posts(store, 20, 2, 5);
 	for (int i = 0; i < 20; i++)
-		rows[i] = (struct inbound){ .participant = 100 + i % 2, .post = (i % 10 < 5 ? 10 : 15) + i % 10, .from = i % 10 < 5 ? 1 : 2 };
+		rows[i] = (struct inbound){
+			.participant = 100 + i % 2, .post = (i % 10 < 5 ? 10 : 15) + i % 10, .from = i % 10 < 5 ? 1 : 2
+		};
 	for (int i = 0; i < 20; i++)
 		rows[i].participant = i < 10 ? 100 : 101;
 	assert_ok(inbound_insert(store, rows, 20, &err));
@@ -782,7 +806,9 @@ static void inbound_rows_may_come_again(void **state)
 
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < MANY; i++) /* each pair twice in the batch, in no order */
-			rows[i] = (struct inbound){ .participant = FAR + (i * 7919) % 500, .post = (i / 500) % 5 + 1, .from = 7 };
+			rows[i] = (struct inbound){
+				.participant = FAR + (i * 7919) % 500, .post = (i / 500) % 5 + 1, .from = 7
+			};
 		assert_ok(inbound_insert(store, rows, MANY, &err));
 		assert_int_equal(2500, suite_count(store, "SELECT COUNT(*) FROM inbound WHERE from_id = 7"));
 	}
@@ -814,7 +840,9 @@ static void take_chunk(struct store *store, int64_t number, bool want_found, boo
 static void a_plan_is_worked_off_chunk_by_chunk(void **state)
 {
 	struct store *store = suite_store(state);
-	struct post post = { .id = 1, .from = 2, .posted_at_ms = POSTED, .subject = slice_of("s"), .story = slice_of("t") };
+	struct post post = {
+		.id = 1, .from = 2, .posted_at_ms = POSTED, .subject = slice_of("s"), .story = slice_of("t")
+	};
 	struct post_state found = { 0 };
 	int64_t friends[5000], *open = NULL;
 	size_t count = 99;
@@ -827,7 +855,9 @@ static void a_plan_is_worked_off_chunk_by_chunk(void **state)
 		assert_ok(plan_add(store, 1, n, friends, 5000, &err));
 	}
 	assert_ok(store_commit(store, &err));
-	assert_true(suite_count(store, "SELECT last_friend - first_friend FROM fanout_chunk WHERE post_id = 1 AND n = 2") == 4999 * 17);
+	assert_true(
+		suite_count(store, "SELECT last_friend - first_friend FROM fanout_chunk WHERE post_id = 1 AND n = 2") ==
+		4999 * 17);
 	assert_ok(posts_state(store, 1, &found, &err));
 	assert_true(found.exists && found.chunks == 3 && found.left == 3);
 	assert_ok(posts_existing(store, &post.id, 1, &found, &err));
@@ -899,7 +929,8 @@ static void commands_are_found_with_their_outcome(void **state)
 
 static void ids_that_are_none_are_invalid(void **state)
 {
-	static const char *const bad[] = { "", "x", "' OR '1'='1", "018f0000-0000-4000-8000-000000000000", "018f0000-0000-7000-8000-00000000000'" };
+	static const char *const bad[] = { "", "x", "' OR '1'='1", "018f0000-0000-4000-8000-000000000000",
+		"018f0000-0000-7000-8000-00000000000'" };
 	struct store *store = suite_store(state);
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -957,7 +988,8 @@ static void a_lease_is_taken_renewed_and_released(void **state)
 	assert_true(a.number >= 0 && a.number < 64 && b.number >= 0 && b.number < 64 && a.number != b.number);
 	assert_true(a.deadline_mono_ms >= before + LEASE_MS && a.deadline_mono_ms <= clock_mono_ms() + LEASE_MS);
 	assert_int_equal(0, a.ids_from_ms);
-	assert_true(a.ids_until_ms >= wall + LEASE_IDS_AHEAD_MS - 1000 && a.ids_until_ms <= clock_wall_ms() + LEASE_IDS_AHEAD_MS + 1000);
+	assert_true(a.ids_until_ms >= wall + LEASE_IDS_AHEAD_MS - 1000 &&
+			a.ids_until_ms <= clock_wall_ms() + LEASE_IDS_AHEAD_MS + 1000);
 	number = a.number;
 	until = a.ids_until_ms;
 	for (int i = 0; i < 3; i++) {
@@ -1028,7 +1060,8 @@ static void ids_until_never_falls(void **state)
 	lease_init(&a);
 	assert_ok(lease_take(store, &a, &err));
 	values[1] = store_int(a.number);
-	assert_ok(store_run(store, "UPDATE gateway_lease SET ids_until = ? WHERE number = ?", values, 2, NULL, &err)); /* the clock stood later then */
+	assert_ok(store_run(store, "UPDATE gateway_lease SET ids_until = ? WHERE number = ?", values, 2, NULL,
+		&err)); /* the clock stood later then */
 	assert_ok(lease_take(store, &a, &err));
 	assert_true(a.ids_until_ms == ahead);
 }
@@ -1108,7 +1141,9 @@ static void another_version_is_fatal(void **state)
 	struct store *store = suite_store(state);
 	struct err older = ERR_INIT, newer = ERR_INIT;
 
-	assert_ok(store_run(store, "INSERT INTO schema_version (version, name, applied_at) VALUES (999, 'x', CURRENT_TIMESTAMP)", NULL, 0, NULL, &err));
+	assert_ok(store_run(store,
+		"INSERT INTO schema_version (version, name, applied_at) VALUES (999, 'x', CURRENT_TIMESTAMP)", NULL, 0,
+		NULL, &err));
 	assert_int_equal(-1, schema_check(store, &newer));
 	assert_ok(store_run(store, "UPDATE schema_version SET version = version - 1000", NULL, 0, NULL, &err));
 	assert_int_equal(-1, schema_check(store, &older));
@@ -1158,7 +1193,8 @@ static void a_broken_migration_is_named(void **state)
 	assert_non_null(mkdtemp(folder));
 	assert_int_equal(-1, schema_migrate(store, folder, NULL, NULL, &missing));
 	write_migration(folder, dialect, "001_core.sql", "");
-	write_migration(folder, dialect, "002_more.sql", "CREATE TABLE extra (a INT); -- fine; so far\nCREATE TABLE 'extra;' (;");
+	write_migration(folder, dialect, "002_more.sql",
+		"CREATE TABLE extra (a INT); -- fine; so far\nCREATE TABLE 'extra;' (;");
 	write_migration(folder, dialect, "notes.txt", "not one");
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &wrong));
 	assert_int_equal(0, suite_count(store, "SELECT COUNT(*) FROM extra"));
@@ -1166,7 +1202,8 @@ static void a_broken_migration_is_named(void **state)
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &open_quote));
 	write_migration(folder, dialect, "004_gap.sql", "");
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &gap));
-	remove_migrations(folder, dialect, (const char *const[]){ "001_core.sql", "002_more.sql", "004_gap.sql", "notes.txt", NULL });
+	remove_migrations(folder, dialect,
+		(const char *const[]){ "001_core.sql", "002_more.sql", "004_gap.sql", "notes.txt", NULL });
 	assert_int_equal(0, applied);
 	assert_non_null(strstr(missing.message, folder));
 	assert_non_null(strstr(wrong.message, "002_more.sql, statement 2"));

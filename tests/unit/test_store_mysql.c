@@ -39,7 +39,8 @@ static bool is_connected(struct store *other, int64_t id)
 {
 	char sql[128];
 
-	snprintf(sql, sizeof(sql), "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %lld", (long long)id);
+	snprintf(
+		sql, sizeof(sql), "SELECT COUNT(*) FROM information_schema.processlist WHERE id = %lld", (long long)id);
 	return suite_count(other, sql) > 0;
 }
 
@@ -139,7 +140,8 @@ static void an_interrupted_statement_is_to_be_done_again(void **state)
 {
 	struct store *store = suite_store(state);
 
-	assert_fails(ERR_CONFLICT, store_query_once(store, "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317", 46, NULL, NULL, &err));
+	assert_fails(ERR_CONFLICT,
+		store_query_once(store, "SIGNAL SQLSTATE '70100' SET MYSQL_ERRNO = 1317", 46, NULL, NULL, &err));
 	assert_ok(store_ping(store, &err));
 }
 
@@ -284,11 +286,15 @@ static void the_session_is_as_it_must_be(void **state)
 	expect_text(store, "SELECT @@session.character_set_client", "utf8mb4");
 	expect_text(store, "SELECT @@session.character_set_connection", "utf8mb4");
 	expect_text(store, "SELECT @@session.character_set_results", "utf8mb4");
-	assert_int_equal(store_rig.settings.mysql.lock_wait_s, suite_count(store, "SELECT @@session.innodb_lock_wait_timeout"));
+	assert_int_equal(
+		store_rig.settings.mysql.lock_wait_s, suite_count(store, "SELECT @@session.innodb_lock_wait_timeout"));
 	assert_int_equal(1, suite_count(store, "SELECT @@session.autocommit"));
 	assert_ok(store_begin(store, &err));
 	add_person(store, 1);
-	expect_text(store, "SELECT trx_isolation_level FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = CONNECTION_ID()", "READ COMMITTED");
+	expect_text(store,
+		"SELECT trx_isolation_level FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = "
+		"CONNECTION_ID()",
+		"READ COMMITTED");
 	store_rollback(store);
 	{
 		char sql[128];
@@ -319,7 +325,8 @@ static int take_work(void *arg, const struct store_value *columns, size_t count)
 
 static struct work work_so_far(struct store *store)
 {
-	static const char sql[] = "SHOW SESSION STATUS WHERE Variable_name IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_last', "
+	static const char sql[] = "SHOW SESSION STATUS WHERE Variable_name IN ('Handler_read_first', "
+				  "'Handler_read_key', 'Handler_read_last', "
 				  "'Handler_read_next', 'Handler_read_prev', 'Handler_read_rnd', 'Sort_rows')";
 	struct work work = { 0, 0 };
 
@@ -334,7 +341,8 @@ static int count_post(void *arg, const struct post *post)
 	return 0;
 }
 
-typedef int list_fn(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg, struct err *err);
+typedef int list_fn(struct store *store, int64_t participant, int64_t before, size_t limit, post_row_fn *row, void *arg,
+	struct err *err);
 
 static void expect_cheap(struct store *store, list_fn *list, int64_t participant, int64_t rows)
 {
@@ -357,7 +365,11 @@ static void lists_are_read_along_their_keys(void **state)
 	struct inbound *rows = mem_array(POSTS * 10, sizeof(*rows));
 
 	for (int i = 0; i < POSTS; i++)
-		posts[i] = (struct post){ .id = i + 1, .from = i % 20, .posted_at_ms = 1, .subject = slice_of("s"), .story = slice_of("some words of a story") };
+		posts[i] = (struct post){ .id = i + 1,
+			.from = i % 20,
+			.posted_at_ms = 1,
+			.subject = slice_of("s"),
+			.story = slice_of("some words of a story") };
 	for (int i = 0; i < POSTS * 10; i++)
 		rows[i] = (struct inbound){ .participant = i % 100, .post = i / 10 + 1, .from = i / 10 % 20 };
 	assert_ok(posts_insert(store, posts, NULL, POSTS, &err));
@@ -568,7 +580,8 @@ static int rig_open(void)
 	int rc = -1;
 
 	if (!getenv("MYSQL_HOST")) {
-		store_rig.missing = "MYSQL_HOST is not set: no MySQL or MariaDB to test on (`./dev up --no-programs`, then `source .stack/env`)";
+		store_rig.missing = "MYSQL_HOST is not set: no MySQL or MariaDB to test on (`./dev up --no-programs`, "
+					"then `source .stack/env`)";
 		return 0;
 	}
 	mysql->host = from_environment("MYSQL_HOST", "");

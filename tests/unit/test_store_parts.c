@@ -66,7 +66,8 @@ static void comments_hide_semicolons_and_quotes(void **state)
 
 static void what_has_no_end_is_refused(void **state)
 {
-	static const char *const broken[] = { "a 'b", "a \"b;c", "`", "'a''", "/* a", "a; /*", "x '\\'", "\"a\\\"b\"", "/*/" };
+	static const char *const broken[] = { "a 'b", "a \"b;c", "`", "'a''", "/* a", "a; /*", "x '\\'", "\"a\\\"b\"",
+		"/*/" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
@@ -129,12 +130,12 @@ static void packed_numbers_start_with_their_low_bits(void **state)
 static void broken_packed_lists_are_refused(void **state)
 {
 	static const struct slice broken[] = {
-		{ "\x80", 1 },                                     /* cut off */
-		{ "\x01\xff", 2 },                                 /* likewise, behind a friend */
-		{ "\x00", 1 },                                     /* no id */
-		{ "\x05\x00", 2 },                                 /* the same friend twice */
-		{ "\xff\xff\xff\xff\xff\xff\xff\x1f", 8 },          /* beyond 2^53 - 1 */
-		{ "\xff\xff\xff\xff\xff\xff\xff\x0f\x01", 9 },      /* likewise, by one */
+		{ "\x80", 1 },                                          /* cut off */
+		{ "\x01\xff", 2 },                                      /* likewise, behind a friend */
+		{ "\x00", 1 },                                          /* no id */
+		{ "\x05\x00", 2 },                                      /* the same friend twice */
+		{ "\xff\xff\xff\xff\xff\xff\xff\x1f", 8 },              /* beyond 2^53 - 1 */
+		{ "\xff\xff\xff\xff\xff\xff\xff\x0f\x01", 9 },          /* likewise, by one */
 		{ "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11 }, /* beyond 64 bits */
 	};
 
@@ -152,7 +153,8 @@ static void broken_packed_lists_are_refused(void **state)
 
 static void times_are_kept_to_the_millisecond(void **state)
 {
-	static const int64_t times[] = { 0, 1, 999, INT64_C(1706745599999), INT64_C(1769860800123), INT64_C(253402300799999) };
+	static const int64_t times[] = { 0, 1, 999, INT64_C(1706745599999), INT64_C(1769860800123),
+		INT64_C(253402300799999) };
 	char text[ROWS_TIME];
 
 	(void)state;
@@ -167,7 +169,8 @@ static void times_are_kept_to_the_millisecond(void **state)
 
 static void broken_times_are_refused(void **state)
 {
-	static const char *const broken[] = { "", "2026", "0000-00-00 00:00:00.000", "2026-13-01 00:00:00.000", "2026-01-31 12:00:00.123 and more" };
+	static const char *const broken[] = { "", "2026", "0000-00-00 00:00:00.000", "2026-13-01 00:00:00.000",
+		"2026-01-31 12:00:00.123 and more" };
 	int64_t unused;
 
 	(void)state;
@@ -177,8 +180,10 @@ static void broken_times_are_refused(void **state)
 
 static void rows_are_sorted_by_their_first_value(void **state)
 {
-	struct store_value numbers[] = { store_int(3), store_int(30), store_int(-1), store_int(10), store_int(2), store_int(20) };
-	struct store_value texts[] = { store_text(slice_of("b")), store_text(slice_of("ab")), store_text(slice_of("a")) };
+	struct store_value numbers[] = { store_int(3), store_int(30), store_int(-1), store_int(10), store_int(2),
+		store_int(20) };
+	struct store_value texts[] = { store_text(slice_of("b")), store_text(slice_of("ab")),
+		store_text(slice_of("a")) };
 
 	(void)state;
 	rows_sort(numbers, 2, 3);
@@ -246,7 +251,8 @@ static void unknown_errors_go_by_their_class(void **state)
 	assert_int_equal(ERR_UNAVAILABLE, store_mysql_kind(9999, "HY000", false));
 	assert_int_equal(ERR_UNAVAILABLE, store_mysql_kind(9999, "08S01", false));
 	assert_int_equal(ERR_UNKNOWN, store_mysql_kind(9999, "22001", true));
-	assert_int_equal(ERR_UNAVAILABLE, store_mysql_kind(2999, "42000", false)); /* the client's own: the link is broken */
+	assert_int_equal(
+		ERR_UNAVAILABLE, store_mysql_kind(2999, "42000", false)); /* the client's own: the link is broken */
 }
 
 int main(void)
