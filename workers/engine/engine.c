@@ -31,14 +31,18 @@ struct engine {
 	int64_t warned_ms;
 };
 
+static const char *shown(const char *setting)
+{
+	return setting != NULL && setting[0] != '\0' ? setting : NULL;
+}
+
 static void log_start(const struct engine *engine)
 {
 	const struct worker_settings *limits = engine->entry->ops->settings(engine->settings);
 
-	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("worker", engine->entry->name),
-		log_str("topic", engine->entry->topic), log_int("threads", limits->threads), log_int("batch", limits->batch),
-		log_int("linger_ms", limits->linger_ms), log_str("brokers", engine->settings->kafka.brokers),
-		log_str("topic_prefix", engine->settings->kafka.topic_prefix), log_str("instance", engine->settings->instance),
+	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("topic", engine->entry->topic), log_int("threads", limits->threads),
+		log_int("batch", limits->batch), log_int("linger_ms", limits->linger_ms), log_str("brokers", engine->settings->kafka.brokers),
+		log_str("topic_prefix", shown(engine->settings->kafka.topic_prefix)), log_str("instance", shown(engine->settings->instance)),
 		log_int("admin_port", admin_port(engine->admin)));
 }
 
