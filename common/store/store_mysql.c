@@ -79,56 +79,80 @@ struct error_row {
 	bool is_sure; /* as an answer to COMMIT it says that nothing was committed */
 };
 
-/* clang-format off: one row a line */
+/* One row a line. */
+/* clang-format off */
 static const struct error_row error_table[] = {
 	/* do the whole unit again */
-	{ ER_LOCK_WAIT_TIMEOUT, ERR_CONFLICT, true }, { ER_LOCK_DEADLOCK, ERR_CONFLICT, true },
+	{ ER_LOCK_WAIT_TIMEOUT, ERR_CONFLICT, true },
+	{ ER_LOCK_DEADLOCK, ERR_CONFLICT, true },
 	{ ER_CHECKREAD, ERR_CONFLICT, true }, /* 1020: snapshot isolation, MariaDB 11.6 on */
-	{ ER_DUP_ENTRY, ERR_CONFLICT, true }, { ER_DUP_ENTRY_WITH_KEY_NAME, ERR_CONFLICT, true },
+	{ ER_DUP_ENTRY, ERR_CONFLICT, true },
+	{ ER_DUP_ENTRY_WITH_KEY_NAME, ERR_CONFLICT, true },
 	{ 3101, ERR_CONFLICT, true }, /* rolled back by group replication */
 	{ ER_QUERY_INTERRUPTED, ERR_CONFLICT, false },
 	/* the server is away, full of clients, going down, or not the primary any more */
-	{ ER_OPTION_PREVENTS_STATEMENT, ERR_UNAVAILABLE, true },             /* 1290: --read-only */
+	{ ER_OPTION_PREVENTS_STATEMENT, ERR_UNAVAILABLE, true },           /* 1290: --read-only */
 	{ ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION, ERR_UNAVAILABLE, true }, /* 1792 */
-	{ ER_READ_ONLY_MODE, ERR_UNAVAILABLE, true },                        /* 1836 */
-	{ ER_CON_COUNT_ERROR, ERR_UNAVAILABLE, false }, { ER_OUT_OF_RESOURCES, ERR_UNAVAILABLE, false },
-	{ ER_OUTOFMEMORY, ERR_UNAVAILABLE, false }, { ER_OUT_OF_SORTMEMORY, ERR_UNAVAILABLE, false },
+	{ ER_READ_ONLY_MODE, ERR_UNAVAILABLE, true },                      /* 1836 */
+	{ ER_CON_COUNT_ERROR, ERR_UNAVAILABLE, false },
+	{ ER_OUT_OF_RESOURCES, ERR_UNAVAILABLE, false },
+	{ ER_OUTOFMEMORY, ERR_UNAVAILABLE, false },
+	{ ER_OUT_OF_SORTMEMORY, ERR_UNAVAILABLE, false },
 	{ ER_HANDSHAKE_ERROR, ERR_UNAVAILABLE, false },
 	{ ER_ACCESS_DENIED_ERROR, ERR_UNAVAILABLE, false }, /* a password is being changed: posts go on meanwhile */
 	{ 1698, ERR_UNAVAILABLE, false },                   /* likewise, without a password */
-	{ ER_SERVER_SHUTDOWN, ERR_UNAVAILABLE, false }, { ER_HOST_IS_BLOCKED, ERR_UNAVAILABLE, false },
-	{ ER_HOST_NOT_PRIVILEGED, ERR_UNAVAILABLE, false }, { ER_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
-	{ ER_NET_READ_ERROR, ERR_UNAVAILABLE, false }, { ER_NET_READ_INTERRUPTED, ERR_UNAVAILABLE, false },
-	{ ER_NET_ERROR_ON_WRITE, ERR_UNAVAILABLE, false }, { ER_NET_WRITE_INTERRUPTED, ERR_UNAVAILABLE, false },
-	{ ER_ERROR_DURING_COMMIT, ERR_UNAVAILABLE, false }, { ER_NEW_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
-	{ ER_TOO_MANY_USER_CONNECTIONS, ERR_UNAVAILABLE, false }, { ER_USER_LIMIT_REACHED, ERR_UNAVAILABLE, false },
-	{ ER_UNKNOWN_STMT_HANDLER, ERR_UNAVAILABLE, false }, { ER_NEED_REPREPARE, ERR_UNAVAILABLE, false },
+	{ ER_SERVER_SHUTDOWN, ERR_UNAVAILABLE, false },
+	{ ER_HOST_IS_BLOCKED, ERR_UNAVAILABLE, false },
+	{ ER_HOST_NOT_PRIVILEGED, ERR_UNAVAILABLE, false },
+	{ ER_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
+	{ ER_NET_READ_ERROR, ERR_UNAVAILABLE, false },
+	{ ER_NET_READ_INTERRUPTED, ERR_UNAVAILABLE, false },
+	{ ER_NET_ERROR_ON_WRITE, ERR_UNAVAILABLE, false },
+	{ ER_NET_WRITE_INTERRUPTED, ERR_UNAVAILABLE, false },
+	{ ER_ERROR_DURING_COMMIT, ERR_UNAVAILABLE, false },
+	{ ER_NEW_ABORTING_CONNECTION, ERR_UNAVAILABLE, false },
+	{ ER_TOO_MANY_USER_CONNECTIONS, ERR_UNAVAILABLE, false },
+	{ ER_USER_LIMIT_REACHED, ERR_UNAVAILABLE, false },
+	{ ER_UNKNOWN_STMT_HANDLER, ERR_UNAVAILABLE, false },
+	{ ER_NEED_REPREPARE, ERR_UNAVAILABLE, false },
 	{ 1927, ERR_UNAVAILABLE, false }, /* MariaDB: connection was killed */
 	{ 1969, ERR_UNAVAILABLE, false }, /* MariaDB: max_statement_time */
 	{ 3024, ERR_UNAVAILABLE, false }, /* MySQL: max_execution_time */
 	{ 3032, ERR_UNAVAILABLE, false }, /* MySQL: offline mode */
 	{ 4031, ERR_UNAVAILABLE, false }, /* MySQL: idle for too long */
 	/* disk */
-	{ ER_DISK_FULL, ERR_FULL, true }, { ER_RECORD_FILE_FULL, ERR_FULL, true },
+	{ ER_DISK_FULL, ERR_FULL, true },
+	{ ER_RECORD_FILE_FULL, ERR_FULL, true },
 	{ ER_ERROR_ON_WRITE, ERR_FULL, true },
 	/* the program and the tables do not fit, or the user may not */
-	{ ER_PARSE_ERROR, ERR_FATAL, false }, { ER_NO_SUCH_TABLE, ERR_FATAL, false },
-	{ ER_BAD_FIELD_ERROR, ERR_FATAL, false }, { ER_BAD_DB_ERROR, ERR_FATAL, false },
-	{ ER_NO_DB_ERROR, ERR_FATAL, false }, { ER_DBACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_TABLEACCESS_DENIED_ERROR, ERR_FATAL, false }, { ER_COLUMNACCESS_DENIED_ERROR, ERR_FATAL, false },
-	{ ER_SPECIFIC_ACCESS_DENIED_ERROR, ERR_FATAL, false }, { ER_WRONG_VALUE_COUNT_ON_ROW, ERR_FATAL, false },
+	{ ER_PARSE_ERROR, ERR_FATAL, false },
+	{ ER_NO_SUCH_TABLE, ERR_FATAL, false },
+	{ ER_BAD_FIELD_ERROR, ERR_FATAL, false },
+	{ ER_BAD_DB_ERROR, ERR_FATAL, false },
+	{ ER_NO_DB_ERROR, ERR_FATAL, false },
+	{ ER_DBACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_TABLEACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_COLUMNACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_SPECIFIC_ACCESS_DENIED_ERROR, ERR_FATAL, false },
+	{ ER_WRONG_VALUE_COUNT_ON_ROW, ERR_FATAL, false },
 	{ ER_NO_DEFAULT_FOR_FIELD, ERR_FATAL, false },
 	{ ER_NET_PACKET_TOO_LARGE, ERR_FATAL, false }, /* max_allowed_packet is below a megabyte */
 	{ CR_NET_PACKET_TOO_LARGE, ERR_FATAL, false },
 	/* the data */
-	{ ER_BAD_NULL_ERROR, ERR_INVALID, false }, { ER_WARN_DATA_OUT_OF_RANGE, ERR_INVALID, false },
-	{ WARN_DATA_TRUNCATED, ERR_INVALID, false }, { ER_TRUNCATED_WRONG_VALUE, ERR_INVALID, false },
-	{ ER_INVALID_CHARACTER_STRING, ERR_INVALID, false }, { ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ERR_INVALID, false },
-	{ ER_ILLEGAL_VALUE_FOR_TYPE, ERR_INVALID, false }, { ER_DATA_TOO_LONG, ERR_INVALID, false },
-	{ ER_ROW_IS_REFERENCED_2, ERR_INVALID, false }, { ER_NO_REFERENCED_ROW_2, ERR_INVALID, false },
-	{ ER_DATA_OUT_OF_RANGE, ERR_INVALID, false }, { 3140, ERR_INVALID, false }, /* MySQL: not JSON */
-	{ 3819, ERR_INVALID, false },                                               /* MySQL: CHECK */
-	{ 4025, ERR_INVALID, false },                                               /* MariaDB: CHECK, not JSON */
+	{ ER_BAD_NULL_ERROR, ERR_INVALID, false },
+	{ ER_WARN_DATA_OUT_OF_RANGE, ERR_INVALID, false },
+	{ WARN_DATA_TRUNCATED, ERR_INVALID, false },
+	{ ER_TRUNCATED_WRONG_VALUE, ERR_INVALID, false },
+	{ ER_INVALID_CHARACTER_STRING, ERR_INVALID, false },
+	{ ER_TRUNCATED_WRONG_VALUE_FOR_FIELD, ERR_INVALID, false },
+	{ ER_ILLEGAL_VALUE_FOR_TYPE, ERR_INVALID, false },
+	{ ER_DATA_TOO_LONG, ERR_INVALID, false },
+	{ ER_ROW_IS_REFERENCED_2, ERR_INVALID, false },
+	{ ER_NO_REFERENCED_ROW_2, ERR_INVALID, false },
+	{ ER_DATA_OUT_OF_RANGE, ERR_INVALID, false },
+	{ 3140, ERR_INVALID, false }, /* MySQL: not JSON */
+	{ 3819, ERR_INVALID, false }, /* MySQL: CHECK */
+	{ 4025, ERR_INVALID, false }, /* MariaDB: CHECK, not JSON */
 };
 /* clang-format on */
 
