@@ -46,7 +46,7 @@ class Process:
     """A program that runs; its log is a file. `with` stops it."""
 
     def __init__(self, name, argv, log, env=None):
-        self.name, self.log = name, log
+        self.name, self.log, self.asked = name, log, False
         self.started_at = log.stat().st_size if log.exists() else 0
         with open(log, "ab") as out:
             self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT,
@@ -80,11 +80,17 @@ class Process:
         self.popen.kill()
         self.popen.wait(30)
 
-    def stop(self, seconds=40):
-        """SIGTERM; the exit code."""
-        if self.running():
+    def ask_to_stop(self):
+        """SIGTERM, once: a second one leaves at once."""
+        if self.running() and not self.asked:
+            self.asked = True
             self.popen.send_signal(signal.SIGCONT)
             self.popen.terminate()
+
+    def stop(self, seconds=40):
+        """Asks it to stop; the exit code."""
+        if self.running():
+            self.ask_to_stop()
             try:
                 self.popen.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -96,7 +102,7 @@ class Process:
 
 class Gateway(Process):
     def ready_line(self):
-        return self.wait_logged(r"event=ready .*\blisten=\S*?:(\d+).*\badmin=\S*?:(\d+)")
+        return self.wait_logged(r"event=listening .*\bport=(\d+) .*\badmin_port=(\d+)")
 
     @property
     def url(self):
@@ -114,7 +120,7 @@ class Gateway(Process):
 class Worker(Process):
     @property
     def admin(self):
-        match = self.wait_logged(r"event=ready .*\badmin=\S*?:(\d+)")
+        match = self.wait_logged(r"event=ready .*\badmin_port=(\d+)")
         return f"http://127.0.0.1:{match[1]}"
 
     def wait_ready(self):
@@ -249,9 +255,7 @@ class Feedmill:
         """Stops all; what a stop must look like is checked on the way."""
         failed = []
         for process in self.processes:
-            if process.running():
-                process.signal(signal.SIGCONT)
-                process.popen.terminate()
+            process.ask_to_stop()
         for process in self.processes:
             was_killed = process.popen.returncode is not None and process.popen.returncode < 0
             code = process.stop()

@@ -104,6 +104,12 @@ def test_framing_that_is_wrong_is_answered_and_closed(client, request_bytes, cod
     assert client.get("/products").status_code == 200
 
 
+@pytest.mark.parametrize("path, code", [(b"/outbound?keywords=%zz", 400), (b"/outbound?keywords=%", 400), (b"/outbound?keywords=%f", 400), (b"/participant/%31", 404),
+                                        (b"/participant/1%00", 400), (b"/%2e%2e/products", 404), (b"/participant/../products", 404), (b"/products?" + b"x" * 9000, 414)])
+def test_paths_that_are_odd(client, path, code):
+    assert status(raw(client, b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")) == code
+
+
 def test_errors_keep_the_connection(client):
     pieces = [b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"PUT /products HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
               b"POST /participant HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", b"GET /participant/0 HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -145,9 +151,9 @@ def test_admin_port(feed, client):
     assert requests.get(gateway.admin + "/healthz", timeout=10).status_code == 200
     ready = requests.get(gateway.admin + "/readyz", timeout=10)
     assert ready.status_code == 200 and set(ready.json()["checks"]) >= {"kafka", "lease", "schema", "search"}
-    before = feed.metric(gateway, "feedmill_http_requests_total", operation="get_products")
+    before = feed.metric(gateway, "feedmill_gateway_requests_total", operation="get_products")
     client.get("/products")
-    assert feed.metric(gateway, "feedmill_http_requests_total", operation="get_products") == before + 1
+    assert feed.metric(gateway, "feedmill_gateway_requests_total", operation="get_products") == before + 1
     problem(client.get("/metrics"), 404)
 
 

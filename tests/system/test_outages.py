@@ -40,7 +40,7 @@ def test_database_away(make_feed, database):
 
 
 def test_database_that_is_silent_holds_no_http_thread(make_feed, database):
-    feed = make_feed(mysql__port=database.port, mysql__read_timeout_ms=3000, gateway__readers=2, gateway__reader_queue=4).prepare()
+    feed = make_feed(mysql__port=database.port, mysql__read_timeout_ms=3000, mysql__lock_wait_s=2, gateway__readers=2, gateway__reader_queue=4).prepare()
     client = Client(feed.gateway().url)
     database.hold()
     with concurrent.futures.ThreadPoolExecutor(12) as pool:

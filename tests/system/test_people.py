@@ -46,7 +46,7 @@ def test_participant_body_that_is_wrong(client, body, pointer):
     problem(client.post("/participant", body), 400, pointer=pointer)
 
 
-@pytest.mark.parametrize("id", ["0", "-1", "x", "1.0", "1e3", "01", "+1", "%31", str(ID_MAX + 1), str(2**63), "9" * 400, "1%00", "1%20", "null"])
+@pytest.mark.parametrize("id", ["0", "-1", "x", "1.0", "1e3", "01", "+1", str(ID_MAX + 1), str(2**63), "9" * 400, "1%20", "null"])
 def test_participant_id_that_is_none(client, id):
     for path in ("", "/friends", "/inbound", "/outbound"):
         problem(client.get(f"/participant/{id}{path}"), 404)

@@ -35,7 +35,7 @@ end
 def storm(feed, url, authors, seconds, label):
     """wrk with 400 connections; the ids that were answered 200, how often 503, and the rate."""
     script = feed.folder / f"{label}.lua"
-    script.write_text(SCRIPT % (",".join(map(str, authors)), feed.folder / f"{label}-"))
+    script.write_text(SCRIPT % (",".join(f"'{author}'" for author in authors), feed.folder / f"{label}-"))
     out = subprocess.run(["wrk", "-t2", "-c400", f"-d{seconds}s", "--timeout", "15s", "-s", script, url], capture_output=True, text=True, timeout=seconds + 60, check=True).stdout
     rate, broken, slowest = re.search(r"RATE (\S+) SOCKET (\d+) SLOWEST (\S+)", out).groups()
     lines = [line for file in feed.folder.glob(f"{label}-*") for line in file.read_text().splitlines()]

@@ -118,12 +118,12 @@ def test_stop_drains_and_starts_where_it_was(make_feed):
     feed.produce("feed.posts", changed(id=2**40 + 1), key="7")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 1, "the first")
     assert worker.stop() == 0
-    assert worker.logged("event=stopped"), worker.output()
+    assert worker.logged("event=stop .*code=0"), worker.output()
     feed.produce("feed.posts", changed(id=2**40 + 2), key="7")
     again = feed.worker("fanout")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 2, "the second")
     wait_for(lambda: feed.lag("fanout") == 0, "nothing is left")
-    assert feed.metric(again, "feedmill_records_total", worker="fanout", outcome="done") == 1, "the first did not come again"
+    assert feed.metric(again, "feedmill_worker_records_total", worker="fanout", outcome="done") == 1, "the first did not come again"
 
 
 def test_worker_without_tables_says_what_to_do(make_feed):
