@@ -256,6 +256,8 @@ static void take_stashed(struct loop *loop)
 {
 	size_t taken = 0;
 
+	if (loop->stashed == 0)
+		return;
 	while (taken < loop->stashed && loop->fetched < (size_t)loop->limits->batch)
 		take(loop, &loop->stash[taken++]);
 	loop->stashed -= taken;
