@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +59,8 @@ struct ack {
 static struct {
 	pthread_mutex_t lock;
 	bool is_owned[PARTITIONS], is_paused[PARTITIONS];
-	int64_t position[PARTITIONS], stored[PARTITIONS], committed[PARTITIONS];
+	int64_t position[PARTITIONS], committed[PARTITIONS];
+	_Atomic int64_t stored[PARTITIONS]; /* what both threads look at without the lock is atomic */
 	bool is_acked[PARTITIONS][RECORDS]; /* an output of the record is stored */
 	bool is_dead[PARTITIONS][RECORDS];  /* its dead letter is */
 	size_t in_use;                      /* records not released */
@@ -66,8 +68,9 @@ static struct {
 	size_t ack_count;
 	struct consumer_options options;
 	int until_rebalance;
-	size_t sends, rewinds, revocations;
-	bool is_calm; /* no more failures: the end must come */
+	_Atomic size_t sends;
+	size_t rewinds, revocations;
+	atomic_bool is_calm; /* no more failures: the end must come */
 } queue = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static bool strikes(unsigned one_in)
@@ -90,7 +93,8 @@ static void assign_all(void)
 	for (int p = 0; p < PARTITIONS; p++) {
 		queue.is_owned[p] = true;
 		queue.is_paused[p] = false;
-		queue.position[p] = queue.stored[p] = queue.committed[p];
+		queue.position[p] = queue.committed[p];
+		queue.stored[p] = queue.committed[p];
 	}
 }
 
