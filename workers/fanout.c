@@ -3,7 +3,6 @@
  * The outbound row is the ledger: a post that has one was fanned out or planned, and no friend is read for it again. A friend
  * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/mem.h"
 #include "common/model/post.h"

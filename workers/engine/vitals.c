@@ -78,9 +78,10 @@ static void make_counters(struct vitals *vitals)
 		"Time from a batch's fetch until its offsets were stored.");
 	vitals->unsettled = metric_gauge("feedmill_worker_unsettled_batches", labels, "Batches whose outputs are not acknowledged yet.");
 	vitals->dead_letters = metric_counter("feedmill_worker_dead_letters_total", labels, "Records sent to the dead letter topic.");
-	vitals->rewinds = metric_counter("feedmill_worker_rewinds_total", labels, "Times the thread went back because an output was not stored.");
-	metric_gauge_read("feedmill_worker_progress_age_seconds", labels, "Time since the slowest thread got something done or found nothing to do.",
-		progress_age_s, vitals);
+	vitals->rewinds = metric_counter("feedmill_worker_rewinds_total", labels,
+		"Times the thread went back because an output was not stored.");
+	metric_gauge_read("feedmill_worker_progress_age_seconds", labels,
+		"Time since the slowest thread got something done or found nothing to do.", progress_age_s, vitals);
 	metric_gauge_read("feedmill_worker_oldest_unprocessed_seconds", labels, "Age of the oldest record in hand.", vitals_oldest_s, vitals);
 	metric_gauge_read("feedmill_worker_retention_used_ratio", labels,
 		"Age of the oldest record in hand, as a part of its topic's retention: at 1 records are lost.", retention_used, vitals);
