@@ -4,6 +4,7 @@
 
 #include "common/base/buf.h"
 #include "common/base/program.h"
+#include "common/http/http_client.h"
 #include "common/queue/queue.h"
 #include "common/store/store.h"
 #include "ctl/ctl.h"
@@ -59,11 +60,21 @@ static const char *list_verbs(void)
 	return text.data;
 }
 
+static const char *verb_names(void)
+{
+	static struct buf text = BUF_INIT;
+
+	buf_reset(&text);
+	for (size_t i = 0; i < VERBS; i++)
+		buf_addf(&text, "%s%s", i > 0 ? ", " : "", verbs[i].name);
+	return text.data;
+}
+
 static const char *list_libraries(void)
 {
 	static char text[128];
 
-	snprintf(text, sizeof(text), "%s, %s", queue_library(), store_library());
+	snprintf(text, sizeof(text), "%s, %s, %s", queue_library(), store_library(), http_client_library());
 	return text;
 }
 
@@ -84,7 +95,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 			return show_help(&verbs[i]);
 		return verbs[i].run(settings, argc, argv);
 	}
-	return program_usage("no verb %s", argv[0]);
+	return program_usage("no verb %s; there are %s", argv[0], verb_names());
 }
 
 static const struct program feedctl = {

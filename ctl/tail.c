@@ -80,8 +80,6 @@ static void add_visible(struct buf *line, struct slice bytes)
 
 		if (is_control(bytes, i) || (c >= 0x80 && !text))
 			buf_addf(line, "\\x%02x", c);
-		else if (c == '\\')
-			buf_add_str(line, "\\\\");
 		else
 			buf_add_char(line, (char)c);
 	}
