@@ -58,9 +58,8 @@ struct kafka_link {
 	const struct kafka_queue *queue;
 	struct kafka_topic *topics; /* as topic_table, or NULL: this link does not send */
 	_Atomic bool reachable;
-	_Atomic bool asked;         /* the cluster has answered at least once */
 	_Atomic int64_t alive_ms;   /* monotonic: when a broker last did something for us */
-	_Atomic size_t missing;     /* topics of the table that the cluster does not have */
+	_Atomic size_t missing;     /* topics that the cluster does not have: of the table, or the one that is subscribed to */
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t wake;

@@ -160,6 +160,7 @@ static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_lis
 		return;
 	}
 	rd_kafka_assign(consumer->rk, partitions);
+	atomic_store(&consumer->link->missing, 0);
 	owned_set(consumer, partitions);
 	atomic_store(&consumer->joined, true);
 	log_debug("partitions assigned", log_str("topic", consumer->topic), log_int("count", partitions->cnt));
@@ -280,6 +281,14 @@ static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *
 		log_str("remedy", message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? "`feedctl topics` makes it" : NULL));
 }
 
+/* By itself librdkafka looks again after five minutes. */
+static void on_no_topic(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	atomic_store(&consumer->link->missing, 1);
+	kafka_link_suspect(consumer->link);
+	on_other(consumer, message);
+}
+
 static void on_fatal(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
 	(void)message;
@@ -292,6 +301,7 @@ static const struct {
 } reactions[] = {
 	{ RD_KAFKA_RESP_ERR__FATAL, on_fatal },
 	{ RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET, on_reset },
+	{ RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, on_no_topic },
 	{ RD_KAFKA_RESP_ERR__BAD_MSG, stop_partition }, /* a checksum is wrong; librdkafka would go on behind it */
 };
 

@@ -61,7 +61,9 @@ static void learn(struct kafka_link *link, const struct rd_kafka_metadata *seen)
 {
 	size_t missing = 0;
 
-	for (size_t i = 0; link->topics != NULL && i < topic_count; i++) {
+	if (link->topics == NULL)
+		return;
+	for (size_t i = 0; i < topic_count; i++) {
 		learn_topic(link, i, seen);
 		missing += atomic_load(&link->topics[i].partitions) == 0;
 	}
@@ -70,12 +72,13 @@ static void learn(struct kafka_link *link, const struct rd_kafka_metadata *seen)
 
 /* ---- asking */
 
-/* All topics are asked for while one of ours is missing, since asking for it by name may create it. */
+/* All topics are asked for while one is missing: asking for it by name may create it, and a subscription looks again only when
+ * it hears of all. */
 static void ask(struct kafka_link *link, int timeout_ms)
 {
 	const struct rd_kafka_metadata *seen = NULL;
 	int64_t began_ms = clock_mono_ms();
-	bool all = link->topics != NULL && (!atomic_load(&link->asked) || atomic_load(&link->missing) > 0);
+	bool all = atomic_load(&link->missing) > 0;
 
 	if (rd_kafka_metadata(link->rk, all, NULL, &seen, timeout_ms) != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		if (atomic_load(&link->alive_ms) < began_ms)
@@ -85,7 +88,6 @@ static void ask(struct kafka_link *link, int timeout_ms)
 	learn(link, seen);
 	rd_kafka_metadata_destroy(seen);
 	kafka_link_alive(link);
-	atomic_store(&link->asked, true);
 	atomic_store(&link->reachable, true);
 }
 
@@ -195,7 +197,6 @@ static void take_over(struct kafka_link *link, const struct kafka_link *previous
 	}
 	atomic_store(&link->missing, previous->missing);
 	atomic_store(&link->reachable, previous->reachable);
-	atomic_store(&link->asked, previous->asked);
 }
 
 struct kafka_link *kafka_link_new(const struct kafka_queue *queue, rd_kafka_t *rk, bool sends, const struct kafka_link *previous)
