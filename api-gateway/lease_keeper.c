@@ -62,7 +62,7 @@ static void *run(void *arg)
 
 	while (nap_for(&keeper->nap, take_or_renew(keeper)))
 		;
-	lease_release(keeper->store, &keeper->lease);
+	lease_release(keeper->store, &keeper->lease, id_source_close(&keeper->ids));
 	return NULL;
 }
 

@@ -70,6 +70,17 @@ int id_next(struct id_source *source, int64_t *id, struct err *err)
 	return 0;
 }
 
+int64_t id_source_close(struct id_source *source)
+{
+	int64_t free_ms;
+
+	pthread_mutex_lock(&source->lock);
+	source->until_ms = 0;
+	free_ms = (source->last >> SEQUENCE_BITS) + 1 + ID_EPOCH_MS;
+	pthread_mutex_unlock(&source->lock);
+	return free_ms;
+}
+
 int64_t id_time_ms(int64_t id)
 {
 	return (id >> (GATEWAY_BITS + SEQUENCE_BITS)) + ID_EPOCH_MS;

@@ -29,6 +29,9 @@ void id_source_grant(struct id_source *source, int gateway, int64_t from_ms, int
 /* Safe from any thread. ERR_UNAVAILABLE: the lease has run out, or the clock jumped. */
 int id_next(struct id_source *source, int64_t *id, struct err *err);
 
+/* Gives no id from now on; returns the wall clock millisecond from which on none was given: where the next holder may start. */
+int64_t id_source_close(struct id_source *source);
+
 int64_t id_time_ms(int64_t id); /* the wall clock time that it carries */
 int id_gateway(int64_t id);
 

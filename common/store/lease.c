@@ -128,13 +128,16 @@ back:
 	return -1;
 }
 
-void lease_release(struct store *store, struct lease *lease)
+void lease_release(struct store *store, struct lease *lease, int64_t ids_free_ms)
 {
-	struct store_value values[] = { store_int(lease->number), store_text(slice_of(lease->holder)) };
+	struct store_value free_ms = store_int(ids_free_ms);
+	struct store_value values[] = { free_ms, free_ms, store_int(lease->number), store_text(slice_of(lease->holder)) };
 	struct err ignored = ERR_INIT;
 
 	if (lease->number >= 0)
-		store_run(store, "UPDATE gateway_lease SET expires_at = 0, holder = '' WHERE number = ? AND holder = ?",
-			values, 2, NULL, &ignored);
+		store_run(store,
+			"UPDATE gateway_lease SET expires_at = 0, holder = '', ids_until = CASE WHEN ids_until > ? THEN ? ELSE ids_until END "
+			"WHERE number = ? AND holder = ?",
+			values, 4, NULL, &ignored);
 	lease->number = -1;
 }

@@ -23,6 +23,6 @@ void lease_init(struct lease *lease);
 /* Takes a free number (any that has expired), or renews the one held. ERR_FULL: all 64 are taken. A lease that was lost
  * meanwhile is given up and a new number taken. */
 int lease_take(struct store *store, struct lease *lease, struct err *err);
-void lease_release(struct store *store, struct lease *lease); /* at a clean stop; best effort */
+void lease_release(struct store *store, struct lease *lease, int64_t ids_free_ms); /* at a clean stop; best effort */
 
 #endif

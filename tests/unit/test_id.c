@@ -168,6 +168,22 @@ static void threads_never_share_an_id(void **state)
 	free(ids);
 }
 
+static void a_closed_source_says_where_the_next_may_start(void **state)
+{
+	struct id_source source;
+	struct err err = ERR_INIT;
+	int64_t id, free_ms;
+
+	(void)state;
+	id_source_init(&source);
+	id_source_grant(&source, 3, 0, clock_wall_ms() + 60000);
+	assert_int_equal(0, id_next(&source, &id, &err));
+	free_ms = id_source_close(&source);
+	assert_int_equal(id_time_ms(id) + 1, free_ms);
+	assert_int_equal(-1, id_next(&source, &id, &err));
+	assert_int_equal(ERR_UNAVAILABLE, err.kind);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -178,6 +194,7 @@ int main(void)
 		cmocka_unit_test(no_id_at_or_past_the_leases_end),
 		cmocka_unit_test(a_clock_that_jumped_gives_no_ids),
 		cmocka_unit_test(threads_never_share_an_id),
+		cmocka_unit_test(a_closed_source_says_where_the_next_may_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
