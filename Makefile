@@ -40,7 +40,7 @@ HARDENED_LINK = -pie -Wl,-z,relro,-z,now,-z,noexecstack,-z,nodlopen
 FORTIFY = $(if $(findstring FORTIFY,$(CFLAGS) $(CPPFLAGS)),,$(if $(filter -O1 -O2 -O3 -Os,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3))
 
 # Third-party headers are system headers to us: our warnings are about our lines.
-OUR_CPPFLAGS = -I. $(patsubst -I%,-isystem %,$(DEP_CFLAGS)) -D_GNU_SOURCE -include common/base/banned.h
+OUR_CPPFLAGS = -I. $(patsubst -I%,-isystem %,$(DEP_CFLAGS)) -D_GNU_SOURCE -DFEEDMILL_SHARE='"$(SHARE)"' -include common/base/banned.h
 OUR_CFLAGS = -std=c11 -pthread $(WARNINGS) $(HARDENING) $(FORTIFY)
 say = $(if $(V),,@echo '  $(1)' $@;)
 COMPILE = $(call say,CC  )$(CC) $(OUR_CPPFLAGS) $(OUR_CFLAGS) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<

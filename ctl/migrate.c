@@ -9,10 +9,6 @@
 #include "common/store/store.h"
 #include "ctl/ctl.h"
 
-#ifndef FEEDMILL_SHARE
-#define FEEDMILL_SHARE "/usr/local/share/feedmill"
-#endif
-
 #define MIGRATE_READ_MS (24 * 3600 * INT64_C(1000)) /* a change of a large table takes its time */
 
 static void say_applied(void *arg, int version, const char *name)
