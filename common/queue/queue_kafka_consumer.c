@@ -20,6 +20,8 @@ enum {
 	CLOSE_MS = 8000,     /* to commit and leave the group; below the session timeout, after which both are moot */
 	LEAVE_POLL_MS = 20,
 	SEEK_MS = 10000,
+	REJOIN_MS = 1000,    /* between two tries to learn where the group is */
+	SLICE_MS = 250,      /* of waiting, after which we look at what is due */
 	REPEAT_MS = 30000,   /* the same error is logged once in so long */
 	DRY_RECORDS = 500,   /* so many in a row without a pause: the queue may have been full, and fetching asleep */
 };
@@ -42,6 +44,7 @@ struct kafka_consumer {
 	_Atomic size_t owned_count; /* changed by the polling thread alone */
 	_Atomic bool joined;
 	bool rejoin;       /* where the group is could not be learned: subscribe again */
+	int64_t rejoin_ms; /* then; monotonic */
 	bool fatal;
 	size_t in_a_row;   /* records since the queue was empty */
 	rd_kafka_resp_err_t last_error;
@@ -152,11 +155,26 @@ static bool find_offsets(struct kafka_consumer *consumer, rd_kafka_topic_partiti
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
 
+/* The answer to an assignment that is not wanted. NULL would leave the group waiting for one. */
+static void assign_nothing(struct kafka_consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *nothing = rd_kafka_topic_partition_list_new(0);
+
+	rd_kafka_assign(consumer->rk, nothing);
+	rd_kafka_topic_partition_list_destroy(nothing);
+}
+
+static void rejoin_soon(struct kafka_consumer *consumer)
+{
+	consumer->rejoin = true;
+	consumer->rejoin_ms = clock_mono_ms() + REJOIN_MS;
+}
+
 static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
 {
 	if (partitions->cnt > 0 && !find_offsets(consumer, partitions)) {
-		rd_kafka_assign(consumer->rk, NULL);
-		consumer->rejoin = true;
+		assign_nothing(consumer);
+		rejoin_soon(consumer);
 		return;
 	}
 	rd_kafka_assign(consumer->rk, partitions);
@@ -266,7 +284,7 @@ static void on_reset(struct kafka_consumer *consumer, const rd_kafka_message_t *
 	if (message->offset >= 0)
 		stop_partition(consumer, message);
 	else
-		consumer->rejoin = true;
+		rejoin_soon(consumer);
 }
 
 static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
@@ -340,12 +358,14 @@ static rd_kafka_message_t *next_message(struct kafka_consumer *consumer, int64_t
 	if (consumer->in_a_row >= DRY_RECORDS)
 		kafka_link_nudge(consumer->link);
 	consumer->in_a_row = 0;
-	return wait_ms > 0 ? rd_kafka_consumer_poll(consumer->rk, (int)wait_ms) : NULL;
+	if (wait_ms <= 0)
+		return NULL;
+	return rd_kafka_consumer_poll(consumer->rk, wait_ms < SLICE_MS ? (int)wait_ms : SLICE_MS);
 }
 
 static int join_again(struct kafka_consumer *consumer, struct err *err)
 {
-	if (!consumer->rejoin || !consumer->grouped)
+	if (!consumer->rejoin || !consumer->grouped || clock_mono_ms() < consumer->rejoin_ms)
 		return 0;
 	consumer->rejoin = false;
 	return subscribe(consumer, err);
@@ -609,8 +629,12 @@ static void serve_leaving(struct kafka_consumer *consumer, rd_kafka_queue_t *eve
 
 	if (event == NULL)
 		return;
-	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE)
-		revoke(consumer);
+	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
+		if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
+			assign_nothing(consumer);
+		else
+			revoke(consumer);
+	}
 	rd_kafka_event_destroy(event);
 }
 

@@ -905,6 +905,21 @@ static void after_a_fatal_error_the_first_deadline_counts(void **state)
 	assert_int_equal(10, reported(&tally)); /* once each */
 }
 
+/* Starting at the beginning because nobody said where the group is would do everything again. */
+static void a_group_whose_offsets_are_not_learned_joins_again(void **state)
+{
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	struct consumer *consumer;
+
+	send_all(producer, TOPIC_COMMANDS, 0, 0, 2);
+	rd_kafka_mock_push_request_errors(place->cluster, 9 /* OffsetFetch */, 1, RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED);
+	consumer = group_consumer(place, "command", TOPIC_COMMANDS);
+	expect_numbers(consumer, 0, 0, 2);
+	consumer_close(consumer);
+	producer_close(producer);
+}
+
 static void a_torn_cluster_answers_in_words(void **state)
 {
 	struct place *place = *state;
@@ -999,6 +1014,7 @@ int main(int argc, char **argv)
 		STORY(close_reports_what_is_left),
 		STORY(a_refused_producer_id_replaces_the_producer),
 		STORY(after_a_fatal_error_the_first_deadline_counts),
+		STORY(a_group_whose_offsets_are_not_learned_joins_again),
 		STORY(a_torn_cluster_answers_in_words),
 		STORY(closing_is_bounded_while_no_broker_is_there),
 	};
