@@ -9,6 +9,7 @@ struct gateway {
 	struct router *router;       /* which handler answers it */
 	struct queue *queue;
 	struct producer *producer;   /* posts and commands go out */
+	struct request_log *request_log; /* NULL: off */
 	struct known *known;         /* participants that need no look-up */
 	struct pending *pending;     /* requests that wait for a report or a result */
 	struct readers *readers;     /* threads that ask store and search */

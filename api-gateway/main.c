@@ -16,6 +16,7 @@
 #include "api-gateway/pending.h"
 #include "api-gateway/publish.h"
 #include "api-gateway/readers.h"
+#include "api-gateway/request_log.h"
 #include "api-gateway/results.h"
 #include "api-gateway/router.h"
 #include "api-gateway/server.h"
@@ -27,6 +28,7 @@
 #include "common/http/admin.h"
 #include "common/http/http_client.h"
 #include "common/queue/queue.h"
+#include "common/queue/topics.h"
 
 #define EXIT_RUN_FAILED 1
 #define EXIT_CONTRACT 2      /* like a wrong setting: nothing was opened */
@@ -136,6 +138,18 @@ static int read_contract(struct gateway *gateway)
 	return -1;
 }
 
+/* What the settings' table can't know: which topics there are. */
+static int check_log_topic(const struct settings *settings)
+{
+	struct err err = ERR_INIT;
+	struct topic topic;
+
+	if (topic_of_request_log(settings, &topic, &err) == 0)
+		return 0;
+	log_error("settings refused", log_err(&err));
+	return -1;
+}
+
 static void follow_number(void *arg, int number)
 {
 	results_follow(((struct gateway *)arg)->results, number);
@@ -151,6 +165,8 @@ static int open_parts(struct gateway *gateway, struct err *err)
 	if (queue_open(settings, &gateway->queue, err) < 0)
 		return -1;
 	if (producer_open(gateway->queue, 0, &gateway->producer, err) < 0)
+		return -1;
+	if (request_log_open(settings, gateway->queue, &gateway->request_log, err) < 0)
 		return -1;
 	if (readers_open(settings, &gateway->readers, err) < 0)
 		return -1;
@@ -243,6 +259,7 @@ static void close_parts(struct gateway *gateway)
 	if (gateway->producer != NULL && producer_flush(gateway->producer, FLUSH_MS) < 0)
 		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
 	producer_close(gateway->producer);
+	request_log_close(gateway->request_log);
 	pending_free(gateway->pending);
 	queue_close(gateway->queue);
 	watch_close(gateway->watch);
@@ -282,7 +299,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
-	if (read_contract(&gateway) < 0) {
+	if (check_log_topic(settings) < 0 || read_contract(&gateway) < 0) {
 		code = EXIT_CONTRACT;
 	} else if (open_parts(&gateway, &err) < 0 || open_servers(&gateway, &err) < 0) {
 		log_error("not started", log_err(&err));

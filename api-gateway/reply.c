@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "api-gateway/meters.h"
+#include "api-gateway/request_log.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 
@@ -15,7 +16,10 @@
 
 static void measure(const struct call *call, int status)
 {
-	meters_answered(call->route, status, clock_mono_us() - call->started_us);
+	int64_t took_us = clock_mono_us() - call->started_us;
+
+	meters_answered(call->route, status, took_us);
+	request_log_add(call->gateway->request_log, call->route, status, took_us);
 }
 
 void reply_json(struct call *call, struct buf *body)

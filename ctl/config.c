@@ -3,12 +3,19 @@
 #include <string.h>
 
 #include "common/base/program.h"
+#include "common/queue/topics.h"
 #include "ctl/ctl.h"
 
-/* Wrong settings never get here: the program has named them and left. */
+/* Most wrong settings never get here: the program has named them and left. */
 static int check(const struct settings *settings)
 {
-	(void)settings;
+	struct err err = ERR_INIT;
+	struct topic topic;
+
+	if (topic_of_request_log(settings, &topic, &err) < 0) {
+		fprintf(stderr, "feedctl config: %s\n", err.message);
+		return 2;
+	}
 	puts("settings are right");
 	return 0;
 }

@@ -83,9 +83,20 @@ static int settle_topic(struct queue *queue, const struct settings *settings, co
 
 static int settle_all(struct queue *queue, const struct settings *settings, bool only_check, int *wrong, struct err *err)
 {
+	struct topic request_log;
+
+	if (topic_of_request_log(settings, &request_log, err) < 0)
+		return -1;
 	printf(LINE, "topic", "partitions", "replication", "retention", "state");
 	for (size_t i = 0; i < topic_count; i++) {
 		int rc = settle_topic(queue, settings, &topic_table[i], only_check, err);
+
+		if (rc < 0)
+			return -1;
+		*wrong += rc;
+	}
+	if (request_log.name != NULL) {
+		int rc = settle_topic(queue, settings, &request_log, only_check, err);
 
 		if (rc < 0)
 			return -1;

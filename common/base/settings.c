@@ -71,6 +71,8 @@ static const struct conf_row rows[] = {
 	INT("gateway.known_participants", gateway.known_participants, "1000000", 1, 100000000, "how many the cache remembers"),
 	TEXT("gateway.cors_origin", gateway.cors_origin, "*", 0, 255, "Access-Control-Allow-Origin; empty: none"),
 	TEXT("gateway.zone", gateway.zone, "", 0, 64, "time zone of `occurred` dates, as TZ; empty: the system's"),
+	TEXT("gateway.request_log_topic", gateway.request_log_topic, "", 0, 184,
+		"topic that gets a line for each request answered well, time in gateway.zone; empty: none"),
 
 	TEXT("worker.admin", worker_admin, "127.0.0.1:0", 1, 255, "address:port of a worker's /healthz, /readyz and /metrics"),
 	INT("worker.drain_timeout_ms", drain_timeout_ms, "25000", 0, 60 * MINUTE_MS,

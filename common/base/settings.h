@@ -55,6 +55,7 @@ struct gateway_settings {
 	int64_t known_participants; /* how many the cache remembers */
 	char *cors_origin;
 	char *zone; /* of `occurred` dates: a TZ name; empty: the system's */
+	char *request_log_topic; /* one line a request goes there; empty: none */
 };
 
 struct worker_settings {

@@ -53,6 +53,22 @@ void producer_close(struct producer *producer)
 		producer->ops->producer_close(producer);
 }
 
+int lossy_open(struct queue *queue, const char *topic, lost_fn *lost, void *arg, struct lossy **out, struct err *err)
+{
+	return queue->ops->lossy_open(queue, topic, lost, arg, out, err);
+}
+
+void lossy_send(struct lossy *lossy, struct slice line)
+{
+	lossy->ops->lossy_send(lossy, line);
+}
+
+void lossy_close(struct lossy *lossy)
+{
+	if (lossy != NULL)
+		lossy->ops->lossy_close(lossy);
+}
+
 int consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
 {
 	return queue->ops->consumer_open(queue, options, out, err);

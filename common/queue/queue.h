@@ -49,6 +49,17 @@ int64_t producer_pending(const struct producer *producer); /* records that are n
 int producer_flush(struct producer *producer, int64_t timeout_ms);
 void producer_close(struct producer *producer);
 
+/* ---- lines that may be lost: a log beside the work, with its own connections and a small queue of its own, so that it can
+ * neither fill the producers' queues nor wait. The topic need not be there, now or ever. */
+
+struct lossy;
+/* Called for each line that could not go, from the sender's or a thread of the queue's; must not block. */
+typedef void lost_fn(void *arg, const char *why);
+
+int lossy_open(struct queue *queue, const char *topic, lost_fn *lost, void *arg, struct lossy **out, struct err *err);
+void lossy_send(struct lossy *lossy, struct slice line); /* any thread; copies, never blocks */
+void lossy_close(struct lossy *lossy);                   /* gives what waits a second to go; NULL is fine */
+
 /* ---- consuming */
 
 struct consumer_options {

@@ -3,6 +3,7 @@
  *   queue_kafka.c           the queue, configurations, errors, the table of operations
  *   queue_kafka_link.c      one librdkafka handle, and a thread that knows whether the cluster is in reach
  *   queue_kafka_producer.c  sending; a producer is replaced after a fatal error
+ *   queue_kafka_lossy.c     sending lines that may be lost
  *   queue_kafka_consumer.c  fetching, assignment, offsets
  *   queue_kafka_admin.c     topics, lag */
 #ifndef FEEDMILL_QUEUE_QUEUE_KAFKA_H
@@ -84,6 +85,10 @@ int64_t kafka_producer_pending(const struct producer *producer);
 int kafka_producer_flush(struct producer *producer, int64_t timeout_ms);
 void kafka_producer_close(struct producer *producer);
 rd_kafka_t *kafka_producer_handle(struct producer *producer); /* for the test of fatal errors; its own thread may replace it */
+
+int kafka_lossy_open(struct queue *queue, const char *topic, lost_fn *lost, void *arg, struct lossy **out, struct err *err);
+void kafka_lossy_send(struct lossy *lossy, struct slice line);
+void kafka_lossy_close(struct lossy *lossy);
 
 int kafka_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err);
 int kafka_consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms,

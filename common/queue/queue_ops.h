@@ -1,6 +1,6 @@
 /* queue_ops: what a back end of the queue fills in; queue.h says what each must do. Uses queue.h only.
  *
- * Each back end's own struct starts with one of the three below, so that queue.c finds the functions. A back end whose
+ * Each back end's own struct starts with one of the four below, so that queue.c finds the functions. A back end whose
  * open fails leaves nothing behind. */
 #ifndef FEEDMILL_QUEUE_QUEUE_OPS_H
 #define FEEDMILL_QUEUE_QUEUE_OPS_H
@@ -19,6 +19,10 @@ struct queue_ops {
 	int64_t (*producer_pending)(const struct producer *producer);
 	int (*producer_flush)(struct producer *producer, int64_t timeout_ms);
 	void (*producer_close)(struct producer *producer);
+
+	int (*lossy_open)(struct queue *queue, const char *topic, lost_fn *lost, void *arg, struct lossy **out, struct err *err);
+	void (*lossy_send)(struct lossy *lossy, struct slice line);
+	void (*lossy_close)(struct lossy *lossy);
 
 	int (*consumer_open)(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err);
 	int (*consumer_assign)(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms,
@@ -43,6 +47,10 @@ struct queue {
 };
 
 struct producer {
+	const struct queue_ops *ops;
+};
+
+struct lossy {
 	const struct queue_ops *ops;
 };
 

@@ -41,6 +41,27 @@ const struct topic *topic_find(const char *name)
 	return NULL;
 }
 
+/* Kafka's rule for names; its length is bounded by the setting's row. */
+static bool is_topic_name(const char *name)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+	return name[strspn(name, allowed)] == '\0' && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+int topic_of_request_log(const struct settings *settings, struct topic *out, struct err *err)
+{
+	const char *name = settings->gateway.request_log_topic;
+
+	if (!is_topic_name(name))
+		return err_set(err, ERR_INVALID, "setting gateway.request_log_topic: \"%s\" is no name for a topic "
+			"(letters, digits, '.', '_' and '-')", name);
+	if (topic_find(name) != NULL)
+		return err_set(err, ERR_INVALID, "setting gateway.request_log_topic: %s has records of another kind", name);
+	*out = (struct topic){ name[0] != '\0' ? name : NULL, 0, 7 * DAY_MS, "no key → one request of the gateway, as a line" };
+	return 0;
+}
+
 void topic_dead_letter(const char *group, char out[TOPIC_NAME_MAX])
 {
 	snprintf(out, TOPIC_NAME_MAX, "%s.dlq", group);

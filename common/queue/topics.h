@@ -3,8 +3,12 @@
 #ifndef FEEDMILL_QUEUE_TOPICS_H
 #define FEEDMILL_QUEUE_TOPICS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "common/base/err.h"
+#include "common/base/settings.h"
 
 #define TOPIC_POSTS "feed.posts"
 #define TOPIC_COMMANDS "feed.commands"
@@ -32,6 +36,10 @@ extern const struct consumer_group consumer_group_table[];
 extern const size_t consumer_group_count;
 
 const struct topic *topic_find(const char *name); /* NULL: no such topic */
+
+/* The topic of the gateway's request log, whose name is a setting and which no program reads or waits for: it is not in the
+ * table. `name` points into settings; NULL: the log is off. -1: ERR_INVALID, no name for a topic, or that of another of ours. */
+int topic_of_request_log(const struct settings *settings, struct topic *out, struct err *err);
 
 /* "<group>.dlq": the dead letters of a consumer group. */
 #define TOPIC_NAME_MAX 250

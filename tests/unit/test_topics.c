@@ -60,6 +60,35 @@ static void every_group_reads_a_topic_and_has_dead_letters(void **state)
 	assert_string_equal("fanout.dlq", name);
 }
 
+static int request_log(char *name, struct topic *out, struct err *err)
+{
+	const struct settings settings = { .gateway.request_log_topic = name };
+
+	return topic_of_request_log(&settings, out, err);
+}
+
+static void the_request_log_is_off_or_a_topic_beside_the_table(void **state)
+{
+	char off[] = "", feed[] = "feed", fine[] = "A.request-log_1";
+	char *wrong[] = { (char[]){ "." }, (char[]){ ".." }, (char[]){ "a b" }, (char[]){ "a/b" }, (char[]){ TOPIC_POSTS },
+		(char[]){ "index.dlq" } };
+	struct topic topic;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(0, request_log(off, &topic, &err));
+	assert_null(topic.name);
+	assert_int_equal(0, request_log(feed, &topic, &err));
+	assert_string_equal("feed", topic.name);
+	assert_true(topic.retention_ms > 0);
+	assert_int_equal(0, request_log(fine, &topic, &err));
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(-1, request_log(wrong[i], &topic, &err));
+		assert_int_equal(ERR_INVALID, err.kind);
+		assert_non_null(strstr(err.message, "gateway.request_log_topic"));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -67,6 +96,7 @@ int main(void)
 		cmocka_unit_test(results_have_a_partition_for_each_gateway_number),
 		cmocka_unit_test(names_are_unique_and_short),
 		cmocka_unit_test(every_group_reads_a_topic_and_has_dead_letters),
+		cmocka_unit_test(the_request_log_is_off_or_a_topic_beside_the_table),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
