@@ -1006,7 +1006,7 @@ out:
 }
 
 /* The server's named locks are for all its databases, so the name carries ours (by digest: names are short). */
-#define LOCK_NAME "CONCAT('feedmill ', MD5(DATABASE()))"
+#define LOCK_NAME "CONCAT('feedmill ', LEFT(SHA2(DATABASE(), 256), 40))"
 
 static int take_flag(void *arg, const struct store_value *columns, size_t count)
 {
