@@ -14,6 +14,7 @@
 #include "api-gateway/lease_keeper.h"
 #include "api-gateway/meters.h"
 #include "api-gateway/pending.h"
+#include "api-gateway/progress.h"
 #include "api-gateway/publish.h"
 #include "api-gateway/readers.h"
 #include "api-gateway/request_log.h"
@@ -21,8 +22,11 @@
 #include "api-gateway/router.h"
 #include "api-gateway/server.h"
 #include "api-gateway/watch.h"
+#include "api-gateway/yaml.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/notify.h"
+#include "common/base/packages.h"
 #include "common/base/program.h"
 #include "common/base/stop.h"
 #include "common/http/admin.h"
@@ -40,6 +44,7 @@
 #define SHORTEST_READ_MS 1000
 #define INHERITED_WAIT_MS 10000
 #define LOOK_MS 50
+#define SIGN_LOOK_MS 250     /* how often we look whether the service manager is due a sign of life */
 
 static atomic_bool has_failed;
 
@@ -270,6 +275,27 @@ static void close_parts(struct gateway *gateway)
 
 /* ---- running */
 
+static void log_start(const struct settings *settings)
+{
+	char database[512];
+
+	snprintf(database, sizeof(database), "%s:%d/%s", settings->mysql.host, (int)settings->mysql.port, settings->mysql.database);
+	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("contract", settings->gateway.contract),
+		log_str("brokers", settings->kafka.brokers),
+		log_str("topic_prefix", settings->kafka.topic_prefix[0] != '\0' ? settings->kafka.topic_prefix : NULL),
+		log_str("database", database), log_str("index", settings->search.index), log_int("wait_ms", settings->gateway.wait_ms));
+	packages_warn();
+}
+
+static void give_signs_until_stop(struct gateway *gateway)
+{
+	int64_t since_ms;
+
+	while (!stop_wait(SIGN_LOOK_MS))
+		if (notify_is_due(&since_ms) && progress_since(gateway, since_ms))
+			notify_alive();
+}
+
 static void run_until_stop(struct gateway *gateway)
 {
 	const struct log_field port = log_int("port", http_server_port(gateway->server));
@@ -278,10 +304,12 @@ static void run_until_stop(struct gateway *gateway)
 	log_info("listening", port, admin, log_str("version", FEEDMILL_VERSION), log_int("threads", gateway->settings->gateway.threads),
 		log_int("readers", gateway->settings->gateway.readers));
 	wait_ready(gateway, INT64_MAX / 2);
-	if (!stop_requested())
+	if (!stop_requested()) {
+		notify_ready();
 		log_info("ready", port, admin);
-	while (!stop_wait(INT64_C(3600) * 1000))
-		;
+	}
+	give_signs_until_stop(gateway);
+	notify_stopping();
 	log_info("stopping", log_int("pending", (int64_t)pending_count(gateway->pending)));
 }
 
@@ -294,6 +322,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 
 	if (argc > 0)
 		return program_usage("%s is not understood: feed-gateway takes options alone", argv[0]);
+	log_start(settings);
 	bound_waits(&mine);
 	mallopt(M_ARENA_MAX, MEMORY_POOLS);
 	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
@@ -318,7 +347,8 @@ static const char *libraries(void)
 {
 	static char names[256];
 
-	snprintf(names, sizeof(names), "%s, %s, %s, %s", http_server_library(), queue_library(), store_library(), http_client_library());
+	snprintf(names, sizeof(names), "%s, %s, %s, %s, %s", http_server_library(), queue_library(), store_library(), http_client_library(),
+		yaml_library());
 	return names;
 }
 

@@ -74,3 +74,12 @@ void meters_answered(const struct route *route, int status, int64_t took_us)
 		metric_add(meter->answers[class], 1);
 	metric_observe_us(meter->seconds, took_us);
 }
+
+int64_t meters_total(void)
+{
+	int64_t total = 0;
+
+	for (size_t i = 0; i <= route_count; i++)
+		total += metric_value(meters[i].seconds);
+	return total;
+}

@@ -12,4 +12,6 @@ void meters_init(struct gateway *gateway); /* once, when all but the servers is 
 /* A request was answered; route NULL: it reached none. */
 void meters_answered(const struct route *route, int status, int64_t took_us);
 
+int64_t meters_total(void); /* answers so far */
+
 #endif

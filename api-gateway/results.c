@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "common/base/backoff.h"
+#include "common/base/clock.h"
 #include "api-gateway/nap.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -27,6 +28,7 @@ struct results {
 	bool is_running;
 	atomic_int wanted, partition;
 	atomic_bool is_connected;
+	_Atomic int64_t beat_ms;
 };
 
 static void deliver(struct results *results, const struct record *record)
@@ -84,6 +86,7 @@ static void *run(void *arg)
 	while (is_well && !nap_is_over(&results->nap)) {
 		int wanted = atomic_load(&results->wanted);
 
+		atomic_store(&results->beat_ms, clock_mono_ms());
 		if (wanted < 0)
 			nap_for(&results->nap, POLL_MS);
 		else if (wanted != atomic_load(&results->partition))
@@ -146,6 +149,11 @@ bool results_ready(const struct results *results, struct err *why)
 		return false;
 	}
 	return true;
+}
+
+int64_t results_beat_ms(const struct results *results)
+{
+	return atomic_load(&results->beat_ms);
 }
 
 void results_close(struct results *results)

@@ -21,6 +21,7 @@ int results_open(struct queue *queue, outcome_fn *outcome, void (*failed)(void *
 void results_follow(struct results *results, int number); /* read that partition; it is assigned soon. Any thread */
 int results_partition(const struct results *results);     /* what is read now: HEADER_REPLY; -1: nothing yet */
 bool results_ready(const struct results *results, struct err *why);
+int64_t results_beat_ms(const struct results *results);     /* when the thread made its last round, monotonic clock */
 void results_close(struct results *results); /* NULL is fine */
 
 #endif

@@ -2,9 +2,11 @@
 #include "api-gateway/watch.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "api-gateway/nap.h"
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/store/schema.h"
@@ -26,6 +28,7 @@ struct watch {
 	struct nap nap;
 	pthread_t thread;
 	bool is_running;
+	_Atomic int64_t beat_ms;
 	pthread_mutex_t lock; /* of the words */
 	struct word schema, database, engine;
 };
@@ -105,8 +108,14 @@ static void *run(void *arg)
 	do {
 		look_at_store(watch);
 		look_at_search(watch);
+		atomic_store(&watch->beat_ms, clock_mono_ms());
 	} while (nap_for(&watch->nap, watch->schema.is_well ? ROUND_MS : FIRST_ROUND_MS));
 	return NULL;
+}
+
+int64_t watch_beat_ms(const struct watch *watch)
+{
+	return atomic_load(&watch->beat_ms);
 }
 
 static void words_init(struct watch *watch)

@@ -15,6 +15,8 @@ struct watch;
 int watch_open(const struct settings *settings, void (*wrong)(void *arg), void *arg, struct watch **out, struct err *err);
 void watch_close(struct watch *watch); /* NULL is fine */
 
+int64_t watch_beat_ms(const struct watch *watch); /* when the thread made its last round, monotonic clock */
+
 bool watch_schema(struct watch *watch, struct err *why); /* the tables were seen to be right, once */
 bool watch_store(struct watch *watch, struct err *why);  /* the database answered lately */
 bool watch_search(struct watch *watch, struct err *why); /* the search engine did */

@@ -220,3 +220,11 @@ void yaml_write_json(const struct yaml *node, struct json_writer *w, const char 
 		yaml_write_json(child, w, child->key);
 	json_close(w, is_map ? '}' : ']');
 }
+
+const char *yaml_library(void)
+{
+	static char text[48];
+
+	snprintf(text, sizeof(text), "libyaml %s", yaml_get_version_string());
+	return text;
+}

@@ -33,4 +33,6 @@ const struct yaml *yaml_find(const struct yaml *root, const char *pointer); /* "
 /* The same as JSON: plain scalars become null, booleans and numbers by the core schema's rules. */
 void yaml_write_json(const struct yaml *node, struct json_writer *w, const char *key);
 
+const char *yaml_library(void); /* "libyaml 0.2.5" */
+
 #endif

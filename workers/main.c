@@ -4,6 +4,8 @@
 
 #include "common/base/buf.h"
 #include "common/base/program.h"
+#include "common/http/http_client.h"
+#include "common/http/http_server.h"
 #include "common/queue/queue.h"
 #include "common/store/store.h"
 #include "workers/engine/engine.h"
@@ -26,7 +28,8 @@ static const char *details(void)
 
 	buf_reset(&text);
 	buf_addf(&text, "NAME is one of (with the topic that it reads, and what it writes):\n%s"
-		"feed-worker --list prints this table alone.\n", list());
+		"feed-worker --list prints this table alone.\n"
+		"NAME-REPLICA, such as fanout-2, runs the same worker: the rest is for lists of processes.\n", list());
 	return text.data;
 }
 
@@ -35,7 +38,7 @@ static const char *libraries(void)
 	static struct buf text = BUF_INIT;
 
 	buf_reset(&text);
-	buf_addf(&text, "%s, %s", queue_library(), store_library());
+	buf_addf(&text, "%s, %s, %s, %s", queue_library(), store_library(), http_client_library(), http_server_library());
 	return text.data;
 }
 
@@ -49,13 +52,23 @@ static const char *names(void)
 	return text.data;
 }
 
+/* "fanout-2" is the worker fanout: what follows the dash tells replicas apart in lists of processes and units, no more. */
+static const struct worker_entry *find(const char *word)
+{
+	const char *dash = strchr(word, '-');
+	char name[64];
+
+	snprintf(name, sizeof(name), "%.*s", dash != NULL && dash[1] != '\0' ? (int)(dash - word) : (int)strlen(word), word);
+	return worker_find(name);
+}
+
 static int run(const struct settings *settings, int argc, char **argv)
 {
 	const struct worker_entry *entry;
 
 	if (argc != 1)
 		return program_usage("one worker a process, please: %s", names());
-	entry = worker_find(argv[0]);
+	entry = find(argv[0]);
 	if (entry == NULL)
 		return program_usage("no worker is called \"%s\"; there are: %s", argv[0], names());
 	return engine_run(entry, settings);
@@ -64,7 +77,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 static const struct program feed_worker = {
 	.name = "feed-worker",
 	.summary = "runs one worker: takes records from its topic and brings about what they say",
-	.synopsis = "NAME",
+	.synopsis = "NAME[-REPLICA]",
 	.details = details,
 	.libraries = libraries,
 	.run = run,

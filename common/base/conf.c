@@ -613,3 +613,12 @@ void conf_write(const void *target, const struct conf_row *rows, size_t count, s
 	if (group.len > 0)
 		buf_add_str(out, "};\n");
 }
+
+#define TEXT_OF(number) #number
+#define VERSION_TEXT(major, minor) "libconfig " TEXT_OF(major) "." TEXT_OF(minor)
+
+/* As it was compiled against: it does not tell at run time. */
+const char *conf_library(void)
+{
+	return VERSION_TEXT(LIBCONFIG_VER_MAJOR, LIBCONFIG_VER_MINOR);
+}

@@ -39,4 +39,6 @@ void conf_release(void *target, const struct conf_row *rows, size_t count); /* f
 /* Every setting with its value now, as a file that conf_load() takes; comments tell meaning, range and default. */
 void conf_write(const void *target, const struct conf_row *rows, size_t count, struct buf *out);
 
+const char *conf_library(void); /* "libconfig 1.5" */
+
 #endif

@@ -611,3 +611,12 @@ void json_write_node(struct buf *out, const struct json *node)
 	root.string = NULL;
 	write_node(&w, (const struct json *)&root);
 }
+
+/* As it is loaded, not as it was compiled against. */
+const char *json_library(void)
+{
+	static char text[48]; /* written with the same bytes each time */
+
+	snprintf(text, sizeof(text), "cJSON %s", cJSON_Version());
+	return text;
+}

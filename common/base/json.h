@@ -62,4 +62,6 @@ void json_put_int(struct json_writer *w, const char *key, int64_t number);
 void json_put_bool(struct json_writer *w, const char *key, bool value);
 void json_put_raw(struct json_writer *w, const char *key, struct slice json); /* a JSON text as it stands */
 
+const char *json_library(void); /* "cJSON 1.7.15" */
+
 #endif

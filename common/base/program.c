@@ -7,7 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "common/base/conf.h"
+#include "common/base/json.h"
 #include "common/base/log.h"
+#include "common/base/notify.h"
+#include "common/base/packages.h"
 #include "common/base/stop.h"
 
 enum { EXIT_DONE = 0, EXIT_USAGE = 2 };
@@ -40,11 +44,18 @@ static void print_help(const struct program *program)
 		printf("\n%s", program->details());
 }
 
+static void print_old(void *arg, const char *package, const char *installed, const char *wanted)
+{
+	(void)arg;
+	printf("warning: %s %s lacks security fixes, please upgrade it to %s\n", package, installed, wanted);
+}
+
 static void print_version(const struct program *program)
 {
 	printf("%s %s\n", program->name, FEEDMILL_VERSION);
 	if (program->libraries != NULL)
-		printf("%s\n", program->libraries());
+		printf("%s, %s, %s\n", program->libraries(), json_library(), conf_library());
+	packages_check(PACKAGES_STATUS, print_old, NULL);
 }
 
 int program_usage(const char *format, ...)
@@ -91,6 +102,7 @@ static int run(const struct program *program, const struct settings *settings, i
 	log_open(program->name, NULL);
 	log_set_level(settings->log_level);
 	stop_install();
+	notify_open();
 	return program->run(settings, argc, argv);
 }
 

@@ -21,7 +21,7 @@
 	INT(#name ".linger_ms", name.linger_ms, linger_, 0, 10000, "how long a batch that is not full waits, milliseconds")
 
 static const struct conf_row rows[] = {
-	TEXT("instance", instance, "", 0, 64, "stable name of this process among replicas: static group membership; empty: none"),
+	TEXT("instance", instance, "", 0, 128, "stable name of this process among replicas: static group membership; empty: none"),
 
 	CHOICE("log.level", log_level, "info", "error|warn|info|debug", "what is logged"),
 

@@ -824,6 +824,13 @@ static void give_up(struct http_server *server)
 		nap();
 }
 
+size_t http_server_under_way(const struct http_server *server)
+{
+	const int count = atomic_load(&server->under_way);
+
+	return count > 0 ? (size_t)count : 0;
+}
+
 void http_server_stop(struct http_server *server, int64_t timeout_ms)
 {
 	http_server_drain(server);

@@ -54,6 +54,7 @@ struct http_options {
 int http_server_start(const struct http_options *options, struct http_server **out, struct err *err);
 int http_server_port(const struct http_server *server);
 size_t http_server_connections(const struct http_server *server);
+size_t http_server_under_way(const struct http_server *server); /* requests with the handler, or waiting for its answer */
 /* Stops accepting; connections get `Connection: close` with their next answer, and those that are quiet for a second are shut. */
 void http_server_drain(struct http_server *server);
 /* Waits for exchanges under way until the time is up, then closes and frees everything; answers that come later go nowhere. */

@@ -7,6 +7,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/notify.h"
+#include "common/base/packages.h"
 #include "common/base/program.h"
 #include "common/base/stop.h"
 #include "common/http/admin.h"
@@ -87,6 +89,15 @@ static void watch_retention(struct engine *engine)
 		log_int("oldest_s", (int64_t)oldest_s), log_int("retention_s", engine->vitals.retention_ms / 1000));
 }
 
+/* A thread that waits for a dependency that is away still moves: only one that hangs in a call does not. */
+static void watch_threads(struct engine *engine)
+{
+	int64_t since_ms;
+
+	if (engine->is_ready && notify_is_due(&since_ms) && vitals_moved(&engine->vitals, since_ms))
+		notify_alive();
+}
+
 static void watch(struct engine *engine)
 {
 	while (!stop_wait(TICK_MS)) {
@@ -94,8 +105,10 @@ static void watch(struct engine *engine)
 		watch_retention(engine);
 		if (!engine->is_ready && vitals_ready(&engine->vitals)) {
 			engine->is_ready = true;
+			notify_ready();
 			log_info("ready", log_int("admin_port", admin_port(engine->admin)));
 		}
+		watch_threads(engine);
 	}
 }
 
@@ -140,6 +153,7 @@ int engine_run(const struct worker_entry *entry, const struct settings *settings
 	int code = EXIT_FAILURE;
 
 	log_open("feed-worker", entry->name);
+	packages_warn();
 	vitals_init(&engine.vitals, entry, threads);
 	engine.loops = mem_array(threads, sizeof(*engine.loops));
 	if (queue_open(settings, &engine.queue, &err) < 0)
@@ -150,6 +164,7 @@ int engine_run(const struct worker_entry *entry, const struct settings *settings
 		goto out;
 	code = EXIT_SUCCESS;
 	watch(&engine);
+	notify_stopping();
 	log_info("draining");
 out:
 	if (code != EXIT_SUCCESS)

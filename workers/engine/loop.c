@@ -109,6 +109,13 @@ static void pause_all(struct loop *loop, bool paused)
 		loop->is_paused = paused;
 }
 
+static void beat(struct loop *loop)
+{
+	loop->polled_ms = clock_mono_ms();
+	atomic_store(&loop->pulse->beat_ms, loop->polled_ms);
+	atomic_store(&loop->pulse->is_connected, consumer_connected(loop->consumer));
+}
+
 /* Partitions that are assigned meanwhile come unpaused and may bring a record: it is kept, and they are paused too. */
 static int pump(struct loop *loop, int64_t timeout_ms, struct err *err)
 {
@@ -117,8 +124,7 @@ static int pump(struct loop *loop, int64_t timeout_ms, struct err *err)
 
 	pause_all(loop, true);
 	got = consumer_poll(loop->consumer, timeout_ms, &record, err);
-	loop->polled_ms = clock_mono_ms();
-	atomic_store(&loop->pulse->is_connected, consumer_connected(loop->consumer));
+	beat(loop);
 	if (got > 0) {
 		stash(loop, &record);
 		loop->is_paused = false;
@@ -290,8 +296,7 @@ static int fetch(struct loop *loop, struct err *err)
 		take(loop, &record);
 		bytes += record.value.len;
 	}
-	loop->polled_ms = clock_mono_ms();
-	atomic_store(&loop->pulse->is_connected, consumer_connected(loop->consumer));
+	beat(loop);
 	return 0;
 }
 

@@ -171,6 +171,14 @@ static bool ask_progress(void *arg, struct err *why)
 	return true;
 }
 
+bool vitals_moved(const struct vitals *vitals, int64_t since_mono_ms)
+{
+	for (size_t i = 0; i < vitals->pulse_count; i++)
+		if (atomic_load(&vitals->pulses[i].beat_ms) <= since_mono_ms)
+			return false;
+	return true;
+}
+
 bool vitals_ready(const struct vitals *vitals)
 {
 	for (size_t i = 0; i < vitals->pulse_count; i++)

@@ -17,6 +17,7 @@
 
 struct pulse {
 	_Atomic int64_t handling_since_ms; /* monotonic; 0: not in handle() */
+	_Atomic int64_t beat_ms;           /* monotonic: the thread was not inside a call that waits for somebody else */
 	_Atomic int64_t progress_ms;       /* monotonic: a batch was handled, or there was nothing to do */
 	_Atomic int64_t oldest_ms;         /* wall clock: time of the oldest record in hand; 0: none */
 	_Atomic bool is_connected;         /* to Kafka, and the group is joined */
@@ -44,6 +45,7 @@ void vitals_release(struct vitals *vitals); /* after the admin port is closed; m
 /* The dependency's state as a thread sees it: why NULL, it answers. */
 void vitals_checked(struct vitals *vitals, struct pulse *pulse, const struct err *why);
 
+bool vitals_moved(const struct vitals *vitals, int64_t since_mono_ms); /* every thread has, also one that waits for a dependency */
 bool vitals_ready(const struct vitals *vitals); /* connected, dependency there: all threads */
 double vitals_oldest_s(void *vitals);           /* how long the oldest record in hand has been in the topic; 0: none in hand */
 
