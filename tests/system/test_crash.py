@@ -24,10 +24,11 @@ def row_held(feed, participant, post, author):
 
 
 def wait_blocked(feed):
-    """Somebody of this Feedmill's database waits for a lock."""
+    """Somebody of this Feedmill's database waits for a lock. InnoDB answers from a cache that it renews only when nobody has
+    read it for 100 ms, so it must not be asked more often."""
     query = ("SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id "
              "WHERE t.trx_state = 'LOCK WAIT' AND p.db = %s")
-    wait_for(lambda: feed.one(query, feed.database) >= 1, "the worker stands at the held row")
+    wait_for(lambda: feed.one(query, feed.database) >= 1, "the worker stands at the held row", every=0.25)
 
 
 def copies(feed, post):
@@ -142,7 +143,7 @@ def test_command_killed_in_mid_batch(make_feed):
                        (places[3].rpartition("/")[2],))
         cursor.execute("SELECT * FROM product FOR UPDATE")
     worker = feed.worker("command")
-    wait_for(lambda: not worker.running() or feed.one("SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id WHERE p.db = %s", feed.database) >= 1, "a transaction")
+    wait_for(lambda: not worker.running() or feed.one("SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id WHERE p.db = %s", feed.database) >= 1, "a transaction", every=0.25)
     worker.kill()
     rival.rollback()
     rival.close()
