@@ -9,6 +9,7 @@
 #include "common/base/stop.h"
 #include "common/base/str.h"
 #include "common/queue/queue.h"
+#include "common/queue/topics.h"
 #include "ctl/ctl.h"
 
 #define ASK_MS 8000
@@ -161,6 +162,17 @@ static int run(struct queue *queue, const struct tail_options *options, struct e
 	return rc;
 }
 
+static void say_failed(const struct err *err)
+{
+	fprintf(stderr, "feedctl tail: %s\n", err->message);
+	if (err->kind != ERR_INVALID)
+		return;
+	fprintf(stderr, "Feedmill's topics:");
+	for (size_t i = 0; i < topic_count; i++)
+		fprintf(stderr, " %s", topic_table[i].name);
+	fprintf(stderr, "\n");
+}
+
 int ctl_tail(const struct settings *settings, int argc, char **argv)
 {
 	struct tail_options options;
@@ -176,6 +188,6 @@ int ctl_tail(const struct settings *settings, int argc, char **argv)
 		queue_close(queue);
 	}
 	if (rc < 0)
-		fprintf(stderr, "feedctl tail: %s\n", err.message);
+		say_failed(&err);
 	return rc == 0 ? 0 : 1;
 }
