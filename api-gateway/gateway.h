@@ -6,6 +6,7 @@
 struct gateway {
 	const struct settings *settings;
 	struct contract *contract;   /* what a request must look like */
+	struct documents *documents; /* the contract as a file, and the page at /docs */
 	struct router *router;       /* which handler answers it */
 	struct queue *queue;
 	struct producer *producer;   /* posts and commands go out */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "api-gateway/contract.h"
+#include "api-gateway/documents.h"
 #include "api-gateway/gateway.h"
 #include "api-gateway/known.h"
 #include "api-gateway/lease_keeper.h"
@@ -155,6 +156,16 @@ static int check_log_topic(const struct settings *settings)
 	return -1;
 }
 
+/* A gateway without its page works as well; /docs says how to get it. */
+static void read_documents(struct gateway *gateway)
+{
+	struct err why = ERR_INIT;
+
+	gateway->documents = documents_new(gateway->contract, gateway->settings->gateway.docs);
+	if (!documents_complete(gateway->documents, &why))
+		log_warn("no API page", log_str("setting", "gateway.docs"), log_err(&why));
+}
+
 static void follow_number(void *arg, int number)
 {
 	results_follow(((struct gateway *)arg)->results, number);
@@ -164,6 +175,7 @@ static int open_parts(struct gateway *gateway, struct err *err)
 {
 	const struct settings *settings = gateway->settings;
 
+	read_documents(gateway);
 	gateway->known = known_new((size_t)settings->gateway.known_participants);
 	if (watch_open(settings, fail, gateway, &gateway->watch, err) < 0)
 		return -1;
@@ -270,6 +282,7 @@ static void close_parts(struct gateway *gateway)
 	watch_close(gateway->watch);
 	known_free(gateway->known);
 	router_free(gateway->router);
+	documents_free(gateway->documents);
 	contract_free(gateway->contract);
 }
 

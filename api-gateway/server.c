@@ -1,31 +1,16 @@
 /* HTTP exchanges go in; each is checked against the contract and given to the handler of its operation. */
 #include "api-gateway/server.h"
 
+#include <string.h>
+
 #include "api-gateway/call.h"
+#include "api-gateway/documents.h"
 #include "api-gateway/reply.h"
 
 #define PREFLIGHT_MAX_AGE_S "600"
-
-/* ---- documents: what is served beside the contract's own operations */
-
-struct document {
-	const char *path;
-	const char *type;
-	struct slice (*text)(const struct contract *contract);
-};
-
-static const struct document documents[] = {
-	{ "/openapi.yaml", "application/yaml", contract_yaml },
-	{ "/openapi.json", "application/json", contract_json },
-};
-
-static const struct document *document_at(struct slice path)
-{
-	for (size_t i = 0; i < sizeof(documents) / sizeof(documents[0]); i++)
-		if (slice_is(path, documents[i].path))
-			return &documents[i];
-	return NULL;
-}
+/* The page may load and call this gateway alone. Swagger UI's style sheet draws with data: images. */
+#define PAGE_POLICY "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; " \
+	"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 /* ---- methods */
 
@@ -42,6 +27,36 @@ static void answer_options(struct call *call, const char *allow)
 	reply_empty(call, 204);
 }
 
+/* ---- documents: what is served beside the contract's own operations */
+
+static void answer_bytes(struct call *call, const struct document *document)
+{
+	struct slice known = http_header(call->exchange, "If-None-Match");
+
+	http_answer_header(call->exchange, "ETag", document->etag);
+	http_answer_header(call->exchange, "Cache-Control", "no-cache"); /* kept, but asked for again by its ETag */
+	http_answer_header(call->exchange, "X-Content-Type-Options", "nosniff");
+	if (document->is_page)
+		http_answer_header(call->exchange, "Content-Security-Policy", PAGE_POLICY);
+	if (known.data != NULL && (slice_is(known, "*") || strstr(known.data, document->etag) != NULL))
+		reply_empty(call, 304);
+	else
+		reply_static(call, 200, document->type, document->bytes);
+}
+
+static void read_document(struct call *call, const struct document *document)
+{
+	if (document->location != NULL) {
+		http_answer_header(call->exchange, "Location", document->location);
+		reply_empty(call, 301);
+	} else if (document->bytes.data == NULL) {
+		reply_problem(call, 404, "", "the API page is not here: `make docs` fetches it, and setting gateway.docs names its folder; "
+			"the contract itself is at /openapi.yaml");
+	} else {
+		answer_bytes(call, document);
+	}
+}
+
 static void answer_document(struct call *call, const struct document *document)
 {
 	struct slice method = http_request_of(call->exchange)->method;
@@ -50,12 +65,14 @@ static void answer_document(struct call *call, const struct document *document)
 	if (slice_is(method, "OPTIONS")) {
 		answer_options(call, allow);
 	} else if (slice_is(method, "GET") || slice_is(method, "HEAD")) {
-		reply_static(call, 200, document->type, document->text(call->gateway->contract));
+		read_document(call, document);
 	} else {
 		http_answer_header(call->exchange, "Allow", allow);
 		reply_problem(call, 405, "", "%s can be read only", document->path);
 	}
 }
+
+/* ---- no route */
 
 static void answer_no_route(struct call *call, const struct problem *problem)
 {
@@ -99,8 +116,8 @@ static void handle_routed(struct call *call)
 void server_handle(struct http_exchange *exchange, void *gateway)
 {
 	const struct http_request *request = http_request_of(exchange);
-	const struct document *document = document_at(request->path);
 	struct call *call = call_new(gateway, exchange);
+	const struct document *document = documents_find(call->gateway->documents, request->path);
 	struct problem problem;
 
 	if (document != NULL)

@@ -55,6 +55,7 @@ static const struct conf_row rows[] = {
 	TEXT("gateway.listen", gateway.listen, "127.0.0.1:8080", 1, 255, "address:port of the public API; port 0: any free one"),
 	TEXT("gateway.admin", gateway.admin, "127.0.0.1:8081", 1, 255, "address:port of /healthz, /readyz and /metrics"),
 	TEXT("gateway.contract", gateway.contract, "config/api/feedmill.openapi.yaml", 1, 4096, "the OpenAPI file, read at launch"),
+	TEXT("gateway.docs", gateway.docs, "build/docs", 0, 4096, "folder of the page at /docs, as `make docs` makes it; empty: no page"),
 	INT("gateway.threads", gateway.threads, "2", 1, 256, "HTTP threads"),
 	INT("gateway.readers", gateway.readers, "4", 1, 256, "threads that ask store and search, each with its own connection"),
 	INT("gateway.reader_queue", gateway.reader_queue, "1024", 1, 1000000, "requests that wait for a reader; more: 503"),

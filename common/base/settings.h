@@ -42,6 +42,7 @@ struct gateway_settings {
 	char *listen; /* "address:port"; port 0: any free one, named in the ready line */
 	char *admin;
 	char *contract;
+	char *docs; /* folder of the API page; empty: none */
 	int64_t threads; /* HTTP threads */
 	int64_t readers; /* threads that ask store and search, each with its own connection */
 	int64_t reader_queue;
