@@ -10,7 +10,7 @@ MYSQL_CONFIG = mysql_config
 
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
-.PHONY: all check lint san bench install clean sample help
+.PHONY: all check lint san bench docs install clean sample help
 
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
 PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1
@@ -108,17 +108,42 @@ SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all
 san: ## programs and unit tests under ASan and UBSan, in build/san
 	$(MAKE) BUILD=$(BUILD)/san CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZE)" HARDENING= HARDENED_LINK= FORTIFY= all check
 
+# Swagger UI comes by npm, whose settings say where from; the checksum says that it is what we looked at. Without it everything
+# else is built as well, and /docs says how to get it.
+DOCS = $(BUILD)/docs
+SWAGGER_UI = swagger-ui-dist-5.35.0
+SWAGGER_UI_SHA512 = 534eaba4cb56f55dd73c638179a993512af4674f63317e0826e00da44fc465b021c341bc0a0c2bcd4e18997927fe1d3008336c5dd19aad334d1c2dec53cc9551
+SWAGGER_UI_FILES = LICENSE NOTICE swagger-ui.css swagger-ui-bundle.js swagger-ui-bundle.js.LICENSE.txt favicon-32x32.png
+OUR_DOCS := $(wildcard api-gateway/docs/*)
+docs: $(DOCS)/.$(SWAGGER_UI) $(OUR_DOCS:api-gateway/docs/%=$(DOCS)/%) ## the page at /docs, into build/docs (needs npm)
+
+$(DOCS)/.$(SWAGGER_UI):
+	@command -v npm >/dev/null || { echo "the API page needs npm, which is not here" >&2; exit 1; }
+	@mkdir -p $(DOCS).new
+	$(call say,NPM )cd $(DOCS).new && npm pack --silent --ignore-scripts $(subst -dist-,-dist@,$(SWAGGER_UI)) >/dev/null
+	@echo "$(SWAGGER_UI_SHA512)  $(DOCS).new/$(SWAGGER_UI).tgz" | sha512sum --check --quiet
+	@mkdir -p $(DOCS)
+	@tar -xzf $(DOCS).new/$(SWAGGER_UI).tgz -C $(DOCS) --no-same-owner --strip-components=1 $(SWAGGER_UI_FILES:%=package/%)
+	@rm -rf $(DOCS).new; touch $@
+
+$(DOCS)/%: api-gateway/docs/%
+	@mkdir -p $(@D)
+	@install -m 644 $< $@
+
 bench: all ## figures against the floors (bench/run)
 	@if [ -x bench/run ]; then bench/run; else echo "bench/run is not in this tree" >&2; exit 1; fi
 
 SHARE = $(PREFIX)/share/feedmill
 ETC = $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)/feedmill
-install: all ## programs, contract, tables and the sample settings under DESTDIR/PREFIX
+install: all ## programs, contract, tables, sample settings, and the API page when `make docs` made it, under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SHARE)/sql $(DESTDIR)$(ETC)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 config/api/feedmill.openapi.yaml $(DESTDIR)$(SHARE)
 	cp -R sql/. $(DESTDIR)$(SHARE)/sql
-	sed 's|"config/api/feedmill.openapi.yaml"|"$(SHARE)/feedmill.openapi.yaml"|' config/feedmill.cfg > $(BUILD)/feedmill.cfg
+	@if [ -e $(DOCS)/.$(SWAGGER_UI) ]; then $(MAKE) docs && install -d $(DESTDIR)$(SHARE)/docs && \
+		install -m 644 $(DOCS)/* $(DESTDIR)$(SHARE)/docs; else echo "no API page: make docs makes it"; fi
+	sed 's|"config/api/feedmill.openapi.yaml"|"$(SHARE)/feedmill.openapi.yaml"|; s|"build/docs"|"$(SHARE)/docs"|' \
+		config/feedmill.cfg > $(BUILD)/feedmill.cfg
 	@if [ -e $(DESTDIR)$(ETC)/feedmill.cfg ]; then echo "$(DESTDIR)$(ETC)/feedmill.cfg is there and stays"; \
 		else install -m 640 $(BUILD)/feedmill.cfg $(DESTDIR)$(ETC)/feedmill.cfg; fi
 
