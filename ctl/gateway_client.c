@@ -13,8 +13,7 @@
 #define ANSWER_MAX (4 * 1024 * 1024) /* bytes */
 #define SPARE_MS 15000               /* beyond what the gateway waits */
 
-/* Where to ask a gateway that listens on `listen`: on all addresses means on this machine's own too. */
-static int make_url(const char *listen, char **url, struct err *err)
+int address_url(const char *listen, char **url, struct err *err)
 {
 	static const char *const any[][2] = { { "", "127.0.0.1" }, { "*", "127.0.0.1" }, { "0.0.0.0", "127.0.0.1" }, { "[::]", "[::1]" } };
 	const char *colon = strrchr(listen, ':');
@@ -23,7 +22,7 @@ static int make_url(const char *listen, char **url, struct err *err)
 	int64_t port;
 
 	if (colon == NULL || !str_int64(slice_of(colon + 1), &port) || port < 1 || port > 65535)
-		return err_set(err, ERR_FATAL, "setting gateway.listen: %s names no port to ask", listen);
+		return err_set(err, ERR_FATAL, "address %s names no port to ask", listen);
 	for (size_t i = 0; i < sizeof(any) / sizeof(any[0]); i++) {
 		if (slice_is(host, any[i][0])) {
 			host = slice_of(any[i][1]);
@@ -40,8 +39,8 @@ int gateway_client_open(struct gateway_client *client, const struct settings *se
 	char prefer[32];
 
 	*client = (struct gateway_client){ .answer = BUF_INIT };
-	if (make_url(settings->gateway.listen, &client->url, err) < 0)
-		return -1;
+	if (address_url(settings->gateway.listen, &client->url, err) < 0)
+		return err_wrap(err, "setting gateway.listen: ");
 	client->http = http_client_new((wait_s > 0 ? wait_s * 1000 : settings->gateway.wait_ms) + SPARE_MS, ANSWER_MAX);
 	if (wait_s >= 0) {
 		snprintf(prefer, sizeof(prefer), "wait=%" PRId64, wait_s);

@@ -6,6 +6,9 @@
 #include "common/base/err.h"
 #include "common/base/settings.h"
 
+/* Where to ask a program that listens on that address: on all addresses means on this machine's own too. Caller frees. */
+int address_url(const char *listen, char **url, struct err *err);
+
 struct gateway_client {
 	struct http_client *http;
 	char *url; /* "http://127.0.0.1:8080" */

@@ -30,6 +30,10 @@ static const struct verb verbs[] = {
 		"  --partitions   a line for each partition\n"
 		"committed and end are sums of offsets over all partitions; lag is the number of records not done.\n",
 		ctl_lag },
+	{ "health", "[ADDRESS]", "ask a gateway or worker whether it is ready",
+		"  ADDRESS   address:port of its admin port; without: the setting gateway.admin\n"
+		"Exit code 1 when it is not ready, or does not answer.\n",
+		ctl_health },
 	{ "tail", "TOPIC [--from-beginning] [--count N] [--timeout S]", "print the records of a topic as they come",
 		"  --from-beginning   also those that are there\n"
 		"  --count N          leave after N records\n"
