@@ -15,7 +15,7 @@ MYSQL_CONFIG = mysql_config
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
 PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1
 MYSQL_PACKAGE := $(firstword $(foreach p,libmariadb mysqlclient,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
-ifeq ($(filter-out clean help,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(filter-out clean help man uninstall,$(or $(MAKECMDGOALS),all)),)
 else ifneq ($(shell pkg-config --exists $(PACKAGES) && echo found),found)
   $(error $(shell pkg-config --print-errors --errors-to-stdout --exists $(PACKAGES)) (./dev installs what is missing))
 endif
@@ -135,10 +135,13 @@ bench: all ## figures against the floors (bench/run)
 
 SHARE = $(PREFIX)/share/feedmill
 ETC = $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)/feedmill
-install: all ## programs, contract, tables, sample settings, and the API page when `make docs` made it, under DESTDIR/PREFIX
+UNITS = $(PREFIX)/lib/systemd/system
+COMPLETIONS = $(PREFIX)/share/bash-completion/completions
+DOC = $(PREFIX)/share/doc/feedmill
+install-programs: all ## programs, contract, tables, sample settings, and the API page when `make docs` made it, under DESTDIR/PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(SHARE)/sql $(DESTDIR)$(ETC)
 	install $(PROGRAMS) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 config/api/feedmill.openapi.yaml $(DESTDIR)$(SHARE)
+	install -m 644 config/api/feedmill.openapi.yaml config/api/feedmill.asyncapi.yaml $(DESTDIR)$(SHARE)
 	cp -R sql/. $(DESTDIR)$(SHARE)/sql
 	@if [ -e $(DOCS)/.$(SWAGGER_UI) ]; then $(MAKE) docs && install -d $(DESTDIR)$(SHARE)/docs && \
 		install -m 644 $(DOCS)/* $(DESTDIR)$(SHARE)/docs; else echo "no API page: make docs makes it"; fi
@@ -147,11 +150,34 @@ install: all ## programs, contract, tables, sample settings, and the API page wh
 	@if [ -e $(DESTDIR)$(ETC)/feedmill.cfg ]; then echo "$(DESTDIR)$(ETC)/feedmill.cfg is there and stays"; \
 		else install -m 640 $(BUILD)/feedmill.cfg $(DESTDIR)$(ETC)/feedmill.cfg; fi
 
+install: install-programs man ## the same, man pages, completion, systemd units and docs
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(UNITS) $(DESTDIR)$(COMPLETIONS) $(DESTDIR)$(DOC)
+	install -m 644 $(filter %.1,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(filter %.5,$(MAN)) $(DESTDIR)$(PREFIX)/share/man/man5
+	for unit in $(notdir $(wildcard deploy/systemd/*)); do \
+		sed 's|/usr/bin/|$(PREFIX)/bin/|; s|:/etc/feedmill/|:$(ETC)/|' "deploy/systemd/$$unit" > "$(DESTDIR)$(UNITS)/$$unit" || exit 1; done
+	install -m 644 deploy/completion/feedctl $(DESTDIR)$(COMPLETIONS)
+	ln -sf feedctl $(DESTDIR)$(COMPLETIONS)/feed-worker
+	ln -sf feedctl $(DESTDIR)$(COMPLETIONS)/feed-gateway
+	install -m 644 README.md CHANGELOG.md $(wildcard docs/*.md) $(DESTDIR)$(DOC)
+
+uninstall: ## what install has put there; the settings stay
+	rm -f $(patsubst %,$(DESTDIR)$(PREFIX)/bin/%,$(notdir $(PROGRAMS))) $(patsubst %,$(DESTDIR)$(UNITS)/%,$(notdir $(wildcard deploy/systemd/*)))
+	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(PREFIX)/share/man/man$(lastword $(subst ., ,$(page)))/$(page))
+	rm -f $(patsubst %,$(DESTDIR)$(COMPLETIONS)/%,feedctl feed-worker feed-gateway)
+	rm -rf $(DESTDIR)$(SHARE) $(DESTDIR)$(DOC)
+
+MAN = deploy/man/feed-gateway.1 deploy/man/feed-worker.1 deploy/man/feedctl.1 $(BUILD)/man/feedmill.cfg.5
+man: $(MAN) ## the page of the settings, from their table (deploy/man has the others)
+$(BUILD)/man/feedmill.cfg.5: deploy/man/settings.awk config/feedmill.cfg deploy/man/feedmill.cfg.5.in
+	@mkdir -p $(@D)
+	awk -f $^ > $@
+
 clean: ## remove what was built
 	rm -rf $(BUILD)
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
