@@ -573,8 +573,9 @@ static int conf_member(rd_kafka_conf_t *conf, const struct kafka_queue *queue, c
 	if (kafka_conf_text(conf, "group.id", group, err) < 0 ||
 	    kafka_conf_text(conf, "enable.auto.commit", options->group != NULL ? "true" : "false", err) < 0)
 		return -1;
+	/* A member learns by its heartbeat that another came or went: for so long the partitions of one that left lie still. */
 	if (kafka_conf_int(conf, "session.timeout.ms", queue->session_timeout_ms, err) < 0 ||
-	    kafka_conf_int(conf, "heartbeat.interval.ms", queue->session_timeout_ms / 3, err) < 0)
+	    kafka_conf_int(conf, "heartbeat.interval.ms", queue->session_timeout_ms / 10, err) < 0)
 		return -1;
 	return options->instance != NULL ? kafka_conf_text(conf, "group.instance.id", options->instance, err) : 0;
 }
