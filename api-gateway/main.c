@@ -1,12 +1,10 @@
 /* Settings go in, a gateway runs until it is told to stop; what it is made of is opened here in order, and closed in reverse. */
-#include <fcntl.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "api-gateway/contract.h"
 #include "api-gateway/documents.h"
@@ -32,12 +30,12 @@
 #include "common/base/stop.h"
 #include "common/http/admin.h"
 #include "common/http/http_client.h"
+#include "common/http/http_listen.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 
 #define EXIT_RUN_FAILED 1
 #define EXIT_CONTRACT 2      /* like a wrong setting: nothing was opened */
-#define LISTEN_FIRST_FD 3    /* where systemd puts the sockets that it hands down */
 #define FLUSH_MS 5000
 #define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
@@ -196,19 +194,6 @@ static int open_parts(struct gateway *gateway, struct err *err)
 	return 0;
 }
 
-/* The socket that systemd, or `feedctl up`, holds for us, so that no connection is refused while we are replaced; or -1. */
-static int inherited_socket(void)
-{
-	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
-	int64_t number;
-
-	if (pid == NULL || !str_int64(slice_of(pid), &number) || number != getpid())
-		return -1;
-	if (count == NULL || !str_int64(slice_of(count), &number) || number < 1)
-		return -1;
-	return fcntl(LISTEN_FIRST_FD, F_SETFD, FD_CLOEXEC) == 0 ? LISTEN_FIRST_FD : -1;
-}
-
 /* A socket that others accept from as well is not touched before we can answer well; but it may be ours alone, so not for ever. */
 static void wait_ready(struct gateway *gateway, int64_t limit_ms)
 {
@@ -223,7 +208,7 @@ static int open_servers(struct gateway *gateway, struct err *err)
 	const struct gateway_settings *s = &gateway->settings->gateway;
 	const struct http_options options = {
 		.listen = s->listen,
-		.inherited_fd = inherited_socket(),
+		.inherited_fd = http_listen_handed_down(),
 		.threads = s->threads,
 		.max_connections = s->max_connections,
 		.max_body = s->max_body,

@@ -44,6 +44,15 @@ static const struct verb verbs[] = {
 		"  --wait N   wait up to N seconds until the friends have it\n",
 		ctl_post },
 	{ "story", "", "play a short story through the gateway, showing each step", "", ctl_story },
+	{ "up", "[--replicas NAME=N,…]", "run the gateway and all workers of a configuration, until a signal comes",
+		"  --replicas NAME=N,…   how many of each (gateway, or a worker's name), 0 to 64; without: one\n"
+		"Holds the gateway's listening socket, so that no connection is refused while a gateway is replaced; starts again what\n"
+		"ends unasked; passes all log lines on, each with replica=NAME.N before it.\n"
+		"SIGTERM, SIGINT  gateways drain and end, then workers; a second signal ends all at once\n"
+		"SIGHUP           rolling restart: reads the settings again, and replaces one process after another, from the programs\n"
+		"                 that are there now\n"
+		"Exit code 2: the settings, or what a program made of them, were refused.\n",
+		ctl_up },
 	{ "config", "check|show", "say whether the settings are right, or print them all",
 		"check   reads file and environment, and names what is wrong\n"
 		"show    prints every setting with its value now, as a file; secrets as ***\n",

@@ -17,6 +17,7 @@
 enum { EXIT_DONE = 0, EXIT_USAGE = 2 };
 
 static const char *program_name = "feedmill"; /* for program_usage() */
+static const char *config_file;              /* for program_config() */
 
 struct options {
 	const char *file;
@@ -56,6 +57,11 @@ static void print_version(const struct program *program)
 	if (program->libraries != NULL)
 		printf("%s, %s, %s\n", program->libraries(), json_library(), conf_library());
 	packages_check(PACKAGES_STATUS, print_old, NULL);
+}
+
+const char *program_config(void)
+{
+	return config_file;
 }
 
 int program_usage(const char *format, ...)
@@ -120,6 +126,7 @@ int program_main(const struct program *program, int argc, char **argv)
 		return code;
 	if (options.file != NULL && options.file[0] == '\0')
 		options.file = NULL; /* FEEDMILL_CONFIG= means none */
+	config_file = options.file;
 	if (settings_load(&settings, options.file, &err) < 0) {
 		fprintf(stderr, "%s: %s\n", program->name, err.message);
 		return EXIT_USAGE;

@@ -22,6 +22,9 @@ struct program {
 
 int program_main(const struct program *program, int argc, char **argv);
 
+/* The file that the settings come from, as it was given, or NULL: defaults and environment. */
+const char *program_config(void);
+
 /* The usage error: prints "NAME: message" and where help is to standard error; returns 2. */
 int program_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -64,6 +64,11 @@ void stop_request(void)
 		wake();
 }
 
+int stop_fd(void)
+{
+	return event_fd;
+}
+
 bool stop_wait(int64_t timeout_ms)
 {
 	int64_t deadline = clock_mono_ms() + timeout_ms;

@@ -9,6 +9,7 @@
 void stop_install(void);
 bool stop_requested(void);
 void stop_request(void);             /* the same as a first signal: a thread that can't go on calls it */
+int stop_fd(void);                   /* for poll(2): readable from the request on; nobody reads it */
 bool stop_wait(int64_t timeout_ms);  /* waits for the request; false when the time was up. Any thread */
 
 #endif

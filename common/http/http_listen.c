@@ -7,6 +7,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -102,6 +103,19 @@ int http_listen_inherited(int fd, struct err *err)
 	if (own < 0 || fcntl(own, F_SETFL, fcntl(own, F_GETFL) | O_NONBLOCK) < 0)
 		err_set(err, ERR_UNAVAILABLE, "inherited descriptor %d: %s", fd, strerror(errno));
 	return own;
+}
+
+int http_listen_handed_down(void)
+{
+	enum { FIRST_FD = 3 }; /* where the protocol puts it */
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+	int64_t number;
+
+	if (pid == NULL || !str_int64(slice_of(pid), &number) || number != getpid())
+		return -1;
+	if (count == NULL || !str_int64(slice_of(count), &number) || number < 1)
+		return -1;
+	return fcntl(FIRST_FD, F_SETFD, FD_CLOEXEC) == 0 ? FIRST_FD : -1;
 }
 
 int http_listen_port(int fd)

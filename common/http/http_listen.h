@@ -9,6 +9,8 @@
 int http_listen(const char *address, struct err *err);
 /* A descriptor of our own for a listening socket that was inherited: closing it leaves the socket to the others. */
 int http_listen_inherited(int fd, struct err *err);
+/* The socket that systemd, or `feedctl up`, holds for this process (LISTEN_FDS, LISTEN_PID), or -1. Close-on-exec from here on. */
+int http_listen_handed_down(void);
 int http_listen_port(int fd);
 
 #endif
