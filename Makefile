@@ -92,9 +92,10 @@ check: $(TESTS) ## build and run the unit tests, one after another; fails at the
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi; echo "all $(words $(TESTS)) unit tests passed"
 
 # clang-format lays the same file out differently from version to version, so its opinion is shown and does not fail.
-lint: $(BUILD)/tests/print_settings ## include rules, headers alone, sample settings; layout as advice
+lint: $(BUILD)/tests/print_settings ## include rules, headers alone, sample settings, metrics and their page; layout as advice
 	CC="$(CC)" CPPFLAGS="$(OUR_CPPFLAGS)" CFLAGS="-std=c11 $(WARNINGS) -Werror" tests/lint/layers.sh
 	tests/lint/settings.sh $(BUILD)/tests/print_settings
+	tests/lint/metrics.sh
 	@tests/lint/format.sh
 
 $(BUILD)/tests/print_settings: $(BUILD)/tests/lint/print_settings.o $(LIB)
