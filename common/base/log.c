@@ -48,6 +48,11 @@ int log_set_level(const char *name)
 	return -1;
 }
 
+bool log_is_on(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&state.level, memory_order_relaxed);
+}
+
 const char *log_level_names(void)
 {
 	return "error|warn|info|debug";

@@ -34,7 +34,11 @@ void queue_close(struct queue *queue);
 enum sent { SENT_STORED, SENT_NOT, SENT_UNKNOWN };
 typedef void sent_fn(void *arg, enum sent sent, const char *why); /* why: NULL when stored; borrowed */
 
-enum { PRODUCER_LOW_LATENCY = 1 }; /* linger 0, whatever kafka.linger_ms says: for workers whose results are waited for */
+enum {
+	PRODUCER_LOW_LATENCY = 1, /* linger 0, whatever kafka.linger_ms says: for workers whose results are waited for */
+	PRODUCER_PATIENT = 2,     /* no record is given up, whatever kafka.message_timeout_ms says: one that was, and sent again later,
+	                           * would come behind records that were sent after it */
+};
 int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err);
 
 /* done may be NULL. -1: certainly not stored, and done is not called: ERR_FULL (local queue full), ERR_UNAVAILABLE

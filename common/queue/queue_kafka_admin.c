@@ -187,7 +187,7 @@ static const char *in_sync(int64_t replication)
 static rd_kafka_NewTopic_t *new_topic(const struct kafka_queue *queue, const struct topic *topic, const char *name, struct err *err)
 {
 	char why[256];
-	char retention[24];
+	char retention[24], largest[24];
 	int partitions = topic->partitions > 0 ? topic->partitions : (int)queue->partitions;
 	int replication = queue->replication > 0 ? (int)queue->replication : -1; /* -1: the broker's default */
 	rd_kafka_NewTopic_t *wanted = rd_kafka_NewTopic_new(name, partitions, replication, why, sizeof(why));
@@ -199,7 +199,8 @@ static rd_kafka_NewTopic_t *new_topic(const struct kafka_queue *queue, const str
 	snprintf(retention, sizeof(retention), "%lld", (long long)topic->retention_ms);
 	rd_kafka_NewTopic_set_config(wanted, "retention.ms", retention);
 	rd_kafka_NewTopic_set_config(wanted, "cleanup.policy", "delete");
-	rd_kafka_NewTopic_set_config(wanted, "max.message.bytes", "2097152");
+	snprintf(largest, sizeof(largest), "%lld", (long long)topic->max_bytes);
+	rd_kafka_NewTopic_set_config(wanted, "max.message.bytes", largest);
 	if (replication > 0)
 		rd_kafka_NewTopic_set_config(wanted, "min.insync.replicas", in_sync(replication));
 	return wanted;

@@ -48,6 +48,7 @@ struct kafka_producer {
 	struct producer base;
 	const struct kafka_queue *queue;
 	int64_t linger_ms;
+	int64_t timeout_ms;       /* from the first send to giving up; 0: never */
 	pthread_rwlock_t lock;    /* of link: senders read */
 	struct kafka_link *link;
 	_Atomic bool replacing;
@@ -109,7 +110,7 @@ static void resent_remove(struct kafka_producer *producer, struct pending *pendi
 
 static bool is_late(const struct kafka_producer *producer, const struct pending *pending)
 {
-	return clock_mono_ms() - pending->first_ms >= producer->queue->message_timeout_ms;
+	return producer->timeout_ms > 0 && clock_mono_ms() - pending->first_ms >= producer->timeout_ms;
 }
 
 static void expire_resent(struct kafka_producer *producer)
@@ -193,10 +194,20 @@ static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
 
 /* ---- sending */
 
-/* False, err set: it can't go out now, or never. With the lock held for reading. */
-static int check(struct kafka_producer *producer, size_t topic, int32_t partition, struct err *err)
+static int64_t size_of(const struct record *record)
+{
+	size_t size = record->key.len + record->value.len + 512; /* what Kafka puts around it */
+
+	for (size_t i = 0; i < record->header_count; i++)
+		size += strlen(record->headers[i].name) + record->headers[i].value.len + 10;
+	return (int64_t)size;
+}
+
+/* -1, err set: it can't go out now, or never. With the lock held for reading. */
+static int check(struct kafka_producer *producer, size_t topic, const struct record *record, struct err *err)
 {
 	const struct kafka_link *link = producer->link;
+	int32_t partition = record->partition;
 	int32_t partitions = atomic_load(&link->topics[topic].partitions);
 
 	if (!atomic_load(&link->reachable))
@@ -207,6 +218,9 @@ static int check(struct kafka_producer *producer, size_t topic, int32_t partitio
 	if (partition >= partitions)
 		return err_set(err, ERR_INVALID, "topic %s%s has partitions 0 to %d, not %d", producer->queue->prefix,
 			topic_table[topic].name, (int)partitions - 1, (int)partition);
+	if (size_of(record) > topic_table[topic].max_bytes)
+		return err_set(err, ERR_INVALID, "a record of %lld bytes is too large for topic %s%s, which takes %lld", (long long)size_of(record),
+			producer->queue->prefix, topic_table[topic].name, (long long)topic_table[topic].max_bytes);
 	return 0;
 }
 
@@ -259,7 +273,7 @@ static int send_now(struct kafka_producer *producer, const struct record *record
 	int rc = -1;
 
 	pthread_rwlock_rdlock(&producer->lock);
-	if (check(producer, pending->topic, pending->partition, err) < 0)
+	if (check(producer, pending->topic, record, err) < 0)
 		goto out;
 	code = produce(producer->link, pending, record->key, record->value, record->timestamp_ms, headers);
 	if (code == RD_KAFKA_RESP_ERR__FATAL)
@@ -307,7 +321,7 @@ static const struct kafka_setting producer_settings[] = {
 	{ "enable.idempotence", "true" }, /* with it: acks=all, no reordering, no duplicates by librdkafka's own retries */
 	{ "partitioner", "murmur2_random" },
 	{ "queue.buffering.max.kbytes", "16384" },
-	{ "message.max.bytes", "2097152" },
+	{ "message.max.bytes", "4194304" }, /* a dead letter is a record and more; topics.c has what each topic takes */
 	/* Processor time is scarcer than the network where records are small and a client waits. */
 	{ "compression.type", "none" },
 };
@@ -322,7 +336,7 @@ static rd_kafka_t *handle_new(struct kafka_producer *producer, struct err *err)
 	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
 	rd_kafka_conf_set_error_cb(conf, on_error);
 	rd_kafka_conf_set_opaque(conf, producer);
-	if (kafka_conf_int(conf, "message.timeout.ms", producer->queue->message_timeout_ms, err) < 0 ||
+	if (kafka_conf_int(conf, "message.timeout.ms", producer->timeout_ms, err) < 0 ||
 	    kafka_conf_int(conf, "linger.ms", producer->linger_ms, err) < 0) {
 		rd_kafka_conf_destroy(conf);
 		return NULL;
@@ -492,6 +506,7 @@ int kafka_producer_open(struct queue *queue, int flags, struct producer **out, s
 	producer->base.ops = queue->ops;
 	producer->queue = (struct kafka_queue *)queue;
 	producer->linger_ms = flags & PRODUCER_LOW_LATENCY ? 0 : producer->queue->linger_ms;
+	producer->timeout_ms = flags & PRODUCER_PATIENT ? 0 : producer->queue->message_timeout_ms;
 	rk = handle_new(producer, err);
 	if (rk == NULL) {
 		free(producer);

@@ -48,5 +48,6 @@ void record_release(struct record *record); /* safe on a zeroed or released one 
 #define HEADER_ATTEMPTS "feedmill-attempts"
 #define HEADER_ERROR "feedmill-error"
 #define HEADER_WORKER "feedmill-worker"
+#define HEADER_CUT "feedmill-cut" /* bytes that the value had, where it was too large to be kept whole */
 
 #endif

@@ -6,16 +6,17 @@
 
 #define HOUR_MS INT64_C(3600000)
 #define DAY_MS (24 * HOUR_MS)
-#define DEAD_LETTERS(group) { group ".dlq", 1, 30 * DAY_MS, "what " group " gave up: the record as it was, the reason in headers" }
+#define MIB (INT64_C(1) << 20)
+#define DEAD_LETTERS(group) { group ".dlq", 1, 30 * DAY_MS, 4 * MIB, "what " group " gave up: the record as it was, the reason in headers" }
 
 /* A topic of one partition keeps the order of all its records. */
 const struct topic topic_table[] = {
-	/* name, partitions, retention, key → value */
-	{ TOPIC_POSTS, 0, 7 * DAY_MS, "author → post" },
-	{ TOPIC_COMMANDS, 0, 7 * DAY_MS, "id of the thing changed → command" },
-	{ TOPIC_CHUNKS, 0, 7 * DAY_MS, "post.number → one chunk of a long friend list" },
-	{ TOPIC_RESULTS, 64, HOUR_MS, "no key, partition = gateway number → outcome of a command" },
-	{ TOPIC_PRODUCT_EVENTS, 0, 7 * DAY_MS, "product → created or deleted (CloudEvents headers)" },
+	/* name, partitions, retention, largest record, key → value. A dead letter is a record and more */
+	{ TOPIC_POSTS, 0, 7 * DAY_MS, 2 * MIB, "author → post" },
+	{ TOPIC_COMMANDS, 0, 7 * DAY_MS, 2 * MIB, "id of the thing changed → command" },
+	{ TOPIC_CHUNKS, 0, 7 * DAY_MS, 2 * MIB, "post.number → one chunk of a long friend list" },
+	{ TOPIC_RESULTS, 64, HOUR_MS, 2 * MIB, "no key, partition = gateway number → outcome of a command" },
+	{ TOPIC_PRODUCT_EVENTS, 0, 7 * DAY_MS, 2 * MIB, "product → created or deleted (CloudEvents headers)" },
 	DEAD_LETTERS("command"),
 	DEAD_LETTERS("fanout"),
 	DEAD_LETTERS("chunk"),
@@ -58,7 +59,7 @@ int topic_of_request_log(const struct settings *settings, struct topic *out, str
 			"(letters, digits, '.', '_' and '-')", name);
 	if (topic_find(name) != NULL)
 		return err_set(err, ERR_INVALID, "setting gateway.request_log_topic: %s has records of another kind", name);
-	*out = (struct topic){ name[0] != '\0' ? name : NULL, 0, 7 * DAY_MS, "no key → one request of the gateway, as a line" };
+	*out = (struct topic){ name[0] != '\0' ? name : NULL, 0, 7 * DAY_MS, MIB, "no key → one request of the gateway, as a line" };
 	return 0;
 }
 

@@ -20,6 +20,7 @@ struct topic {
 	const char *name;
 	int partitions;       /* 0: setting kafka.partitions */
 	int64_t retention_ms;
+	int64_t max_bytes;    /* of a record, as it lies there (compressed) */
 	const char *help;     /* key and value, one line */
 };
 

@@ -271,6 +271,7 @@ class Feedmill:
         with contextlib.suppress(pymysql.Error):
             self.sql(f"DROP DATABASE IF EXISTS {self.database}")
         requests.delete(f"{server('SEARCH_URL')}/{self.index}", timeout=30)
+        requests.delete(f"{server('SEARCH_URL')}/_index_template/feedmill-{self.index}", timeout=30)
         admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")})
         mine = [t for t in admin.list_topics(timeout=30).topics if t.startswith(self.prefix)]
         if mine:
@@ -317,9 +318,10 @@ class Feedmill:
             consumer.close()
         return records
 
-    def produce(self, topic, value, key=None, headers=None, partition=None):
+    def produce(self, topic, value, key=None, headers=None, partition=None, **producer_settings):
         """One record, as a foreign producer would write it; its partition and offset."""
-        producer = confluent_kafka.Producer({"bootstrap.servers": server("KAFKA_BROKERS"), "partitioner": "murmur2_random"})
+        producer = confluent_kafka.Producer({"bootstrap.servers": server("KAFKA_BROKERS"), "partitioner": "murmur2_random",
+                                             **{name.replace("_", "."): value for name, value in producer_settings.items()}})
         reports = []
         more = {} if partition is None else {"partition": partition}
         producer.produce(self.prefix + topic, value=value, key=key, headers=headers,

@@ -58,6 +58,23 @@ def test_posts_that_are_wrong_are_dead_letters_and_the_partition_moves_on(feed, 
     assert feed.one("SELECT COUNT(*) FROM outbound WHERE participant_id = 7") == 0
 
 
+def test_a_record_too_large_for_a_dead_letter_is_cut(make_feed):
+    """As large as the topic takes: whole. Larger once it is unpacked: its first bytes, and how many there were."""
+    feed = make_feed(kafka__partitions=1).prepare()
+    whole, packed = b"w" * 2_096_000, b"p" * 9_000_000
+    feed.produce("feed.posts", whole, key="7", headers=[("x-what", b"whole")], message_max_bytes=3_000_000)
+    feed.produce("feed.posts", packed, key="7", headers=[("x-what", b"packed")], message_max_bytes=10_000_000, compression_type="gzip")
+    feed.produce("feed.posts", changed(id=2**40 + 5), key="7")
+    feed.worker("fanout")
+    wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 1, "the post behind them")
+    wait_for(lambda: feed.lag("fanout") == 0, "the offsets")
+    first, second = dead_letters(feed, "fanout", 2)
+    assert first.value() == whole and dict(first.headers())["x-what"] == b"whole"
+    headers = dict(second.headers())
+    assert second.value() == packed[:65536] and headers["feedmill-cut"] == b"9000000"
+    assert headers["feedmill-origin-offset"] == b"1" and headers["feedmill-error"]
+
+
 @pytest.mark.parametrize("value", [
     b"hello", b'{"v":1}', b'{"v":1,"command":"x","type":"product.create","id":5,"data":{"name":"n","price":1}}',
     b'{"v":1,"command":"0190163d-8694-739b-aea5-966c26f8ad91","type":"product.rename","id":5,"data":{}}',

@@ -29,6 +29,27 @@ static struct slice number_text(char out[24], int64_t number)
 	return slice_of(out);
 }
 
+static struct slice first_bytes(struct slice bytes, size_t limit)
+{
+	if (bytes.len > limit)
+		bytes.len = limit;
+	return bytes;
+}
+
+bool dead_letter_cut(const struct record *letter, char cut[24], struct record *out)
+{
+	if (record_header_get(letter, HEADER_ORIGIN_OFFSET).data == NULL || record_header_get(letter, HEADER_WORKER).data == NULL)
+		return false;
+	*out = (struct record){ .topic = letter->topic, .partition = -1 };
+	out->key = first_bytes(letter->key, DEAD_LETTER_CUT);
+	out->value = first_bytes(letter->value, DEAD_LETTER_CUT);
+	for (size_t i = 0; i < letter->header_count; i++)
+		if (is_own(letter->headers[i].name))
+			record_header_add(out, letter->headers[i].name, letter->headers[i].value);
+	record_header_add(out, HEADER_CUT, number_text(cut, (int64_t)letter->value.len));
+	return true;
+}
+
 void dead_letter_make(struct dead_letter *letter, const char *worker, const struct item *item)
 {
 	const struct record *origin = item->record;

@@ -14,4 +14,10 @@ struct dead_letter {
 
 void dead_letter_make(struct dead_letter *letter, const char *worker, const struct item *item);
 
+/* A letter that its topic does not take, because it is too large once it is unpacked, as one that it does: where it came from and
+ * why, the first bytes of key and value, and HEADER_CUT. The record itself stays readable where it came from until its retention
+ * ends. `out` points into the letter and into `cut`. false: it is no dead letter. */
+#define DEAD_LETTER_CUT 65536 /* bytes of the value that are kept */
+bool dead_letter_cut(const struct record *letter, char cut[24], struct record *out);
+
 #endif

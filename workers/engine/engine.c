@@ -158,7 +158,7 @@ int engine_run(const struct worker_entry *entry, const struct settings *settings
 	engine.loops = mem_array(threads, sizeof(*engine.loops));
 	if (queue_open(settings, &engine.queue, &err) < 0)
 		goto out;
-	if (producer_open(engine.queue, PRODUCER_LOW_LATENCY, &engine.producer, &err) < 0)
+	if (producer_open(engine.queue, PRODUCER_LOW_LATENCY | PRODUCER_PATIENT, &engine.producer, &err) < 0)
 		goto out;
 	if (start(&engine, &err) < 0)
 		goto out;

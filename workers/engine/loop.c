@@ -311,13 +311,21 @@ static void release_fetched(struct loop *loop)
 
 /* ---- handle */
 
-/* A full producer queue is waited for; anything else that keeps an output from being sent takes the partitions back. */
+/* A full producer queue is waited for; a dead letter that is too large goes cut; anything else that keeps an output from being
+ * sent takes the partitions back. */
 static int send_one(struct loop *loop, struct settlement *settlement, const struct record *output, struct err *err)
 {
 	const int64_t deadline = clock_mono_ms() + SEND_PATIENCE_MS;
 	struct err why = ERR_INIT;
+	struct record letter;
+	char cut[24];
 
 	while (settle_send(settlement, output, &why) < 0) {
+		if (why.kind == ERR_INVALID && output != &letter && dead_letter_cut(output, cut, &letter)) {
+			log_warn("dead letter cut", log_str("topic", output->topic), log_int("bytes", (int64_t)output->value.len), log_err(&why));
+			output = &letter;
+			continue;
+		}
 		if (why.kind != ERR_FULL || clock_mono_ms() > deadline || stop_requested()) {
 			settle_fail(settlement, why.message);
 			return 0;
@@ -351,6 +359,19 @@ static void bury(struct loop *loop, const struct item *item)
 		log_str("trace", trace[0] != '\0' ? trace : NULL));
 }
 
+/* At debug, the trail of each record: its trace, and where it was. */
+static void tell(const struct item *item)
+{
+	static const char *const words[] = { [DONE] = "record done", [RETRY] = "record not done yet", [REJECT] = "record wrong" };
+	char trace[33];
+
+	if (!log_is_on(LOG_LEVEL_DEBUG))
+		return;
+	record_trace(item->record, trace);
+	log_debug(words[item->outcome], log_str("topic", item->record->topic), log_int("partition", item->record->partition),
+		log_int("offset", item->record->offset), log_str("trace", trace[0] != '\0' ? trace : NULL));
+}
+
 /* The first `width` items have their outcomes: what they gave out is sent, those that want another try stay. */
 static int conclude(struct loop *loop, struct settlement *settlement, size_t width, int64_t *wait_ms, struct err *err)
 {
@@ -358,6 +379,7 @@ static int conclude(struct loop *loop, struct settlement *settlement, size_t wid
 		const struct item *item = &loop->attempt.items[i];
 
 		metric_add(loop->shared.vitals->outcomes[item->outcome], 1);
+		tell(item);
 		if (item->outcome == REJECT)
 			bury(loop, item);
 		if (item->outcome == RETRY && may_complain(loop))
