@@ -4,8 +4,8 @@
  * A call is checked in this order: path (404), method (405 with Allow), path parameters (404), media type (415), query and header
  * parameters (400), body (400, with a JSON pointer). Understood keywords: type (one or a list), required, properties, enum, format (date, date-time,
  * uuid), pattern (POSIX extended), minimum, maximum, exclusiveMinimum, exclusiveMaximum, multipleOf, minLength, maxLength, minItems,
- * maxItems, uniqueItems, minProperties, maxProperties, items, additionalProperties, $ref (within the file), nullable by type, and the words that
- * only describe; any other keyword in a schema refuses the launch. */
+ * maxItems, uniqueItems, minProperties, maxProperties, items, additionalProperties, anyOf, $ref (within the file), nullable by type, and
+ * the words that only describe; any other keyword in a schema refuses the launch. */
 #ifndef FEEDMILL_API_GATEWAY_CONTRACT_H
 #define FEEDMILL_API_GATEWAY_CONTRACT_H
 

@@ -95,8 +95,8 @@ void add_friend(struct call *call)
 	if (!call_from_is_path(call))
 		return;
 	friendship->from = call->id;
-	if (!link_parse(json_string(call_field(call, "to")), &friendship->to))
-		reply_problem(call, 400, "/to", "to is not the link of a participant, as /participant/7");
+	if (!link_parse(json_string(call_field(call, "to")), &friendship->to)) /* the contract's pattern took it: no id is that high */
+		reply_problem(call, 404, "/to", "there is no such participant: ids go from 1 to 2^53-1");
 	else if (friendship->to == friendship->from)
 		reply_problem(call, 400, "/to", "nobody is a friend of oneself");
 	else if (known_has(known, friendship->from) && known_has(known, friendship->to))

@@ -29,6 +29,11 @@ struct allowed {
 	struct allowed *next;
 };
 
+struct branch { /* of anyOf, in order of the file */
+	const struct json_schema *schema;
+	struct branch *next;
+};
+
 struct bound {
 	bool is_set, is_exclusive;
 	double value;
@@ -45,6 +50,7 @@ struct json_schema {
 	const struct json_schema *items;
 	bool unique_items;
 	struct allowed *allowed;
+	struct branch *any_of;
 	const struct format *format;
 	regex_t *pattern;
 	char *pattern_text;
@@ -249,6 +255,24 @@ static int compile_enum(struct json_schema_set *set, struct json_schema *schema,
 	return 0;
 }
 
+static int compile_any_of(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
+{
+	struct branch **tail = &schema->any_of;
+	const struct yaml *child;
+
+	(void)field;
+	if (value->type != YAML_LIST || !value->first)
+		return fault_at(value, err, "must be a list of schemas");
+	for (child = value->first; child; child = child->next) {
+		*tail = mem_zalloc(sizeof(**tail));
+		(*tail)->schema = json_schema_compile(set, child, err);
+		if (!(*tail)->schema)
+			return -1;
+		tail = &(*tail)->next;
+	}
+	return 0;
+}
+
 static int compile_format(struct json_schema_set *set, struct json_schema *schema, const struct yaml *value, size_t field, struct err *err)
 {
 	size_t i;
@@ -316,6 +340,7 @@ static const struct keyword {
 	{ "items", compile_items, 0 },
 	{ "uniqueItems", compile_unique, 0 },
 	{ "enum", compile_enum, 0 },
+	{ "anyOf", compile_any_of, 0 },
 	{ "format", compile_format, 0 },
 	{ "pattern", compile_pattern, 0 },
 	{ "minimum", compile_bound, offsetof(struct json_schema, minimum) },
@@ -395,6 +420,12 @@ static void json_schema_free(struct json_schema *schema)
 		schema->allowed = allowed->next;
 		free((char *)allowed->json.data);
 		free(allowed);
+	}
+	while (schema->any_of) {
+		struct branch *branch = schema->any_of;
+
+		schema->any_of = branch->next;
+		free(branch);
 	}
 	if (schema->pattern)
 		regfree(schema->pattern);
@@ -566,6 +597,25 @@ static bool check_string(const struct json_schema *schema, const struct value *v
 	return true;
 }
 
+/* Says of all branches what they want: "must be a date, or must be a date-time". */
+static bool check_any_of(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
+{
+	const struct branch *branch;
+	struct json_schema_fault one;
+	struct buf wanted = BUF_INIT;
+	bool is_met = !schema->any_of;
+
+	for (branch = schema->any_of; branch && !is_met; branch = branch->next) {
+		one = *fault;
+		is_met = check(branch->schema, value, &one, depth);
+		buf_addf(&wanted, "%s%s", wanted.len ? ", or " : "", one.what);
+	}
+	if (!is_met)
+		fail(fault, "%s", wanted.data);
+	buf_release(&wanted);
+	return is_met;
+}
+
 static bool has_twin(const struct json *item)
 {
 	struct buf one = BUF_INIT, other = BUF_INIT;
@@ -654,7 +704,8 @@ static bool check(const struct json_schema *schema, const struct value *value, s
 	if (depth == 0)
 		return fail(fault, "is nested too deep");
 	return (!schema->ref || check(schema->ref, value, fault, depth - 1)) && check_type(schema, value, fault) && check_enum(schema, value, fault) &&
-		check_number(schema, value, fault) && check_string(schema, value, fault) && check_array(schema, value, fault, depth - 1) &&
+		check_number(schema, value, fault) && check_string(schema, value, fault) &&
+		check_any_of(schema, value, fault, depth - 1) && check_array(schema, value, fault, depth - 1) &&
 		check_object(schema, value, fault, depth - 1);
 }
 

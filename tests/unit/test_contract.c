@@ -136,6 +136,15 @@ static void schema_keywords_are_checked(void **state)
 		{ "enum: [x, 1]", "\"x\"", "" },
 		{ "enum: [x, 1]", "1", "" },
 		{ "enum: ['1', x]", "1", " must be one of \"x\", \"1\"" },
+		{ "anyOf: [{type: string}, {type: integer, minimum: 5}]", "5", "" },
+		{ "anyOf: [{type: string}, {type: integer, minimum: 5}]", "\"x\"", "" },
+		{ "anyOf: [{type: string}, {type: integer, minimum: 5}]", "4", " must be a string, not number, or must be at least 5" },
+		{ "{properties: {a: {type: string, anyOf: [{format: date}, {format: date-time}]}}}", "{\"a\":\"2026-02-30\"}",
+			"/a must be a date, or must be a date-time" },
+		{ "{properties: {a: {anyOf: [{properties: {b: {type: string}}}, {type: string}]}}}", "{\"a\":{\"b\":1}}",
+			"/a must be a string, not number, or must be a string, not object" },
+		{ "{type: string, anyOf: [{format: date}, {format: date-time}]}", "\"2026-01-31T12:00:00Z\"", "" },
+		{ "{type: string, anyOf: [{format: date}, {format: date-time}]}", "1", " must be a string, not number" },
 		{ "minLength: 2", "\"é\"", " must have at least 2 characters" },
 		{ "maxLength: 2", "\"é😀\"", "" },
 		{ "maxLength: 2", "\"é😀x\"", " must have at most 2 characters, not 3" },
@@ -175,7 +184,10 @@ static void schema_keywords_that_are_not_checked_are_refused(void **state)
 {
 	(void)state;
 	schema_is_refused("type: string\nmaxLenght: 5\n", "line 2: maxLenght: a schema keyword that this gateway does not check");
-	schema_is_refused("anyOf: [{type: string}]", "does not check");
+	schema_is_refused("oneOf: [{type: string}]", "does not check");
+	schema_is_refused("anyOf: {type: string}", "must be a list of schemas");
+	schema_is_refused("anyOf: []", "must be a list of schemas");
+	schema_is_refused("anyOf: [{type: string}, {fromat: date}]", "fromat");
 	schema_is_refused("type: text", "no such type");
 	schema_is_refused("format: datum", "no such format");
 	schema_is_refused("pattern: '('", "no extended regular expression");
