@@ -18,6 +18,8 @@ import confluent_kafka.admin
 import pymysql
 import requests
 
+import conformance
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("FEED_TEST_BUILD", ROOT / "build"))
 START_SECONDS = float(os.environ.get("FEED_TEST_START_SECONDS", 40))
@@ -129,7 +131,7 @@ class Worker(Process):
 
 
 class Client:
-    """HTTP to one gateway, as any client would."""
+    """HTTP to one gateway, as any client would; every answer must be one that the contract names."""
 
     def __init__(self, url):
         self.url = url
@@ -138,7 +140,9 @@ class Client:
     def ask(self, method, path, body=None, **more):
         if body is not None:
             more["json"] = body
-        return self.http.request(method, self.url + path, timeout=60, allow_redirects=False, **more)
+        answer = self.http.request(method, self.url + path, timeout=60, allow_redirects=False, **more)
+        conformance.check(answer)
+        return answer
 
     def get(self, path, **more):
         return self.ask("GET", path, **more)
