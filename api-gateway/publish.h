@@ -1,5 +1,7 @@
 /* publish: posts and commands on their way to the queue, and what a client is told about them. Uses queue, pending.
  *
+ *   not what the model takes, whatever    400, nothing was sent
+ *   the contract says
  *   refused, or certainly not stored      503 with Retry-After
  *   not known, or no word in time         504, names the command
  *   stored: a post                        200; with Prefer: wait=N when the fan-out is seen, or after N seconds all the same

@@ -3,7 +3,7 @@
 
 #include "common/model/fields.h"
 
-/* ---- one row a type: how its data is written and read, and what its record key is */
+/* ---- one row a type: how its data is written, read and checked, and what its record key is */
 
 static void write_participant(struct json_writer *w, const struct command *command)
 {
@@ -12,7 +12,12 @@ static void write_participant(struct json_writer *w, const struct command *comma
 
 static void read_participant(struct fields *f, struct command *out)
 {
-	out->data.participant.name = fields_text(f, "name", 1, PARTICIPANT_NAME_MAX);
+	out->data.participant.name = fields_string(f, "name");
+}
+
+static int check_participant(const struct command *command, const char **member, struct err *err)
+{
+	return participant_check(&command->data.participant, member, err);
 }
 
 static void write_friendship(struct json_writer *w, const struct command *command)
@@ -27,8 +32,11 @@ static void read_friendship(struct fields *f, struct command *out)
 
 	friendship->from = fields_id(f, "from");
 	friendship->to = fields_id(f, "to");
-	if (friendship->from == friendship->to)
-		fields_wrong(f, "data.from and data.to are the same participant");
+}
+
+static int check_friendship(const struct command *command, const char **member, struct err *err)
+{
+	return friendship_check(&command->data.friendship, member, err);
 }
 
 static void write_product(struct json_writer *w, const struct command *command)
@@ -39,12 +47,13 @@ static void write_product(struct json_writer *w, const struct command *command)
 
 static void read_product(struct fields *f, struct command *out)
 {
-	const struct json *price;
+	out->data.product.name = fields_string(f, "name");
+	out->data.product.price = json_number(fields_member(f, "price", JSON_NUMBER));
+}
 
-	out->data.product.name = fields_text(f, "name", 1, PRODUCT_NAME_MAX);
-	price = fields_member(f, "price", JSON_NUMBER);
-	if (price != NULL && !price_read(json_number(price), out->price))
-		fields_wrong(f, "data.price must be 0 to 9999999999.99 with at most two decimals");
+static int check_product(const struct command *command, const char **member, struct err *err)
+{
+	return product_check(&command->data.product, member, err);
 }
 
 static void write_nothing(struct json_writer *w, const struct command *command)
@@ -59,6 +68,14 @@ static void read_nothing(struct fields *f, struct command *out)
 	(void)out;
 }
 
+static int check_nothing(const struct command *command, const char **member, struct err *err)
+{
+	(void)command;
+	(void)member;
+	(void)err;
+	return 0;
+}
+
 static int64_t friendship_command_key(const struct command *command)
 {
 	return friendship_key(&command->data.friendship);
@@ -67,14 +84,15 @@ static int64_t friendship_command_key(const struct command *command)
 struct type_ops {
 	void (*write)(struct json_writer *w, const struct command *command);
 	void (*read)(struct fields *f, struct command *out);
+	int (*check)(const struct command *command, const char **member, struct err *err);
 	int64_t (*key)(const struct command *command);
 };
 
 static const struct type_ops types[COMMAND_TYPE_COUNT] = {
-	[COMMAND_PARTICIPANT_CREATE] = { write_participant, read_participant, command_entity },
-	[COMMAND_FRIEND_CREATE] = { write_friendship, read_friendship, friendship_command_key },
-	[COMMAND_PRODUCT_CREATE] = { write_product, read_product, command_entity },
-	[COMMAND_PRODUCT_DELETE] = { write_nothing, read_nothing, command_entity },
+	[COMMAND_PARTICIPANT_CREATE] = { write_participant, read_participant, check_participant, command_entity },
+	[COMMAND_FRIEND_CREATE] = { write_friendship, read_friendship, check_friendship, friendship_command_key },
+	[COMMAND_PRODUCT_CREATE] = { write_product, read_product, check_product, command_entity },
+	[COMMAND_PRODUCT_DELETE] = { write_nothing, read_nothing, check_nothing, command_entity },
 };
 
 #define TYPE_NAME(symbol, name) [COMMAND_##symbol] = name,
@@ -89,6 +107,11 @@ const char *command_type_name(enum command_type type)
 int64_t command_entity(const struct command *command)
 {
 	return command->data.participant.id;
+}
+
+int command_data_check(const struct command *command, const char **member, struct err *err)
+{
+	return types[command->type].check(command, member, err);
 }
 
 int64_t command_key(const struct command *command)
@@ -153,6 +176,8 @@ int command_decode(struct command *out, struct slice value, struct err *err)
 {
 	struct fields f;
 	struct command command = { .source = NULL };
+	struct err why = ERR_INIT;
+	const char *member;
 
 	if (fields_open(&f, "command", value, err) < 0)
 		return -1;
@@ -161,12 +186,16 @@ int command_decode(struct command *out, struct slice value, struct err *err)
 	command.data.participant.id = fields_id(&f, "id");
 	fields_enter(&f, "data", "data.");
 	types[command.type].read(&f, &command);
+	if (!f.is_wrong && command_data_check(&command, &member, &why) < 0)
+		fields_wrong(&f, "data.%s", why.message);
 	if (fields_done(&f) < 0)
 		return -1;
 	command.source = f.root;
 	*out = command;
-	if (out->type == COMMAND_PRODUCT_CREATE)
+	if (out->type == COMMAND_PRODUCT_CREATE) {
+		price_read(command.data.product.price, out->price);
 		out->data.product.price = slice_of(out->price);
+	}
 	return 0;
 }
 

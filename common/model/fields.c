@@ -53,17 +53,30 @@ int64_t fields_id(struct fields *f, const char *name)
 	return fields_int(f, name, 1, ID_MAX);
 }
 
-struct slice fields_text(struct fields *f, const char *name, size_t min, size_t max)
+struct slice fields_string(struct fields *f, const char *name)
 {
-	const struct json *member = fields_member(f, name, JSON_STRING);
-	struct slice text = member != NULL ? json_string(member) : SLICE_NONE;
+	return json_string(fields_member(f, name, JSON_STRING));
+}
+
+int text_check(const char *name, struct slice text, size_t min, size_t max, struct err *err)
+{
 	size_t length;
 
-	if (member == NULL)
-		return text;
+	if (text.data == NULL)
+		return err_set(err, ERR_INVALID, "%s must be a text", name);
 	length = str_utf8_length(text);
 	if (length < min || length > max)
-		fields_wrong(f, "%s%s must have %zu to %zu characters, not %zu", f->within, name, min, max, length);
+		return err_set(err, ERR_INVALID, "%s must have %zu to %zu characters, not %zu", name, min, max, length);
+	return 0;
+}
+
+struct slice fields_text(struct fields *f, const char *name, size_t min, size_t max)
+{
+	struct slice text = fields_string(f, name);
+	struct err why = ERR_INIT;
+
+	if (text.data != NULL && text_check(name, text, min, max, &why) < 0)
+		fields_wrong(f, "%s%s", f->within, why.message);
 	return text;
 }
 

@@ -35,6 +35,11 @@ void fields_wrong(struct fields *f, const char *format, ...) __attribute__((form
 const struct json *fields_member(struct fields *f, const char *name, enum json_type type);
 int64_t fields_id(struct fields *f, const char *name);                         /* 1 … 2^53-1 */
 int64_t fields_int(struct fields *f, const char *name, int64_t min, int64_t max);
+struct slice fields_string(struct fields *f, const char *name);
 struct slice fields_text(struct fields *f, const char *name, size_t min, size_t max); /* lengths in characters */
+
+/* The rule behind it, for the checks of entities (post_check() and the like), whose texts may come from a client as well as from a
+ * record. -1: ERR_INVALID. */
+int text_check(const char *name, struct slice text, size_t min, size_t max, struct err *err);
 
 #endif

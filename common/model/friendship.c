@@ -3,6 +3,14 @@
 
 #include "common/model/participant.h"
 
+int friendship_check(const struct friendship *friendship, const char **member, struct err *err)
+{
+	*member = "to";
+	if (friendship->from == friendship->to)
+		return err_set(err, ERR_INVALID, "from and to are the same participant");
+	return 0;
+}
+
 void friendship_write(struct json_writer *w, const char *key, const struct friendship *friendship)
 {
 	json_open(w, key, '{');

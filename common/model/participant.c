@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/model/fields.h"
+
 static const char link_path[] = "/participant/";
 
 void link_format(int64_t id, char out[LINK_TEXT])
@@ -29,6 +31,12 @@ void json_put_link(struct json_writer *w, const char *key, int64_t id)
 
 	link_format(id, text);
 	json_put_string(w, key, slice_of(text));
+}
+
+int participant_check(const struct participant *participant, const char **member, struct err *err)
+{
+	*member = "name";
+	return text_check(*member, participant->name, 1, PARTICIPANT_NAME_MAX, err);
 }
 
 void participant_write(struct json_writer *w, const char *key, const struct participant *participant)

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "common/base/err.h"
 #include "common/base/json.h"
 
 #define PARTICIPANT_NAME_MAX 50 /* characters */
@@ -13,6 +14,9 @@ struct participant {
 	int64_t id;
 	struct slice name;
 };
+
+/* As post_check(). */
+int participant_check(const struct participant *participant, const char **member, struct err *err);
 
 /* A participant's link, as bodies carry it: "/participant/N"; a bare "N" is read too. */
 #define LINK_TEXT 40

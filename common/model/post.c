@@ -40,18 +40,31 @@ static int64_t read_time(struct fields *f, const char *name)
 	return wall_ms;
 }
 
+int post_check(const struct post *post, const char **member, struct err *err)
+{
+	*member = "subject";
+	if (text_check(*member, post->subject, 0, POST_SUBJECT_MAX, err) < 0)
+		return -1;
+	*member = "story";
+	return text_check(*member, post->story, 0, POST_STORY_MAX, err);
+}
+
 int post_decode(struct post *out, struct slice value, struct err *err)
 {
 	struct fields f;
 	struct post post;
+	struct err why = ERR_INIT;
+	const char *member;
 
 	if (fields_open(&f, "post", value, err) < 0)
 		return -1;
 	post.id = fields_id(&f, "id");
 	post.from = fields_id(&f, "from");
 	post.posted_at_ms = read_time(&f, "posted_at");
-	post.subject = fields_text(&f, "subject", 0, POST_SUBJECT_MAX);
-	post.story = fields_text(&f, "story", 0, POST_STORY_MAX);
+	post.subject = fields_string(&f, "subject");
+	post.story = fields_string(&f, "story");
+	if (!f.is_wrong && post_check(&post, &member, &why) < 0)
+		fields_wrong(&f, "%s", why.message);
 	if (fields_done(&f) < 0)
 		return -1;
 	post.source = f.root;

@@ -22,6 +22,9 @@ void post_encode(const struct post *post, struct buf *out);
 /* ERR_INVALID: not JSON, another version, a field that is missing or out of range. Unknown fields are ignored. */
 int post_decode(struct post *out, struct slice value, struct err *err);
 void post_release(struct post *post);
+/* The limits above, of what a client sends as of what a record holds: a post that passes is never refused by post_decode().
+ * -1: ERR_INVALID, and *member is the one that is wrong. */
+int post_check(const struct post *post, const char **member, struct err *err);
 
 /* Elements of the lists: {"id","from","occurred","posted_at","subject","story"}, and for inbound "to" behind "from".
  * `occurred` is the date in the process's zone. */

@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#include "common/model/fields.h"
+
 #define PRICE_WHOLE_DIGITS 10
 #define PRICE_CENT_DIGITS 2
 #define EXPONENT_LIMIT INT64_C(1000000000000) /* far beyond any text's length, far below overflow */
@@ -125,6 +127,19 @@ bool price_read(struct slice number, char out[PRICE_TEXT])
 	assert(len < PRICE_TEXT);
 	out[len] = '\0';
 	return true;
+}
+
+int product_check(const struct product *product, const char **member, struct err *err)
+{
+	char price[PRICE_TEXT];
+
+	*member = "name";
+	if (text_check(*member, product->name, 1, PRODUCT_NAME_MAX, err) < 0)
+		return -1;
+	*member = "price";
+	if (!price_read(product->price, price))
+		return err_set(err, ERR_INVALID, "price must be 0 to 9999999999.99 with at most two decimals");
+	return 0;
 }
 
 void product_write(struct json_writer *w, const char *key, const struct product *product)

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 
+#include "common/base/err.h"
 #include "common/base/json.h"
 
 #define PRODUCT_NAME_MAX 255 /* characters */
@@ -18,6 +19,8 @@ struct product {
 /* A JSON number's digits as an exact price: 0 … 9999999999.99, at most two decimals that count ("1.50" and "1.5" are the
  * same, "15e-1" too), no sign but "-0" as 0. Normal form: no needless zeros ("1.5", "2", "0.05"). false: out of range or too fine. */
 bool price_read(struct slice number, char out[PRICE_TEXT]);
+
+int product_check(const struct product *product, const char **member, struct err *err); /* as post_check() */
 
 void product_write(struct json_writer *w, const char *key, const struct product *product); /* {"id","name","price"} */
 

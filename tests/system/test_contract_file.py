@@ -26,6 +26,25 @@ def test_a_changed_maxlength_changes_the_answer(launch):
     problem(Client(gateway.url).post("/participant", {"name": "four"}), 400, "at most 3", pointer="/name")
 
 
+def test_a_contract_that_allows_more_than_records_hold_loses_nothing(launch):
+    """What a worker would refuse is refused before it is answered well."""
+    wide = CONTRACT.replace("maxLength: 50 }", "maxLength: 60 }").replace("maxLength: 4000", "maxLength: 5000") \
+        .replace("minLength: 1, maxLength: 255", "maxLength: 300")
+    assert wide.count("maxLength: 60 }") >= 1 and wide.count("maxLength: 5000") >= 1 and wide.count("maxLength: 300") >= 1
+    feed, gateway = launch(wide)
+    feed.worker("command")
+    client = Client(gateway.url)
+    author = client.participant("x" * 50)
+    problem(client.post("/participant", {"name": "x" * 51}), 400, "1 to 50 characters, not 51", pointer="/name")
+    problem(client.post("/products", {"name": "", "price": 1}), 400, "1 to 255 characters, not 0", pointer="/name")
+    problem(client.post("/products", {"name": "x" * 256, "price": 1}), 400, "not 256", pointer="/name")
+    path = f"/participant/{author}/outbound"
+    problem(client.post(path, {"subject": "s" * 4001, "story": ""}), 400, "0 to 4000 characters, not 4001", pointer="/subject")
+    client.say(author, "", "s" * 4000)
+    assert [r.value() for r in feed.records("feed.commands", lambda rs: len(rs) >= 1)] != [], "one command alone was published"
+    assert len(feed.records("feed.posts", lambda rs: len(rs) >= 1)) == 1
+
+
 @pytest.mark.parametrize("change, words", [
     (("operationId: get_products", "operationId: list_products"), "list_products"),
     (("  /products/{id}:\n    delete:\n      operationId: delete_product", "  /products/{id}:\n    delete:\n      operationId: remove"), "delete_product|remove"),

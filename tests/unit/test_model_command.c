@@ -157,6 +157,52 @@ static void wrong_commands(void **state)
 	}
 }
 
+/* The gateway asks before it sends what a worker decodes: the two must be of one mind. */
+static void what_the_check_says_is_what_decoding_says(void **state)
+{
+	static char name[257];
+	static const struct {
+		enum command_type type;
+		size_t len;
+		const char *price, *member; /* NULL: all is well */
+	} cases[] = {
+		{ COMMAND_PARTICIPANT_CREATE, 0, NULL, "name" },  { COMMAND_PARTICIPANT_CREATE, 50, NULL, NULL },
+		{ COMMAND_PARTICIPANT_CREATE, 51, NULL, "name" }, { COMMAND_PRODUCT_CREATE, 0, "1", "name" },
+		{ COMMAND_PRODUCT_CREATE, 255, "1.5", NULL },     { COMMAND_PRODUCT_CREATE, 256, "1", "name" },
+		{ COMMAND_PRODUCT_CREATE, 1, "1.555", "price" },  { COMMAND_PRODUCT_DELETE, 0, NULL, NULL },
+	};
+
+	(void)state;
+	memset(name, 'x', sizeof(name));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct command command = { .id = ID, .type = cases[i].type }, back;
+		struct buf value = BUF_INIT;
+		struct err err = ERR_INIT;
+		const char *member = NULL;
+
+		command.data.product = (struct product){ 5, { name, cases[i].len }, slice_of(cases[i].price) };
+		assert_int_equal(command_data_check(&command, &member, &err), cases[i].member != NULL ? -1 : 0);
+		if (cases[i].member != NULL)
+			assert_string_equal(member, cases[i].member);
+		command_encode(&command, &value);
+		assert_int_equal(command_decode(&back, (struct slice){ value.data, value.len }, &err), cases[i].member != NULL ? -1 : 0);
+		if (cases[i].member == NULL)
+			command_release(&back);
+		buf_release(&value);
+	}
+}
+
+static void a_text_that_is_none_is_refused(void **state)
+{
+	struct command command = { .id = ID, .type = COMMAND_PARTICIPANT_CREATE };
+	const char *member = NULL;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(command_data_check(&command, &member, &err), -1);
+	assert_string_equal(err.message, "name must be a text");
+}
+
 static void results(void **state)
 {
 	const struct {
@@ -241,6 +287,8 @@ int main(void)
 		cmocka_unit_test(prices_come_out_normal),
 		cmocka_unit_test(ids_are_lower_case),
 		cmocka_unit_test(wrong_commands),
+		cmocka_unit_test(what_the_check_says_is_what_decoding_says),
+		cmocka_unit_test(a_text_that_is_none_is_refused),
 		cmocka_unit_test(results),
 		cmocka_unit_test(results_of_posts),
 		cmocka_unit_test(wrong_results),
