@@ -112,18 +112,19 @@ static bool is_refusal(int status)
 static void now_ended(struct supervisor *s, struct replica *r, pid_t pid, int status)
 {
 	bool was_asked = r->now.asked_ms != 0;
+	bool is_refused = !was_asked && is_refusal(status);
 	int64_t wait_ms = -1;
 
 	if (s->is_stopping && (!was_asked || !WIFEXITED(status) || WEXITSTATUS(status) != 0))
 		s->code = s->code != 0 ? s->code : EXIT_FAILURE;
-	if (!s->is_stopping && r->next.pid == 0) {
+	if (!s->is_stopping && !is_refused && r->next.pid == 0) {
 		if (clock_mono_ms() - r->now.started_ms >= STEADY_MS)
 			backoff_reset(&r->backoff);
 		wait_ms = was_asked ? 0 : backoff_next_ms(&r->backoff);
 		start_again(s, r, wait_ms);
 	}
 	log_end(r, &r->now, pid, status, wait_ms);
-	if (!was_asked && is_refusal(status)) {
+	if (is_refused) {
 		log_error("stopping all: the settings are refused", log_str("replica", r->name));
 		begin_stop(s, EXIT_REFUSED);
 	}

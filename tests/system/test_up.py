@@ -1,5 +1,6 @@
 """feedctl up: one command runs gateway and workers, replaces them under load, and leaves nobody behind."""
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -295,6 +296,34 @@ def test_replicas_of_the_gateway_have_admin_ports_of_their_own(make_feed, up):
     ports = re.findall(r"^replica=(gateway\.\d) .*event=ready .*admin_port=(\d+)", one.output(), re.M)
     assert sorted(ports) == [("gateway.1", str(port)), ("gateway.2", str(port + 1))]
     assert one.stop() == 0
+
+
+def test_a_log_that_nobody_reads_stops_nothing(make_feed):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    feed = make_feed(gateway__listen=f"127.0.0.1:{port}", log__level="debug").prepare()
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    one = subprocess.Popen([BUILD / "feedctl", "-c", feed.config, "up"], stdout=writing, stderr=writing, cwd=ROOT)
+    os.close(writing)
+    try:
+        client, answered = Client(f"http://127.0.0.1:{port}"), []
+
+        def is_up():
+            with contextlib.suppress(requests.ConnectionError):
+                answered.append(client.post("/participant", {"name": "somebody"}).status_code == 200)
+                return answered[-1]
+        wait_for(is_up, "all is up behind a full pipe", 60)
+        before = children(one.pid)
+        one.send_signal(signal.SIGHUP)
+        wait_for(lambda: not any(map(alive, before)), "all are replaced", 60)
+        assert is_up()
+        one.terminate()
+        assert one.wait(40) == 0
+    finally:
+        one.kill()
+        one.wait()
+        os.close(reading)
 
 
 def test_it_takes_a_socket_from_above(make_feed, folder):
