@@ -42,7 +42,8 @@ enum {
 int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err);
 
 /* done may be NULL. -1: certainly not stored, and done is not called: ERR_FULL (local queue full), ERR_UNAVAILABLE
- * (no broker in reach: said at once, not after a timeout), ERR_INVALID (too large, no such topic). */
+ * (no broker in reach, or a topic of ours that was not made: said at once, not after a timeout), ERR_INVALID (too large, no such
+ * partition, no topic of ours: never). */
 int producer_send(struct producer *producer, const struct record *record, sent_fn *done, void *arg, struct err *err);
 
 /* Metadata of all topics of ours seen, and a broker in reach now. NULL err is fine. */

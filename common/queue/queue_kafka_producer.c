@@ -213,7 +213,7 @@ static int check(struct kafka_producer *producer, size_t topic, const struct rec
 	if (!atomic_load(&link->reachable))
 		return err_set(err, ERR_UNAVAILABLE, "no Kafka broker of %s in reach", producer->queue->brokers);
 	if (partitions == 0)
-		return err_set(err, ERR_INVALID, "no topic %s%s on Kafka: `feedctl topics` makes it", producer->queue->prefix,
+		return err_set(err, ERR_UNAVAILABLE, "no topic %s%s on Kafka: `feedctl topics` makes it", producer->queue->prefix,
 			topic_table[topic].name);
 	if (partition >= partitions)
 		return err_set(err, ERR_INVALID, "topic %s%s has partitions 0 to %d, not %d", producer->queue->prefix,
