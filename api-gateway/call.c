@@ -77,9 +77,8 @@ bool call_from_is_path(struct call *call)
 static void read_now(const struct reader *reader, void *arg)
 {
 	struct call *call = arg;
-	int64_t limit_us = call->gateway->settings->gateway.wait_ms * 1000;
 
-	if (clock_mono_us() - call->started_us > limit_us)
+	if (reader == NULL)
 		reply_away(call, &(struct err){ ERR_FULL, "no reader was free in time" });
 	else
 		call->read(call, reader);
@@ -87,9 +86,10 @@ static void read_now(const struct reader *reader, void *arg)
 
 void call_read(struct call *call, enum read_from from, call_fn *read)
 {
+	int64_t begin_by_ms = call->started_us / 1000 + call->gateway->settings->gateway.wait_ms;
 	struct err err = ERR_INIT;
 
 	call->read = read;
-	if (readers_add(call->gateway->readers, from, read_now, call, &err) < 0)
+	if (readers_add(call->gateway->readers, from, read_now, call, begin_by_ms, &err) < 0)
 		reply_away(call, &err);
 }

@@ -1,10 +1,12 @@
 /* Settings go in, a gateway runs until it is told to stop; what it is made of is opened here in order, and closed in reverse. */
 #include <malloc.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "api-gateway/contract.h"
 #include "api-gateway/documents.h"
@@ -41,6 +43,7 @@
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
 #define LARGE_BYTES 32768    /* such pieces go back to the system at once: few posts are that long, and they come in waves */
 #define SHORTEST_READ_MS 1000
+#define LEAVE_MS 3000        /* for what is closed at the end, when all is answered and flushed */
 #define INHERITED_WAIT_MS 10000
 #define LOOK_MS 50
 #define SIGN_LOOK_MS 250     /* how often we look whether the service manager is due a sign of life */
@@ -125,6 +128,8 @@ static void bound_waits(struct settings *settings)
 {
 	int64_t limit_ms = settings->gateway.wait_ms > SHORTEST_READ_MS ? settings->gateway.wait_ms : SHORTEST_READ_MS;
 
+	if (settings->mysql.connect_timeout_ms > limit_ms)
+		settings->mysql.connect_timeout_ms = limit_ms;
 	if (settings->mysql.read_timeout_ms > limit_ms)
 		settings->mysql.read_timeout_ms = limit_ms;
 	if (settings->search.timeout_ms > limit_ms)
@@ -244,22 +249,48 @@ static void drain_and_stop(struct gateway *gateway)
 	http_server_drain(gateway->server);
 	while (http_server_connections(gateway->server) > 0 && clock_mono_ms() < until_ms)
 		nanosleep(&look, NULL);
+	readers_stop(gateway->readers);
 	pending_close(gateway->pending);
 	if (gateway->admin != NULL)
 		admin_stop(gateway->admin);
 	http_server_stop(gateway->server, LAST_ANSWERS_MS);
 }
 
+static int exit_code(int code)
+{
+	return atomic_load(&has_failed) ? EXIT_RUN_FAILED : code;
+}
+
+static void *leave_late(void *code)
+{
+	int last = exit_code((int)(intptr_t)code);
+
+	nanosleep(&(struct timespec){ .tv_sec = LEAVE_MS / 1000, .tv_nsec = LEAVE_MS % 1000 * 1000000L }, NULL);
+	log_warn("not waited for a server that does not answer");
+	log_info("stopped", log_int("code", last));
+	_exit(last);
+}
+
+/* The parts that ask servers may hang on one for each of its timeouts in turn. */
+static void leave_in_time(int code)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, leave_late, (void *)(intptr_t)code) == 0)
+		pthread_detach(thread);
+}
+
 /* Any part may be missing. Nobody may be left to answer when the table goes, nor to send when the producer does. */
-static void close_parts(struct gateway *gateway)
+static void close_parts(struct gateway *gateway, int code)
 {
 	if (gateway->server != NULL)
 		drain_and_stop(gateway);
+	if (gateway->producer != NULL && producer_flush(gateway->producer, FLUSH_MS) < 0)
+		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
+	leave_in_time(code);
 	lease_keeper_close(gateway->lease);
 	results_close(gateway->results);
 	readers_close(gateway->readers);
-	if (gateway->producer != NULL && producer_flush(gateway->producer, FLUSH_MS) < 0)
-		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
 	producer_close(gateway->producer);
 	request_log_close(gateway->request_log);
 	pending_free(gateway->pending);
@@ -334,11 +365,9 @@ static int run(const struct settings *settings, int argc, char **argv)
 		run_until_stop(&gateway);
 		code = 0;
 	}
-	close_parts(&gateway);
-	if (atomic_load(&has_failed))
-		code = EXIT_RUN_FAILED;
-	log_info("stopped", log_int("code", code));
-	return code;
+	close_parts(&gateway, code);
+	log_info("stopped", log_int("code", exit_code(code)));
+	return exit_code(code);
 }
 
 static const char *libraries(void)

@@ -122,7 +122,8 @@ void pending_stored(struct pending *pending, struct waiter *waiter)
 
 	chain_of(pending, command_of(waiter), &shard);
 	pthread_mutex_lock(&shard->lock);
-	waiter->is_stored = true;
+	if (waiter->is_waiting)
+		waiter->is_stored = true;
 	pthread_mutex_unlock(&shard->lock);
 }
 
@@ -167,7 +168,7 @@ void pending_sweep(struct pending *pending, int64_t now_ms)
 			struct waiter *next = due->next;
 
 			due->next = NULL;
-			pending->expired(due); /* which may free it */
+			pending->expired(due, due->is_stored); /* which may free it */
 			due = next;
 		}
 	}

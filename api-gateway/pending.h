@@ -17,13 +17,14 @@ struct waiter {
 	char command[UUID_TEXT]; /* what it waits for */
 	int64_t report_by_ms;    /* monotonic clock: until then the record should be reported, */
 	int64_t answer_by_ms;    /* and until then, once it is reported as stored, its result is waited for */
-	bool is_stored;          /* the table's, from here on */
+	bool is_stored;          /* the table's, under its lock, from here on */
 	bool is_waiting;
 	struct waiter *next;
 };
 
-/* The time of a waiter was up and it was taken: answer it. Called by the sweeper's thread; must not block. */
-typedef void expired_fn(struct waiter *waiter);
+/* The time of a waiter was up and it was taken, its record being reported as stored or not: answer it. Called by the sweeper's
+ * thread; must not block. */
+typedef void expired_fn(struct waiter *waiter, bool is_stored);
 
 struct pending;
 
@@ -33,7 +34,7 @@ void pending_free(struct pending *pending);       /* NULL is fine; nobody may wa
 bool pending_add(struct pending *pending, struct waiter *waiter); /* false: closed, the waiter is the caller's */
 bool pending_take(struct pending *pending, struct waiter *waiter); /* false: another has it */
 struct waiter *pending_find(struct pending *pending, struct slice command); /* takes; NULL: nobody waits for that */
-void pending_stored(struct pending *pending, struct waiter *waiter); /* its record is: from now answer_by_ms counts */
+void pending_stored(struct pending *pending, struct waiter *waiter); /* its record is: from now answer_by_ms counts. Nothing when it was taken */
 
 void pending_sweep(struct pending *pending, int64_t now_ms); /* what the sweeper does every PENDING_SWEEP_MS */
 #define PENDING_SWEEP_MS 50

@@ -14,8 +14,10 @@
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 #include "common/store/ledger.h"
+#include "common/store/posts.h"
 
 #define NUMBER_TEXT 24
+#define LAST_LOOK_MS 1000 /* how long behind its time an answer may wait for the store to be asked */
 
 static bool waits_for_result(const struct call *call)
 {
@@ -90,29 +92,55 @@ void publish_outcome(void *arg, struct slice command, bool is_done, struct slice
 		answer_outcome((struct call *)waiter, is_done, body);
 }
 
-/* A result may have been lost or late: the ledger knows for certain. It is asked once. */
-static void read_ledger(const struct reader *reader, void *arg)
+/* A result may have been lost or late: the store knows for certain. It is asked once. */
+static void look_for_command(struct call *call, struct store *store)
 {
-	struct call *call = arg;
 	struct ledger_row row = { .body = BUF_INIT };
 	struct err err = ERR_INIT;
 
 	memcpy(row.id, call->waiter.command, sizeof(row.id));
-	if (ledger_find(reader->store, &row, 1, &err) == 0 && row.found)
+	if (ledger_find(store, &row, 1, &err) == 0 && row.found)
 		answer_outcome(call, row.is_done, (struct slice){ row.body.data, row.body.len });
 	else
 		answer_stored(call);
 	ledger_row_release(&row);
 }
 
-void publish_expired(struct waiter *waiter)
+static void look_for_post(struct call *call, struct store *store)
+{
+	struct post_state state = { 0 };
+	struct err err = ERR_INIT;
+	int64_t post;
+
+	if (uuid_is_post(slice_of(call->waiter.command), &post) && posts_state(store, post, &state, &err) == 0 && state.exists && state.left == 0)
+		answer_outcome(call, true, SLICE_NONE);
+	else
+		answer_stored(call);
+}
+
+static void last_look(const struct reader *reader, void *arg)
+{
+	struct call *call = arg;
+
+	if (reader == NULL)
+		answer_stored(call);
+	else if (call->is_post)
+		look_for_post(call, reader->store);
+	else
+		look_for_command(call, reader->store);
+}
+
+/* A store that hangs must not hold answers that are true without it. */
+void publish_expired(struct waiter *waiter, bool is_stored)
 {
 	struct call *call = (struct call *)waiter;
+	int64_t wait_ms = call->gateway->settings->gateway.wait_ms;
+	int64_t begin_by_ms = waiter->answer_by_ms + (wait_ms < LAST_LOOK_MS ? wait_ms : LAST_LOOK_MS);
 	struct err err = ERR_INIT;
 
-	if (!waiter->is_stored)
+	if (!is_stored)
 		reply_unknown(call, "the queue did not confirm the record in time");
-	else if (call->is_post || readers_add(call->gateway->readers, READ_STORE, read_ledger, call, &err) < 0)
+	else if (readers_add(call->gateway->readers, READ_STORE, last_look, call, begin_by_ms, &err) < 0)
 		answer_stored(call);
 }
 
@@ -164,6 +192,15 @@ static void set_deadlines(struct call *call)
 	call->waiter.answer_by_ms = started_ms + (call->prefer.wait_s >= 0 ? call->prefer.wait_s * 1000 : wait_ms);
 }
 
+/* The record was not taken. ERR_INVALID: it never will be. */
+static void answer_not_sent(struct call *call, const struct err *err)
+{
+	if (err->kind == ERR_INVALID)
+		reply_problem(call, 413, "", "the queue takes no record as long as this");
+	else
+		reply_away(call, err);
+}
+
 /* Waits in the table before it is sent: the answer may come before producer_send() returns. */
 static void send_waiting(struct call *call, const struct record *record)
 {
@@ -180,7 +217,7 @@ static void send_waiting(struct call *call, const struct record *record)
 	if (producer_send(gateway->producer, record, on_report, call, &err) == 0)
 		return;
 	if (pending_take(gateway->pending, &call->waiter))
-		reply_away(call, &err);
+		answer_not_sent(call, &err);
 	call_release(call);
 }
 

@@ -2,10 +2,12 @@
  *
  *   not what the model takes, whatever    400, nothing was sent
  *   the contract says
+ *   longer than the queue takes           413
  *   refused, or certainly not stored      503 with Retry-After
  *   not known, or no word in time         504, names the command
  *   stored: a post                        200; with Prefer: wait=N when the fan-out is seen, or after N seconds all the same
- *   stored: a command                     its outcome, when it comes within the wait; else what the ledger says; else 202
+ *   stored: a command                     its outcome, when it comes within the wait; else 202
+ *   (at the end of either wait the store is asked once, if it can be asked soon)
  *   stored, Prefer: respond-async         202 */
 #ifndef FEEDMILL_API_GATEWAY_PUBLISH_H
 #define FEEDMILL_API_GATEWAY_PUBLISH_H

@@ -1,15 +1,20 @@
-/* Reads go in, and are done on a thread that has connections to the store and the search engine. */
+/* Reads go in, and are done on a thread that has connections to the store and the search engine, or handed back when they are late. */
 #include "api-gateway/readers.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "api-gateway/nap.h"
+#include "common/base/clock.h"
 #include "common/base/mem.h"
+
+#define LATE_EVERY_MS 50 /* how late a read may be handed back */
 
 struct job {
 	read_fn *read;
 	void *arg;
+	int64_t begin_by_ms;
 };
 
 struct lane {
@@ -27,6 +32,9 @@ struct readers {
 	struct reader *each;
 	pthread_t *threads;
 	size_t open, started;
+	struct nap nap;
+	pthread_t usher; /* hands back what is late */
+	bool has_usher;
 };
 
 static struct lane *next_lane(struct readers *readers)
@@ -71,6 +79,65 @@ static void read_until_closed(struct readers *readers, const struct reader *read
 	pthread_mutex_unlock(&readers->lock);
 }
 
+/* ---- what is late */
+
+/* Takes what must have begun by now out of the lane: moves it to `late`, which has room; returns how many. Under the lock. */
+static size_t take_late(const struct readers *readers, struct lane *lane, int64_t now_ms, struct job *late)
+{
+	size_t kept = 0, taken = 0;
+
+	for (size_t i = 0; i < lane->count; i++) {
+		struct job job = lane->ring[(lane->first + i) % readers->room];
+
+		if (job.begin_by_ms <= now_ms)
+			late[taken++] = job;
+		else
+			lane->ring[(lane->first + kept++) % readers->room] = job;
+	}
+	lane->count = kept;
+	return taken;
+}
+
+/* Callbacks are called without the lock: they answer. */
+static void hand_back(struct readers *readers, enum read_from from, int64_t now_ms)
+{
+	struct lane *lane = &readers->lanes[from];
+	struct job *late = NULL;
+	size_t count = 0;
+
+	pthread_mutex_lock(&readers->lock);
+	if (lane->count > 0) {
+		late = mem_array(lane->count, sizeof(*late));
+		count = take_late(readers, lane, now_ms, late);
+	}
+	pthread_mutex_unlock(&readers->lock);
+	for (size_t i = 0; i < count; i++)
+		late[i].read(NULL, late[i].arg);
+	free(late);
+}
+
+static void *usher(void *arg)
+{
+	struct readers *readers = arg;
+
+	while (nap_for(&readers->nap, LATE_EVERY_MS))
+		for (int from = 0; from < READ_FROM_COUNT; from++)
+			hand_back(readers, from, clock_mono_ms());
+	return NULL;
+}
+
+void readers_stop(struct readers *readers)
+{
+	pthread_mutex_lock(&readers->lock);
+	readers->is_closing = true;
+	pthread_cond_broadcast(&readers->work);
+	pthread_mutex_unlock(&readers->lock);
+	for (int from = 0; from < READ_FROM_COUNT; from++)
+		hand_back(readers, from, INT64_MAX);
+}
+
+/* ---- threads */
+
 struct start {
 	struct readers *readers;
 	const struct reader *reader;
@@ -85,7 +152,7 @@ static void *run(void *arg)
 	return NULL;
 }
 
-int readers_add(struct readers *readers, enum read_from from, read_fn *read, void *arg, struct err *err)
+int readers_add(struct readers *readers, enum read_from from, read_fn *read, void *arg, int64_t begin_by_ms, struct err *err)
 {
 	struct lane *lane = &readers->lanes[from];
 	bool is_full;
@@ -93,7 +160,7 @@ int readers_add(struct readers *readers, enum read_from from, read_fn *read, voi
 	pthread_mutex_lock(&readers->lock);
 	is_full = lane->count == readers->room || readers->is_closing;
 	if (!is_full) {
-		lane->ring[(lane->first + lane->count) % readers->room] = (struct job){ read, arg };
+		lane->ring[(lane->first + lane->count) % readers->room] = (struct job){ read, arg, begin_by_ms };
 		lane->count++;
 		pthread_cond_signal(&readers->work);
 	}
@@ -138,7 +205,8 @@ static int start_each(struct readers *readers, struct err *err)
 			return err_set(err, ERR_FATAL, "no thread for a reader");
 		}
 	}
-	return 0;
+	readers->has_usher = pthread_create(&readers->usher, NULL, usher, readers) == 0;
+	return readers->has_usher ? 0 : err_set(err, ERR_FATAL, "no thread to hand back late reads");
 }
 
 int readers_open(const struct settings *settings, struct readers **out, struct err *err)
@@ -148,6 +216,7 @@ int readers_open(const struct settings *settings, struct readers **out, struct e
 
 	pthread_mutex_init(&readers->lock, NULL);
 	pthread_cond_init(&readers->work, NULL);
+	nap_init(&readers->nap);
 	readers->room = (size_t)settings->gateway.reader_queue;
 	readers->each = mem_array(count, sizeof(*readers->each));
 	readers->threads = mem_array(count, sizeof(*readers->threads));
@@ -167,10 +236,10 @@ void readers_close(struct readers *readers)
 {
 	if (readers == NULL)
 		return;
-	pthread_mutex_lock(&readers->lock);
-	readers->is_closing = true;
-	pthread_cond_broadcast(&readers->work);
-	pthread_mutex_unlock(&readers->lock);
+	readers_stop(readers);
+	nap_end(&readers->nap);
+	if (readers->has_usher)
+		pthread_join(readers->usher, NULL);
 	for (size_t i = 0; i < readers->started; i++)
 		pthread_join(readers->threads[i], NULL);
 	for (size_t i = 0; i < readers->open; i++) {
@@ -181,6 +250,7 @@ void readers_close(struct readers *readers)
 		free(readers->lanes[i].ring);
 	pthread_cond_destroy(&readers->work);
 	pthread_mutex_destroy(&readers->lock);
+	nap_release(&readers->nap);
 	free(readers->threads);
 	free(readers->each);
 	free(readers);

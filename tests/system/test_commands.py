@@ -3,6 +3,7 @@ import time
 import uuid
 
 import pytest
+import requests
 
 from expect import problem
 from feedmill import Client, wait_for
@@ -51,6 +52,29 @@ def test_result_record_that_is_lost_is_read_from_the_ledger(make_feed):
     feed.ctl("topics", "--check")
     with feed.without_topic("feed.results"):
         assert client.ok("POST", "/products", {"name": "unheard", "price": 1})["name"] == "unheard"
+
+
+def test_fan_out_whose_result_is_lost_is_seen_in_the_store(make_feed):
+    """A post that is waited for: the store is asked once, too, before the wait counts as vain."""
+    feed = make_feed(gateway__wait_ms=2000).prepare()
+    client = Client(feed.gateway().url)
+    feed.worker("command")
+    feed.worker("fanout")
+    author = client.participant()
+    with feed.without_topic("feed.results"):
+        answer = client.post(f"/participant/{author}/outbound", {"subject": "s", "story": "s"}, headers={"Prefer": "wait=3"})
+    assert answer.status_code == 200 and answer.headers["Preference-Applied"] == "wait=3"
+
+
+def test_topic_that_was_not_made_is_named(make_feed):
+    feed = make_feed(gateway__wait_ms=2000).prepare()
+    gateway = feed.gateway()
+    client = Client(gateway.url)
+    with feed.without_topic("feed.commands"):
+        wait_for(lambda: requests.get(gateway.admin + "/readyz", timeout=10).status_code == 503, "it is seen to be gone")
+        problem(client.post("/products", {"name": "x", "price": 1}), 503)
+        assert gateway.logged(rf'reason="[^"]*{feed.prefix}feed.commands[^"]*feedctl topics')
+    wait_for(lambda: client.post("/products", {"name": "x", "price": 1}).status_code == 202, "it is found by itself")
 
 
 def test_replayed_command_changes_nothing_and_tells_the_same(make_feed):

@@ -2,6 +2,7 @@
 import concurrent.futures
 import os
 import signal
+import time
 
 import pytest
 import requests
@@ -50,6 +51,61 @@ def test_database_that_is_silent_holds_no_http_thread(make_feed, database):
             problem(answer.result(), 503)
     database.restore()
     wait_for(lambda: client.get("/products").status_code == 200, "lists are answered again")
+
+
+def test_commands_are_answered_in_time_while_the_database_hangs(make_feed, database):
+    """The last look at the ledger is left out when it can't begin soon; and a stop waits for no server that hangs."""
+    feed = make_feed(mysql__port=database.port, gateway__wait_ms=1000, worker__drain_timeout_ms=3000).prepare()
+    gateway = feed.gateway()
+    url = gateway.url
+
+    def ask(method, path, body=None, **more):
+        began = time.monotonic()
+        return Client(url).ask(method, path, body, **more), time.monotonic() - began
+
+    def ask_many(pool, *what, **more):
+        return [pool.submit(ask, *what, **more) for _ in range(20)]
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        Client(url).ok("GET", "/products")
+        database.hold()
+        commands, lists = ask_many(pool, "POST", "/products", {"name": "p", "price": 1}), ask_many(pool, "GET", "/products")
+        answers = [job.result() for job in commands]
+        assert {answer.status_code for answer, _ in answers} == {202}
+        assert all(answer.headers["Location"].startswith("/commands/") for answer, _ in answers)
+        assert max(took for _, took in answers) < 8, "a wait of 1 s, and what a reader may hang on"
+        assert sorted(took for _, took in answers)[10] < 4
+        for job in lists:
+            problem(job.result()[0], 503)
+            assert job.result()[1] < 8
+        waiting = ask_many(pool, "POST", "/products", {"name": "p", "price": 1}, headers={"Prefer": "wait=30"})
+        wait_for(lambda: feed.metric(gateway, "feedmill_gateway_pending") == 20, "they wait")
+        began = time.monotonic()
+        gateway.ask_to_stop()
+        assert {job.result()[0].status_code for job in waiting} == {202}, "each has its answer before the end"
+        gateway.popen.wait(30)
+        assert time.monotonic() - began < 3 + 8, "the drain, then what is left by its own limits"
+    assert gateway.popen.returncode == 0
+    database.restore()
+
+
+def test_stop_while_the_database_hangs_under_long_waits(make_feed, database):
+    feed = make_feed(mysql__port=database.port, gateway__wait_ms=50000, mysql__connect_timeout_ms=60000, mysql__read_timeout_ms=60000,
+                     worker__drain_timeout_ms=1000).prepare()
+    gateway = feed.gateway()
+    client = Client(gateway.url)
+    client.ok("GET", "/products")
+    database.hold()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(client.get, "/products")
+        wait_for(lambda: feed.metric(gateway, "feedmill_gateway_reads") == 1, "it is with a reader")
+        began = time.monotonic()
+        gateway.ask_to_stop()
+        gateway.popen.wait(40)
+        assert time.monotonic() - began < 12, "1 s of drain, and no timeout of 50 s"
+        with pytest.raises(requests.ConnectionError):
+            hung.result()
+    assert gateway.popen.returncode == 0 and gateway.logged("not waited for a server")
+    database.restore()
 
 
 def test_search_away(make_feed):

@@ -16,12 +16,14 @@
 #define FAR INT64_C(1000000000000)
 
 static struct waiter *last_expired;
+static bool last_was_stored;
 static atomic_int expired_count;
 static sem_t expired_one;
 
-static void note_expired(struct waiter *waiter)
+static void note_expired(struct waiter *waiter, bool is_stored)
 {
 	last_expired = waiter;
+	last_was_stored = is_stored;
 	atomic_fetch_add(&expired_count, 1);
 	sem_post(&expired_one);
 }
@@ -86,8 +88,20 @@ static void without_a_report_the_first_deadline_counts(void **state)
 	assert_null(last_expired);
 	pending_sweep(*state, FAR);
 	assert_ptr_equal(&waiter, last_expired);
-	assert_false(waiter.is_stored);
+	assert_false(last_was_stored);
 	assert_false(pending_take(*state, &waiter));
+}
+
+/* Its owner may be answering, or gone in all but memory. */
+static void a_report_that_comes_after_the_taking_changes_nothing(void **state)
+{
+	struct waiter waiter = waiter_for(FAR, FAR + 50);
+
+	pending_add(*state, &waiter);
+	pending_sweep(*state, FAR);
+	assert_ptr_equal(&waiter, last_expired);
+	pending_stored(*state, &waiter);
+	assert_false(waiter.is_stored);
 }
 
 static void once_stored_the_second_deadline_counts(void **state)
@@ -100,7 +114,7 @@ static void once_stored_the_second_deadline_counts(void **state)
 	assert_null(last_expired);
 	pending_sweep(*state, FAR + 50);
 	assert_ptr_equal(&waiter, last_expired);
-	assert_true(waiter.is_stored);
+	assert_true(last_was_stored);
 }
 
 static void the_sweeper_comes_by_itself(void **state)
@@ -181,6 +195,7 @@ int main(void)
 		TEST(a_result_finds_its_waiter_once),
 		TEST(without_a_report_the_first_deadline_counts),
 		TEST(once_stored_the_second_deadline_counts),
+		TEST(a_report_that_comes_after_the_taking_changes_nothing),
 		TEST(the_sweeper_comes_by_itself),
 		TEST(when_closed_all_expire_and_none_comes_in),
 		TEST(nobody_is_taken_twice),
