@@ -50,12 +50,20 @@ static void follow(struct results *results, int number)
 	struct err err = ERR_INIT;
 
 	if (consumer_assign(results->consumer, TOPIC_RESULTS, number, QUEUE_END, ASSIGN_MS, &err) == 0) {
-		backoff_reset(&results->retry);
 		atomic_store(&results->partition, number);
 		return;
 	}
 	if (results->retry.tries == 0)
 		log_warn("results can't be read yet", log_int("partition", number), log_err(&err));
+	nap_for(&results->nap, backoff_next_ms(&results->retry));
+}
+
+/* What came between is missed; those who wait for it look into the ledger. */
+static void lose_place(struct results *results, const struct err *err)
+{
+	if (results->retry.tries == 0)
+		log_warn("results missed, reading on at their end", log_err(err));
+	atomic_store(&results->partition, -1);
 	nap_for(&results->nap, backoff_next_ms(&results->retry));
 }
 
@@ -66,10 +74,15 @@ static int poll_one(struct results *results)
 	struct err err = ERR_INIT;
 	int got = consumer_poll(results->consumer, POLL_MS, &record, &err);
 
+	if (got < 0 && err.kind == ERR_CONFLICT) {
+		lose_place(results, &err);
+		return 0;
+	}
 	if (got < 0) {
 		log_error("results can't be read", log_err(&err));
 		return -1;
 	}
+	backoff_reset(&results->retry);
 	if (got > 0) {
 		deliver(results, &record);
 		record_release(&record);

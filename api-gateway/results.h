@@ -1,7 +1,8 @@
 /* results: outcomes of commands (and fan-outs of posts that are waited for) as they come in on feed.results. Uses queue.
  *
  * A thread reads one partition, that of this gateway's number, from where it ended when the number was taken. It is a wake-up
- * only: an outcome that nobody waits for, or that comes twice, is dropped, and one that is missed is in the ledger. */
+ * only: an outcome that nobody waits for, or that comes twice, is dropped, and one that is missed is in the ledger. So when the
+ * place is lost (the topic keeps records for an hour, or was made again) it goes on at the end. */
 #ifndef FEEDMILL_API_GATEWAY_RESULTS_H
 #define FEEDMILL_API_GATEWAY_RESULTS_H
 

@@ -8,8 +8,9 @@
  * The callback must not block. A producer that meets a fatal error is replaced inside: what was under way is sent again
  * by the new one until message_timeout (so a record may be stored twice: readers go by ids), and only then reported.
  *
- * Consumer: one thread. It starts at the group's offset, or at the beginning when the group has none; an offset out of
- * range stops that partition with an alarm in the log. Offsets move only by queue_store(). */
+ * Consumer: one thread. In a group it starts at the group's offset, or at the beginning when the group has none; an offset out of
+ * range stops that partition with an alarm in the log. Without a group it says so: consumer_poll(). Offsets move only by
+ * queue_store(). */
 #ifndef FEEDMILL_QUEUE_QUEUE_H
 #define FEEDMILL_QUEUE_QUEUE_H
 
@@ -87,7 +88,8 @@ int consumer_open(struct queue *queue, const struct consumer_options *options, s
 int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err);
 
 /* The next record (1; see record_release()), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same
- * instance id). A broker that is away is no error: it is none within the time. Must be called at least every
+ * instance id); without a group also ERR_CONFLICT: the place is lost (its records were deleted, or are corrupt, or the topic was
+ * deleted), and nothing comes until consumer_assign() names another. A broker that is away is no error: it is none within the time. Must be called at least every
  * max.poll.interval (5 min) even when everything is paused. */
 int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err);
 

@@ -3,7 +3,7 @@
  * The assignment is eager: librdkafka 2.0 loses partitions with the cooperative one. Batches are built from single polls:
  * its own batches skip offsets around a rebalance. Offsets to start from are always explicit, so that a partition starts at
  * its beginning only when the group has never been there; a committed offset that Kafka no longer has stops the partition,
- * because going on would skip records without a word. */
+ * because going on would skip records without a word. A consumer without a group has somebody who can be told instead. */
 #include "common/queue/queue_kafka.h"
 
 #include <stdlib.h>
@@ -46,6 +46,7 @@ struct kafka_consumer {
 	bool rejoin;       /* where the group is could not be learned: subscribe again */
 	int64_t rejoin_ms; /* then; monotonic */
 	bool fatal;
+	struct err lost;   /* without a group: why nothing comes until the next assignment */
 	size_t in_a_row;   /* records since the queue was empty */
 	rd_kafka_resp_err_t last_error;
 	int64_t last_error_ms;
@@ -260,8 +261,14 @@ static int subscribe(struct kafka_consumer *consumer, struct err *err)
 
 /* ---- errors while fetching */
 
+static void lose_place(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", consumer->topic, (int)message->partition,
+		(long long)message->offset, rd_kafka_message_errstr(message));
+}
+
 /* The partition stays ours and silent; the others go on. */
-static void stop_partition(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+static void stop_owned(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
 	struct owned *owned = find_owned(consumer, message->partition);
 	rd_kafka_topic_partition_list_t *list = list_of(consumer, message->partition, RD_KAFKA_OFFSET_INVALID);
@@ -278,10 +285,18 @@ static void stop_partition(struct kafka_consumer *consumer, const rd_kafka_messa
 		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
 }
 
+static void stop_partition(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	if (consumer->grouped)
+		stop_owned(consumer, message);
+	else
+		lose_place(consumer, message);
+}
+
 /* Out of range names the offset; a question for the beginning that failed does not, and is asked again. */
 static void on_reset(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
-	if (message->offset >= 0)
+	if (message->offset >= 0 || !consumer->grouped)
 		stop_partition(consumer, message);
 	else
 		rejoin_soon(consumer);
@@ -302,6 +317,10 @@ static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *
 /* By itself librdkafka looks again after five minutes. */
 static void on_no_topic(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
+	if (!consumer->grouped) {
+		lose_place(consumer, message);
+		return;
+	}
 	atomic_store(&consumer->link->missing, 1);
 	kafka_link_suspect(consumer->link);
 	on_other(consumer, message);
@@ -390,6 +409,8 @@ int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record
 		}
 		if (consumer->fatal)
 			return fatal_error(consumer, err);
+		if (consumer->lost.kind != ERR_NONE)
+			return err_set(err, consumer->lost.kind, "%s", consumer->lost.message);
 		if (join_again(consumer, err) < 0)
 			return -1;
 		now_ms = clock_mono_ms();
@@ -537,6 +558,7 @@ int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t part
 		goto out;
 	}
 	owned_set(consumer, list);
+	err_clear(&consumer->lost);
 	atomic_store(&consumer->joined, true);
 out:
 	rd_kafka_topic_partition_list_destroy(list);

@@ -1,12 +1,15 @@
 """GET /commands/{id}, and what is answered when the result does not come in time."""
+import signal
 import time
 import uuid
 
+import confluent_kafka
+import confluent_kafka.admin
 import pytest
 import requests
 
 from expect import problem
-from feedmill import Client, wait_for
+from feedmill import Client, server, wait_for
 
 
 def uuid7(wall_ms):
@@ -52,6 +55,36 @@ def test_result_record_that_is_lost_is_read_from_the_ledger(make_feed):
     feed.ctl("topics", "--check")
     with feed.without_topic("feed.results"):
         assert client.ok("POST", "/products", {"name": "unheard", "price": 1})["name"] == "unheard"
+    wait_heard(client)
+
+
+def wait_heard(client):
+    """Until results wake the gateway again: a second command is answered long before its wait is over."""
+    def heard():
+        began = time.monotonic()
+        client.ok("POST", "/products", {"name": "heard again", "price": 1})
+        return time.monotonic() - began < 1
+    wait_for(heard, "results are heard again", 40)
+
+
+def test_results_that_are_gone_before_they_are_read(make_feed):
+    """A gateway that was paused for longer than the topic keeps records goes on at the end."""
+    feed = make_feed(gateway__wait_ms=2000).prepare()
+    gateway = feed.gateway()
+    client = Client(gateway.url)
+    feed.worker("command")
+    client.ok("POST", "/products", {"name": "heard", "price": 1})
+    number = feed.one("SELECT number FROM gateway_lease WHERE holder <> ''")
+    gateway.signal(signal.SIGSTOP)
+    for _ in range(4):
+        _, last = feed.produce("feed.results", b'{"v":1}', partition=number)
+    admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")})
+    for done in admin.delete_records([confluent_kafka.TopicPartition(feed.prefix + "feed.results", number, last + 1)]).values():
+        done.result(30)
+    gateway.signal(signal.SIGCONT)
+    gateway.wait_logged("results missed")
+    wait_heard(client)
+    assert requests.get(gateway.admin + "/readyz", timeout=10).status_code == 200
 
 
 def test_fan_out_whose_result_is_lost_is_seen_in_the_store(make_feed):
