@@ -8,7 +8,8 @@
  *
  * The exchange's state decides who acts. The handler's answer finds HANDLING (the loop will look when the handler returns)
  * or SUSPENDED (the answer resumes the connection, and the loop calls on_request once more), each change one atomic
- * exchange. An answer never touches the connection when it finds ABANDONED: http_server_stop() has given up on it. */
+ * exchange. An answer never touches the connection when it finds ABANDONED: http_server_stop() has given up on it. A request
+ * that is LATE was answered by the watch while it was still coming. */
 #include "common/http/http_server.h"
 
 #include <assert.h>
@@ -44,7 +45,7 @@
  * problem document for an answer. */
 #define DISCIPLINE (MHD_VERSION > 0x00097500 ? 1 : 0)
 
-enum state { IDLE, HANDLING, SUSPENDED, ANSWERED, ABANDONED };
+enum state { IDLE, HANDLING, SUSPENDED, ANSWERED, ABANDONED, LATE };
 
 struct loop {
 	struct http_server *server;
@@ -99,9 +100,31 @@ struct http_exchange {
 struct header_facts {
 	size_t count, hosts, lengths, encodings, expectations;
 	bool has_other_encoding, has_other_expectation;
-	bool bad_length, bad_host;
+	bool bad_line, bad_length, bad_host;
 	struct slice length;
 };
+
+static bool is_letter_or_digit(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+/* A token, RFC 9110 5.6.2: with a space behind it, "Content-Length " would be the length to one reader and nothing to the next. */
+static bool is_header_name(struct slice name)
+{
+	for (size_t i = 0; i < name.len; i++)
+		if (!is_letter_or_digit(name.data[i]) && (name.data[i] == '\0' || strchr("!#$%&'*+-.^_`|~", name.data[i]) == NULL))
+			return false;
+	return name.len > 0;
+}
+
+static bool is_header_value(struct slice value)
+{
+	for (size_t i = 0; i < value.len; i++)
+		if (((unsigned char)value.data[i] < ' ' && value.data[i] != '\t') || value.data[i] == 0x7f)
+			return false;
+	return true;
+}
 
 static void note_host(struct header_facts *facts, struct slice value)
 {
@@ -154,6 +177,7 @@ static enum MHD_Result note_header(void *arg, enum MHD_ValueKind kind, const cha
 
 	(void)kind;
 	facts->count++;
+	facts->bad_line |= !is_header_name((struct slice){ name, name_len }) || !is_header_value((struct slice){ value, value_len });
 	for (size_t i = 0; i < sizeof(framing_headers) / sizeof(framing_headers[0]); i++)
 		if (framing_headers[i].len == name_len && strncasecmp(framing_headers[i].name, name, name_len) == 0)
 			framing_headers[i].note(facts, (struct slice){ value, value_len });
@@ -194,7 +218,9 @@ static size_t header_size(const struct http_exchange *exchange)
 /* The framing of a body that can't be trusted, RFC 9112 6.3. */
 static bool framing_is_wrong(const struct header_facts *facts, bool is_http_10, struct problem *problem)
 {
-	if (facts->encodings > 0 && facts->lengths > 0)
+	if (facts->bad_line)
+		problem_set(problem, 400, "", "a header has a name that is no token, or a control character");
+	else if (facts->encodings > 0 && facts->lengths > 0)
 		problem_set(problem, 400, "", "Content-Length and Transfer-Encoding exclude each other");
 	else if (facts->lengths > 1)
 		problem_set(problem, 400, "", "more than one Content-Length");
@@ -370,7 +396,10 @@ static enum MHD_Result hand_out(struct http_exchange *exchange)
 	}
 	atomic_store_explicit(&exchange->watched.deadline_ms, HTTP_NO_DEADLINE, memory_order_relaxed);
 	exchange->request.body = (struct slice){ exchange->body.data, exchange->body.len };
-	atomic_store(&exchange->state, HANDLING);
+	if (!change_state(exchange, IDLE, HANDLING)) { /* LATE */
+		atomic_fetch_sub(&server->under_way, 1);
+		return MHD_NO;
+	}
 	server->options.handle(exchange, server->options.arg);
 	if (atomic_load(&exchange->state) == ANSWERED)
 		return queue_answer(exchange);
@@ -430,34 +459,59 @@ void http_answer_header(struct http_exchange *exchange, const char *name, const 
 /* Answers without the handler and gives the connection up. */
 static enum MHD_Result refuse(struct http_exchange *exchange, const struct problem *problem)
 {
+	if (!change_state(exchange, IDLE, HANDLING))
+		return MHD_NO;
 	exchange->lingers = true;
 	atomic_fetch_add(&exchange->server->under_way, 1);
-	atomic_store(&exchange->state, HANDLING);
 	problem_answer(exchange, problem);
 	return queue_answer(exchange);
 }
 
-/* A body is found too long while it comes, where libmicrohttpd takes no answer: it goes out by our own hand, since nothing
- * else is on its way. */
-static enum MHD_Result refuse_body(struct http_exchange *exchange)
+/* Where libmicrohttpd takes no answer, it goes out by our own hand: for a request that is still coming, so that nothing else
+ * is on its way. False: it was not sent. */
+static bool send_problem(const struct http_exchange *exchange, const struct problem *problem)
 {
 	const struct http_server *server = exchange->server;
 	struct buf body = BUF_INIT, out = BUF_INIT;
-	struct problem problem;
+	bool is_sent;
 
-	set_too_large(server, &problem);
-	problem_write(&problem, &body);
-	buf_addf(&out, "HTTP/1.1 413 %s\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n", problem.title, body.len);
+	problem_write(problem, &body);
+	buf_addf(&out, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n", problem->status,
+		problem->title, body.len);
 	if (server->cors_origin != NULL)
 		buf_addf(&out, "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: " EXPOSED "\r\n%s", server->cors_origin,
 			strcmp(server->cors_origin, "*") != 0 ? "Vary: Origin\r\n" : "");
 	buf_add_str(&out, "\r\n");
 	buf_add(&out, body.data, body.len);
-	if (send(exchange->watched.fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
-		exchange->lingers = true;
+	is_sent = send(exchange->watched.fd, out.data, out.len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
 	buf_release(&body);
 	buf_release(&out);
+	return is_sent;
+}
+
+/* A body is found too long while it comes. */
+static enum MHD_Result refuse_body(struct http_exchange *exchange)
+{
+	struct problem problem;
+
+	if (!change_state(exchange, IDLE, ANSWERED))
+		return MHD_NO;
+	set_too_large(exchange->server, &problem);
+	exchange->lingers |= send_problem(exchange, &problem);
 	return MHD_NO;
+}
+
+/* The watch is about to shut the connection. One that has begun a request hears why; the state sees to it that the request
+ * is not answered here and handled there. */
+static void on_overdue(struct http_watched *watched)
+{
+	struct http_exchange *exchange = (struct http_exchange *)watched;
+	struct problem problem;
+
+	if (!atomic_load(&watched->busy) || !change_state(exchange, IDLE, LATE))
+		return;
+	problem_set(&problem, 408, "", "the request was not whole in time");
+	send_problem(exchange, &problem);
 }
 
 /* "http://host/path?query" and "/path?query": cuts text, which has the request target, into path and query. */
@@ -564,7 +618,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 		return hand_out(exchange);
 	case ANSWERED:
 		return queue_answer(exchange);
-	default: /* ABANDONED; in other states libmicrohttpd does not call */
+	default: /* ABANDONED, LATE; in other states libmicrohttpd does not call */
 		return MHD_NO;
 	}
 }
@@ -614,8 +668,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	buf_release(&exchange->answer.body);
 	exchange->answer.constant = SLICE_NONE;
 	empty(&exchange->answer.headers);
+	atomic_store(&exchange->watched.busy, false); /* first: IDLE and busy is a request that is coming */
 	atomic_store(&exchange->state, IDLE);
-	atomic_store(&exchange->watched.busy, false);
 }
 
 static void begin_connection(struct loop *loop, struct MHD_Connection *connection, void **context)
@@ -743,7 +797,7 @@ static int start_loops(struct http_server *server, struct err *err)
 static int start_watch(struct http_server *server, int listen_fd, struct err *err)
 {
 	const struct http_options *options = &server->options;
-	struct http_watch_options watch = { .listen_fd = listen_fd, .shared = options->inherited_fd >= 0, .accepted = on_accepted, .arg = server };
+	struct http_watch_options watch = { .listen_fd = listen_fd, .shared = options->inherited_fd >= 0, .accepted = on_accepted, .overdue = on_overdue, .arg = server };
 	int64_t shortest_ms = options->header_timeout_ms < options->idle_timeout_ms ? options->header_timeout_ms : options->idle_timeout_ms;
 
 	watch.max_connections = options->max_connections;

@@ -1,13 +1,15 @@
 /* http_server: HTTP/1.1 in, whole requests out; answers in, bytes out. The only user of libmicrohttpd.
  *
- * A request reaches the handler when it is whole and well framed: what the header list shows to be wrong (length and
- * transfer-encoding together, two lengths or hosts, no host: 400; unknown transfer-encoding: 501; unknown expectation: 417; body too
- * large: 413; header block too large: 431; a path with a broken escape: 400) is answered here, as a problem document, and the
- * connection closes. Known limits of libmicrohttpd 0.9.75: it takes folded header lines, bare LF and spaces before a colon (put
- * a strict proxy in front where that matters), and what it refuses by itself, such as a Content-Length that is no number, it
- * answers with the right status and closes, but with a page of its own that may be garbled.
+ * A request reaches the handler when it is whole and well framed: what the header list shows to be wrong (a name that is no
+ * token, a control character in a value, length and transfer-encoding together, two lengths or hosts, no host: 400; unknown
+ * transfer-encoding: 501; unknown expectation: 417; body too large: 413; header block too large: 431; a path with a broken
+ * escape: 400) is answered here, as a problem document, and the connection closes. Known limits of libmicrohttpd 0.9.75: it
+ * takes folded header lines and bare LF, and cuts a target or value at a NUL (put a strict proxy in front where that matters), and
+ * what it refuses by itself, such as a Content-Length that is no number, it answers with the right status and closes, but
+ * with a page of its own that may be garbled.
  * Headers must be whole header_timeout_ms after the connection was made (idle_timeout_ms after the answer before), a body
- * must come at body_min_rate, and an answer must be taken at it; connections that miss their deadline are shut.
+ * must come at body_min_rate, and an answer must be taken at it; connections that miss their deadline are shut, those
+ * in the middle of a request with a 408.
  *
  * A handler answers now or later, from any thread, exactly once: http_answer(). Until then the connection is suspended and
  * holds no thread. It must not block. The exchange and all that it points to lives until the answer is given; the next request

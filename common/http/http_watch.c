@@ -120,13 +120,15 @@ static bool has_input(const struct http_watched *watched)
 	return ioctl(watched->fd, FIONREAD, &waiting) == 0 && waiting > 0;
 }
 
-static bool is_overdue(const struct http_watched *watched, int64_t now_ms, bool draining)
+static bool is_overdue(const struct http_watched *watched, int64_t now_ms)
 {
-	if (atomic_load_explicit(&watched->deadline_ms, memory_order_relaxed) < now_ms)
-		return true;
-	return draining && !atomic_load(&watched->busy) &&
-		atomic_load_explicit(&watched->quiet_since_ms, memory_order_relaxed) + DRAIN_QUIET_MS < now_ms &&
-		!has_input(watched);
+	return atomic_load_explicit(&watched->deadline_ms, memory_order_relaxed) < now_ms;
+}
+
+static bool is_quiet(const struct http_watched *watched, int64_t now_ms)
+{
+	return !atomic_load(&watched->busy) &&
+		atomic_load_explicit(&watched->quiet_since_ms, memory_order_relaxed) + DRAIN_QUIET_MS < now_ms && !has_input(watched);
 }
 
 static void sweep(struct http_watch *watch, int64_t now_ms)
@@ -134,9 +136,14 @@ static void sweep(struct http_watch *watch, int64_t now_ms)
 	bool draining = atomic_load(&watch->draining);
 
 	pthread_mutex_lock(&watch->lock);
-	for (struct http_watched *w = watch->first; w != NULL; w = w->next)
-		if (is_overdue(w, now_ms, draining))
+	for (struct http_watched *w = watch->first; w != NULL; w = w->next) {
+		bool overdue = is_overdue(w, now_ms);
+
+		if (overdue)
+			watch->options.overdue(w);
+		if (overdue || (draining && is_quiet(w, now_ms)))
 			shutdown(w->fd, SHUT_RDWR); /* its own thread sees the end and closes it */
+	}
 	pthread_mutex_unlock(&watch->lock);
 }
 

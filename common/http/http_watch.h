@@ -30,6 +30,8 @@ struct http_watch_options {
 	int64_t tick_ms; /* how late a deadline may be kept */
 	/* A new connection: takes fd. The same thread every time. */
 	void (*accepted)(int fd, const struct sockaddr *address, socklen_t len, void *arg);
+	/* Has missed its deadline and is shut next. Under the lock; may come more than once. */
+	void (*overdue)(struct http_watched *watched);
 	void *arg;
 };
 
