@@ -25,6 +25,7 @@
 #include "api-gateway/watch.h"
 #include "api-gateway/yaml.h"
 #include "common/base/clock.h"
+#include "common/base/descriptors.h"
 #include "common/base/log.h"
 #include "common/base/notify.h"
 #include "common/base/packages.h"
@@ -46,6 +47,8 @@
 #define LEAVE_MS 3000        /* for what is closed at the end, when all is answered and flushed */
 #define INHERITED_WAIT_MS 10000
 #define LOOK_MS 50
+#define OWN_DESCRIPTORS 256       /* files, Kafka's brokers, refused clients that still talk */
+#define THREAD_DESCRIPTORS 4      /* of an HTTP thread, or of a reader with its two connections */
 #define SIGN_LOOK_MS 250     /* how often we look whether the service manager is due a sign of life */
 
 static atomic_bool has_failed;
@@ -208,6 +211,21 @@ static void wait_ready(struct gateway *gateway, int64_t limit_ms)
 		;
 }
 
+/* What is beyond the limit of descriptors is not accepted: clients can wait, but a database that can't be reached because
+ * clients have taken every descriptor fails them all. */
+static int64_t connections_allowed(const struct gateway_settings *s)
+{
+	const int64_t own = OWN_DESCRIPTORS + THREAD_DESCRIPTORS * (s->threads + s->readers);
+	const int64_t limit = descriptors_allow(s->max_connections + own);
+	const int64_t room = limit > 2 * own ? limit - own : limit / 2;
+
+	if (limit >= s->max_connections + own)
+		return s->max_connections;
+	log_warn("fewer connections than set", log_int("max_connections", s->max_connections), log_int("accepted", room),
+		log_int("descriptors", limit), log_str("remedy", "raise the hard limit of open files: LimitNOFILE=, ulimit -Hn"));
+	return room;
+}
+
 static int open_servers(struct gateway *gateway, struct err *err)
 {
 	const struct gateway_settings *s = &gateway->settings->gateway;
@@ -215,7 +233,7 @@ static int open_servers(struct gateway *gateway, struct err *err)
 		.listen = s->listen,
 		.inherited_fd = http_listen_handed_down(),
 		.threads = s->threads,
-		.max_connections = s->max_connections,
+		.max_connections = connections_allowed(s),
 		.max_body = s->max_body,
 		.max_header = s->max_header,
 		.header_timeout_ms = s->header_timeout_ms,
