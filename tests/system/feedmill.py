@@ -230,15 +230,17 @@ class Feedmill:
         self.ctl("topics")
         return self
 
-    def _start(self, kind, name, *argv, config=None, env=None):
+    def _start(self, kind, name, *argv, config=None, env=None, before=()):
         number = next(self.numbers)
-        process = kind(f"{name}-{number}", [str(BUILD / argv[0]), "-c", str(config or self.config), *argv[1:]],
+        process = kind(f"{name}-{number}", [*before, str(BUILD / argv[0]), "-c", str(config or self.config), *argv[1:]],
                        self.folder / f"{self.name}-{number:02}-{name}.log", env)
         self.processes.append(process)
         return process
 
-    def gateway(self, config=None, env=None, wait=True):
-        gateway = self._start(Gateway, "gateway", "feed-gateway", config=config, env=env)
+    def gateway(self, config=None, env=None, wait=True, descriptors=None):
+        """`descriptors`: its limits, "soft:hard"; "soft:" leaves the hard one."""
+        before = ("prlimit", f"--nofile={descriptors}") if descriptors else ()
+        gateway = self._start(Gateway, "gateway", "feed-gateway", config=config, env=env, before=before)
         return gateway.wait_ready() if wait else gateway
 
     def worker(self, name, config=None, env=None, wait=True):
@@ -322,18 +324,24 @@ class Feedmill:
             consumer.close()
         return records
 
-    def produce(self, topic, value, key=None, headers=None, partition=None, **producer_settings):
-        """One record, as a foreign producer would write it; its partition and offset."""
-        producer = confluent_kafka.Producer({"bootstrap.servers": server("KAFKA_BROKERS"), "partitioner": "murmur2_random",
-                                             **{name.replace("_", "."): value for name, value in producer_settings.items()}})
-        reports = []
+    def producer(self, **more):
+        return confluent_kafka.Producer({"bootstrap.servers": server("KAFKA_BROKERS"), "partitioner": "murmur2_random", **more})
+
+    def produce_all(self, topic, records, **settings):
+        """Records, as a foreign producer would write them: what produce() of confluent_kafka takes, each. Their partitions and offsets."""
+        producer, reports = self.producer(**settings), {}
+        for n, record in enumerate(records):
+            producer.produce(self.prefix + topic, on_delivery=lambda error, record, n=n: reports.update({n: (error, record)}), **record)
+            producer.poll(0)
+        assert producer.flush(60) == 0
+        assert not [error for error, _ in reports.values() if error is not None], reports
+        return [(record.partition(), record.offset()) for _, (_, record) in sorted(reports.items(), key=lambda report: report[0])]
+
+    def produce(self, topic, value, key=None, headers=None, partition=None):
+        """One record; its partition and offset."""
         more = {} if partition is None else {"partition": partition}
-        producer.produce(self.prefix + topic, value=value, key=key, headers=headers,
-                         on_delivery=lambda error, record: reports.append((error, record)), **more)
-        assert producer.flush(30) == 0
-        error, record = reports[0]
-        assert error is None, error
-        return record.partition(), record.offset()
+        place, = self.produce_all(topic, [{"value": value, "key": key, "headers": headers, **more}])
+        return place
 
     def searchable(self):
         """Makes what the engine has visible to searches."""
@@ -344,6 +352,15 @@ class Feedmill:
         answer = requests.get(f"{server('SEARCH_URL')}/{self.index}/_count", timeout=30)
         answer.raise_for_status()
         return answer.json()["count"]
+
+    def ends(self, topic):
+        """Where each partition ends: what was ever put there, as a number."""
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": server("KAFKA_BROKERS"), "group.id": self.prefix + "nobody"})
+        try:
+            partitions = consumer.list_topics(self.prefix + topic, timeout=30).topics[self.prefix + topic].partitions
+            return [consumer.get_watermark_offsets(confluent_kafka.TopicPartition(self.prefix + topic, p), timeout=30)[1] for p in sorted(partitions)]
+        finally:
+            consumer.close()
 
     def lag(self, group, topic=None):
         """Records of the topic that the group has not committed, as any Kafka client sees it."""

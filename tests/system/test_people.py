@@ -46,13 +46,6 @@ def test_participant_body_that_is_wrong(client, body, pointer):
     problem(client.post("/participant", body), 400, pointer=pointer)
 
 
-@pytest.mark.parametrize("id", ["0", "-1", "x", "1.0", "1e3", "01", "+1", str(ID_MAX + 1), str(2**63), "9" * 400, "1%20", "null"])
-def test_participant_id_that_is_none(client, id):
-    for path in ("", "/friends", "/inbound", "/outbound"):
-        problem(client.get(f"/participant/{id}{path}"), 404)
-    problem(client.post(f"/participant/{id}/outbound", {"subject": "s", "story": "s"}), 404)
-
-
 def test_unknown_participant(client):
     problem(client.get("/participant/4711"), 404)
     assert client.ok("GET", "/participant/4711/friends") == []
