@@ -193,5 +193,5 @@ def test_slow_clients_do_not_delay_the_others(make_feed, descriptors_for_clients
     for which, what in enumerate(("reads", "posts")):
         without, with_them = (sorted(round_[which] for round_ in rounds)[1] for rounds in (quiet, crowded))
         print(f"{what}: p99 {without * 1000:.2f} ms, with {SLOW} slow clients {with_them * 1000:.2f} ms")
-        assert with_them < 5 * without, (what, quiet, crowded)
+        assert with_them < 8 * without, (what, quiet, crowded)
     assert not gateway.logged("level=error")

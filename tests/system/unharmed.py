@@ -58,4 +58,4 @@ class Unharmed:
         assert self.gateway.running()
         wait_for(lambda: descriptors(self.gateway) <= self.descriptors, f"no more descriptors than before, {self.descriptors}")
         log = self.gateway.output()[self.logged:]
-        assert "level=error" not in log and "start" not in log, log[-3000:]
+        assert "level=error" not in log and "event=start" not in log, log[-3000:]
