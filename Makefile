@@ -13,7 +13,7 @@ MYSQL_CONFIG = mysql_config
 .PHONY: all check lint san bench docs install clean sample help
 
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
-PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1
+PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1 sqlite3
 MYSQL_PACKAGE := $(firstword $(foreach p,libmariadb mysqlclient,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
 ifeq ($(filter-out clean help man uninstall,$(or $(MAKECMDGOALS),all)),)
 else ifneq ($(shell pkg-config --exists $(PACKAGES) && echo found),found)

@@ -36,6 +36,7 @@
 #include "common/http/http_listen.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
+#include "common/store/store.h"
 
 #define EXIT_RUN_FAILED 1
 #define EXIT_CONTRACT 2      /* like a wrong setting: nothing was opened */
@@ -324,13 +325,14 @@ static void close_parts(struct gateway *gateway, int code)
 
 static void log_start(const struct settings *settings)
 {
-	char database[512];
+	struct buf database = BUF_INIT;
 
-	snprintf(database, sizeof(database), "%s:%d/%s", settings->mysql.host, (int)settings->mysql.port, settings->mysql.database);
+	store_describe(settings, &database);
 	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("contract", settings->gateway.contract),
 		log_str("brokers", settings->kafka.brokers),
 		log_str("topic_prefix", settings->kafka.topic_prefix[0] != '\0' ? settings->kafka.topic_prefix : NULL),
-		log_str("database", database), log_str("index", settings->search.index), log_int("wait_ms", settings->gateway.wait_ms));
+		log_str("database", database.data), log_str("index", settings->search.index), log_int("wait_ms", settings->gateway.wait_ms));
+	buf_release(&database);
 	packages_warn();
 }
 

@@ -28,15 +28,17 @@ static const char *default_folder(void)
 static int migrate_store(const struct settings *settings, const char *folder, struct err *err)
 {
 	struct store *store = NULL;
+	struct buf where = BUF_INIT;
 	bool made = false;
 	int applied = 0, rc = -1;
 
+	store_describe(settings, &where);
 	if (store_create(settings, &made, err) < 0)
-		return -1;
+		goto out;
 	if (made)
-		printf("database: made %s\n", settings->mysql.database);
+		printf("database: made %s\n", where.data);
 	if (store_open(settings, &store, err) < 0)
-		return -1;
+		goto out;
 	if (schema_migrate(store, folder, say_applied, &applied, err) < 0 || schema_check(store, err) < 0)
 		goto out;
 	if (applied == 0)
@@ -44,6 +46,7 @@ static int migrate_store(const struct settings *settings, const char *folder, st
 	rc = 0;
 out:
 	store_close(store);
+	buf_release(&where);
 	return rc;
 }
 

@@ -35,6 +35,8 @@ static const struct conf_row rows[] = {
 	INT("kafka.session_timeout_ms", kafka.session_timeout_ms, "10000", 1000, 5 * MINUTE_MS,
 		"after which a silent consumer loses its partitions, milliseconds"),
 
+	CHOICE("store.type", store.type, "mysql", "mysql|sqlite", "where the tables are: a MySQL or MariaDB server, or a file in embedded.folder"),
+
 	TEXT("mysql.host", mysql.host, "127.0.0.1", 1, 255, "name or address of the server"),
 	INT("mysql.port", mysql.port, "3306", 1, 65535, "TCP port"),
 	TEXT("mysql.user", mysql.user, "feed", 1, 80, "account that owns the tables, or may use them"),
@@ -48,9 +50,14 @@ static const struct conf_row rows[] = {
 	INT("mysql.idle_transaction_s", mysql.idle_transaction_s, "8", 1, 3600,
 		"after which the server ends a transaction that does nothing, seconds; below kafka.session_timeout_ms"),
 
+	CHOICE("search.type", search.type, "elastic", "elastic|sqlite", "what searches: an engine at search.url, or a file in embedded.folder"),
 	TEXT("search.url", search.url, "http://127.0.0.1:9200", 1, 2048, "Elasticsearch or OpenSearch, http or https"),
 	TEXT("search.index", search.index, "feed", 1, 255, "name of the index"),
 	INT("search.timeout_ms", search.timeout_ms, "10000", 100, 10 * MINUTE_MS, "of one request, milliseconds"),
+
+	TEXT("embedded.folder", embedded.folder, ".feedmill", 1, 4000, "where the embedded back ends keep their files; :memory: is for tests"),
+	INT("embedded.lock_wait_ms", embedded.lock_wait_ms, "5000", 0, 10 * MINUTE_MS,
+		"how long one that writes waits for another that does, milliseconds"),
 
 	TEXT("gateway.listen", gateway.listen, "127.0.0.1:8080", 1, 255, "address:port of the public API; port 0: any free one"),
 	TEXT("gateway.admin", gateway.admin, "127.0.0.1:8081", 1, 255, "address:port of /healthz, /readyz and /metrics"),

@@ -32,10 +32,20 @@ struct mysql_settings {
 	int64_t idle_transaction_s;
 };
 
+struct store_settings {
+	char *type; /* the back end: "mysql", "sqlite" */
+};
+
 struct search_settings {
+	char *type; /* the back end: "elastic", "sqlite" */
 	char *url;
 	char *index;
 	int64_t timeout_ms;
+};
+
+struct embedded_settings {
+	char *folder; /* where the embedded back ends keep their files; ":memory:": see folder.h */
+	int64_t lock_wait_ms; /* of one that writes for another that does */
 };
 
 struct gateway_settings {
@@ -69,8 +79,10 @@ struct settings {
 	char *log_level;
 	char *instance; /* set: static membership, group.instance.id = <worker>-<instance>-<thread> */
 	struct kafka_settings kafka;
+	struct store_settings store;
 	struct mysql_settings mysql;
 	struct search_settings search;
+	struct embedded_settings embedded;
 	struct gateway_settings gateway;
 	char *worker_admin;
 	int64_t drain_timeout_ms;

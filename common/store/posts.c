@@ -344,6 +344,6 @@ int plan_done(struct store *store, int64_t post, int64_t number, struct err *err
 {
 	struct store_value values[] = { store_int(post), store_int(number) };
 
-	return store_run(store, "UPDATE fanout_chunk SET done = 1, friends = '' WHERE post_id = ? AND n = ?", values, 2,
+	return store_run(store, "UPDATE fanout_chunk SET done = 1, friends = x'' WHERE post_id = ? AND n = ?", values, 2,
 		NULL, err);
 }

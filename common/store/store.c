@@ -1,22 +1,39 @@
 /* Calls on a store go in, the back end's own functions are called. */
 #include "common/store/store.h"
 
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "common/store/store_ops.h"
 
-/* The one place that chooses a back end. */
-static const struct store_ops *chosen(void)
+/* THE TABLE of back ends. */
+static const struct store_ops *const back_ends[] = { &store_mysql_ops, &store_sqlite_ops };
+#define BACK_ENDS (sizeof(back_ends) / sizeof(back_ends[0]))
+
+/* The settings take no other names than these. */
+static const struct store_ops *chosen(const struct settings *settings)
 {
-	return &store_mysql_ops;
+	for (size_t i = 0; i < BACK_ENDS; i++)
+		if (strcmp(back_ends[i]->dialect, settings->store.type) == 0)
+			return back_ends[i];
+	assert(!"store.type is a choice of these");
+	return NULL;
+}
+
+void store_describe(const struct settings *settings, struct buf *out)
+{
+	chosen(settings)->describe(settings, out);
 }
 
 int store_create(const struct settings *settings, bool *made, struct err *err)
 {
-	return chosen()->create(settings, made, err);
+	return chosen(settings)->create(settings, made, err);
 }
 
 int store_open(const struct settings *settings, struct store **out, struct err *err)
 {
-	return chosen()->open(settings, out, err);
+	return chosen(settings)->open(settings, out, err);
 }
 
 void store_close(struct store *store)
@@ -110,5 +127,10 @@ void store_unlock(struct store *store)
 
 const char *store_library(void)
 {
-	return chosen()->library();
+	static char text[128];
+	size_t len = 0;
+
+	for (size_t i = 0; i < BACK_ENDS && len < sizeof(text); i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s", i > 0 ? ", " : "", back_ends[i]->library());
+	return text;
 }

@@ -1,11 +1,12 @@
-/* store: one connection to the database, used by one thread. Two back ends are meant (store_mysql.c; an embedded one follows);
- * each fills one struct store_ops, at the end of its file. What the tables hold is in people.h, posts.h, products.h,
+/* store: one connection to the database, used by one thread. Two back ends, chosen by the setting store.type: store_mysql.c, and
+ * store_sqlite.c for one machine without servers; each fills one struct store_ops, at the end of its file. What the tables hold is in people.h, posts.h, products.h,
  * ledger.h, lease.h, schema.h; they use this alone.
  *
  * store_open() connects to nothing. The first call connects, and so does the first call outside a transaction after the
  * connection was lost. Within one, a call that failed (or lost the connection) fails every call with the same error until
  * store_rollback(), so that nothing half done can be committed. Sessions are READ COMMITTED, with lock wait and
- * idle-transaction time limits from the settings, strict SQL mode, time zone UTC.
+ * idle-transaction time limits from the settings, strict SQL mode, time zone UTC; where a transaction is exclusive (SQLite) it
+ * waits in store_begin() for the one before it, for embedded.lock_wait_ms, and readers wait for nobody.
  * Errors: ERR_UNAVAILABLE (away, or too many connections, or read-only), ERR_CONFLICT (deadlock, lock wait, duplicate key, lost
  * transaction: roll back, do the unit again), ERR_UNKNOWN (connection lost in COMMIT), ERR_FULL (disk), ERR_INVALID (the data
  * is wrong), ERR_FATAL (no such table or column: schema). */
@@ -16,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/buf.h"
 #include "common/base/err.h"
 #include "common/base/settings.h"
 #include "common/base/str.h"
@@ -24,6 +26,8 @@ struct store;
 
 /* Makes the database itself when it is missing (and the user may); *made says so. Its tables: schema.h. */
 int store_create(const struct settings *settings, bool *made, struct err *err);
+/* Adds where the database is, for people: "127.0.0.1:3306/feedmill", ".feedmill/store.db". */
+void store_describe(const struct settings *settings, struct buf *out);
 /* Keeps pointers into settings. */
 int store_open(const struct settings *settings, struct store **out, struct err *err);
 void store_close(struct store *store); /* rolls back; NULL is fine */
@@ -71,6 +75,6 @@ const char *store_dialect(const struct store *store);    /* the folder under sql
 int store_lock(struct store *store, struct err *err);
 void store_unlock(struct store *store);
 
-const char *store_library(void); /* "libmariadb 3.3.20" */
+const char *store_library(void); /* "libmariadb 3.3.20, sqlite 3.40.1" */
 
 #endif

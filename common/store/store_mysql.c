@@ -960,6 +960,11 @@ static int mysql_store_ping(struct store *store, struct err *err)
 	return mysql_ping(s->link) == 0 ? 0 : fail_link(s, err);
 }
 
+static void mysql_store_describe(const struct settings *settings, struct buf *out)
+{
+	buf_addf(out, "%s:%d/%s", settings->mysql.host, (int)settings->mysql.port, settings->mysql.database);
+}
+
 static int make_database(MYSQL *link, const struct mysql_settings *settings, struct err *err)
 {
 	struct buf sql = BUF_INIT;
@@ -1057,6 +1062,7 @@ const struct store_ops store_mysql_ops = {
 	.now_ms = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 	.for_update = " FOR UPDATE",
 	.library = mysql_store_library,
+	.describe = mysql_store_describe,
 	.create = mysql_store_create,
 	.open = mysql_store_open,
 	.close = mysql_store_close,

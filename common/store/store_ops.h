@@ -2,6 +2,7 @@
 #ifndef FEEDMILL_STORE_STORE_OPS_H
 #define FEEDMILL_STORE_STORE_OPS_H
 
+#include "common/base/buf.h"
 #include "common/store/store.h"
 
 /* The first member of a back end's own struct. */
@@ -11,10 +12,11 @@ struct store {
 
 /* Each does what the function of its name in store.h says. */
 struct store_ops {
-	const char *dialect;
+	const char *dialect; /* and the value of store.type that chooses it */
 	const char *now_ms;
 	const char *for_update;
 	const char *(*library)(void);
+	void (*describe)(const struct settings *settings, struct buf *out);
 	int (*create)(const struct settings *settings, bool *made, struct err *err);
 	int (*open)(const struct settings *settings, struct store **out, struct err *err);
 	void (*close)(struct store *store);
@@ -33,6 +35,7 @@ struct store_ops {
 };
 
 extern const struct store_ops store_mysql_ops;
+extern const struct store_ops store_sqlite_ops;
 
 /* The kind of a MySQL or MariaDB error (server's or client's); sqlstate decides where the number is not known. */
 enum err_kind store_mysql_kind(unsigned error, const char *sqlstate, bool in_commit);

@@ -140,16 +140,25 @@ static void closing_rolls_back(void **state)
 	store_close(NULL);
 }
 
+/* Where a transaction is exclusive there is nothing to read: the others wait, or try again. */
 static void a_transaction_reads_what_others_committed_meanwhile(void **state)
 {
 	struct store *store = suite_store(state);
 	struct store *other = suite_second();
+	const struct participant person = { .id = 1, .name = slice_of("somebody") };
+	const bool is_exclusive = store_for_update(store)[0] == '\0';
 
 	assert_ok(store_begin(store, &err));
 	assert_int_equal(0, suite_count(store, "SELECT COUNT(*) FROM participant"));
-	add_people(other, 1, 1);
-	assert_int_equal(1, suite_count(store, "SELECT COUNT(*) FROM participant"));
+	if (is_exclusive)
+		assert_fails(ERR_CONFLICT, people_insert(other, &person, 1, &err));
+	else
+		assert_ok(people_insert(other, &person, 1, &err));
+	assert_int_equal(is_exclusive ? 0 : 1, suite_count(store, "SELECT COUNT(*) FROM participant"));
 	assert_ok(store_commit(store, &err));
+	if (is_exclusive)
+		assert_ok(people_insert(other, &person, 1, &err));
+	assert_int_equal(1, suite_count(store, "SELECT COUNT(*) FROM participant"));
 	store_close(other);
 }
 

@@ -584,6 +584,7 @@ static int rig_open(void)
 					"then `source .stack/env`)";
 		return 0;
 	}
+	store_rig.settings.store.type = (char *)"mysql";
 	mysql->host = from_environment("MYSQL_HOST", "");
 	mysql->port = (int64_t)strtol(getenv("MYSQL_PORT") ? getenv("MYSQL_PORT") : "3306", NULL, 10);
 	mysql->user = from_environment("MYSQL_USER", "feed");
