@@ -1,5 +1,5 @@
-/* search: full-text search over posts. Two back ends are meant (search_elastic.c; an embedded one follows); each fills one
- * struct search_ops. A `struct search` is one connection, used by one thread. */
+/* search: full-text search over posts. Two back ends, chosen by the setting search.type: search_elastic.c, and search_sqlite.c for
+ * one machine without servers; each fills one struct search_ops. A `struct search` is one connection, used by one thread. */
 #ifndef FEEDMILL_STORE_SEARCH_H
 #define FEEDMILL_STORE_SEARCH_H
 

@@ -5,7 +5,8 @@
 #include "common/store/search.h"
 
 struct search_ops {
-	const char *scheme; /* how an address of its kind begins: "http://" */
+	const char *type;   /* the value of search.type that chooses it */
+	const char *scheme; /* how an address of its kind begins: "http://"; "": it needs none */
 	int (*open)(const struct settings *settings, struct search **out, struct err *err);
 	void (*close)(struct search *search);
 	int (*migrate)(struct search *search, bool *made, struct err *err);
@@ -22,5 +23,6 @@ struct search {
 
 extern const struct search_ops search_elastic_http;
 extern const struct search_ops search_elastic_https;
+extern const struct search_ops search_sqlite;
 
 #endif

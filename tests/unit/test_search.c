@@ -1,5 +1,6 @@
 /* Search: one suite for every back end, written against search.h alone; then what the Elasticsearch back end makes of answers that
- * only a stub gives. The suite needs a real engine: it runs when SEARCH_URL is set, and is shown as skipped when not. */
+ * only a stub gives, and what is special to the one in a file. Where the suite needs a real engine it runs when SEARCH_URL is set,
+ * and is shown as skipped when not. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -12,9 +13,11 @@
 #include <cmocka.h>
 
 #include "common/base/clock.h"
+#include "common/base/folder.h"
 #include "common/base/mem.h"
 #include "common/http/http_client.h"
 #include "common/store/search.h"
+#include "common/store/store_sqlite_db.h"
 #include "tests/unit/stub_http.h"
 
 #define AT_MS INT64_C(1769860800123)
@@ -35,9 +38,9 @@ static struct search_document document(int64_t id, int64_t sender, const char *s
 /* ---- the suite */
 
 /* A back end to run it on: where it is, or NULL when this machine has none. */
-static const char *suite_url;
+static const char *suite_type, *suite_url;
 
-static int open_index(void **state, const char *url, int64_t timeout_ms)
+static int open_index(void **state, const char *type, const char *url, int64_t timeout_ms)
 {
 	static struct bench bench;
 	static int number;
@@ -48,7 +51,10 @@ static int open_index(void **state, const char *url, int64_t timeout_ms)
 	}
 	bench = (struct bench){ .err = ERR_INIT };
 	snprintf(bench.index, sizeof(bench.index), "feedmill-test-%d-%d", (int)getpid(), number++);
+	bench.settings.search.type = (char *)(uintptr_t)type;
 	bench.settings.search.url = mem_strdup(url);
+	bench.settings.embedded.folder = (char *)FOLDER_MEMORY;
+	bench.settings.embedded.lock_wait_ms = 1000;
 	bench.settings.search.index = bench.index;
 	bench.settings.search.timeout_ms = timeout_ms;
 	*state = &bench;
@@ -57,7 +63,7 @@ static int open_index(void **state, const char *url, int64_t timeout_ms)
 
 static int set_up_empty(void **state)
 {
-	return open_index(state, suite_url, 10000);
+	return open_index(state, suite_type, suite_url, 10000);
 }
 
 static int set_up(void **state)
@@ -403,6 +409,54 @@ static void two_connections_see_the_same(void **state)
 	search_close(other.search);
 }
 
+static void words_of_all_scripts(void **state)
+{
+	static const struct {
+		const char *story;
+		const char *found[6], *not[6];
+	} samples[] = {
+		{ "\xe4\xb8\x9c\xe4\xba\xac\xe3\x82\xbf\xe3\x83\xaf\xe3\x83\xbc", /* two ideographs, and a run of katakana */
+			{ "\xe4\xba\xac", "\xe4\xb8\x9c", "\xe3\x82\xbf\xe3\x83\xaf\xe3\x83\xbc" }, { "\xe3\x82\xbf", "\xe6\xb5\xb7" } },
+		{ "go\xf0\x9f\x9a\x80\xe2\x9d\xa4\xef\xb8\x8fnow", { "go", "NOW", "\xf0\x9f\x9a\x80", "\xe2\x9d\xa4\xef\xb8\x8f" }, { "gonow", "\xf0\x9f\x98\x80" } },
+		{ "\xe0\xa4\xb9\xe0\xa4\xbf\xe0\xa4\xa8\xe0\xa5\x8d\xe0\xa4\xa6\xe0\xa5\x80", /* with vowel signs and a virama */
+			{ "\xe0\xa4\xb9\xe0\xa4\xbf\xe0\xa4\xa8\xe0\xa5\x8d\xe0\xa4\xa6\xe0\xa5\x80" }, { "\xe0\xa4\xb9", "\xe0\xa4\xa6" } },
+		{ "\xc3\x9c" "ber caf\xc3\xa9", { "\xc3\xbc" "BER", "CAF\xc3\x89" }, { "uber", "cafe" } },
+		{ "snake_case _lead __ 12_a", { "snake_case", "_lead", "12_a" }, { "snake", "case", "lead", "__", "_" } },
+	};
+	struct bench *bench = bench_of(state);
+
+	for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++)
+		add_one(bench, (int64_t)i + 1, (int64_t)i + 7, samples[i].story);
+	wait_for_all(bench);
+	for (size_t i = 0; i < sizeof(samples) / sizeof(samples[0]); i++) {
+		for (size_t k = 0; k < 6 && samples[i].found[k] != NULL; k++)
+			if (find_text(bench, samples[i].found[k]) != 1)
+				fail_msg("not found: %s in %s", samples[i].found[k], samples[i].story);
+		for (size_t k = 0; k < 6 && samples[i].not[k] != NULL; k++)
+			if (find_text(bench, samples[i].not[k]) != 0)
+				fail_msg("found: %s in %s", samples[i].not[k], samples[i].story);
+	}
+}
+
+static void joints_within_words(void **state)
+{
+	static const char *const found[] = { "don't", "DON'T!", "it\xe2\x80\x99s", "3.14", "1,000", "(example.org)", "a:b", "end", "next", "x", "5" };
+	static const char *const not[] = { "don", "t", "3", "14", "000", "example", "org", "b" };
+	struct bench *bench = bench_of(state);
+
+	add_one(bench, 1, 7, "Don't: it\xe2\x80\x99s 3.14 or 1,000 at example.org a:b end, next x.5 .");
+	add_one(bench, 2, 8, "end. Next");
+	wait_for_all(bench);
+	for (size_t i = 0; i < sizeof(found) / sizeof(found[0]); i++)
+		if (find_text(bench, found[i]) == 0)
+			fail_msg("not found: %s", found[i]);
+	for (size_t i = 0; i < sizeof(not) / sizeof(not[0]); i++)
+		if (find_text(bench, not[i]) != 0)
+			fail_msg("found: %s", not[i]);
+	assert_int_equal(find_text(bench, "end,next"), 2); /* two words */
+	assert_int_equal(find_text(bench, "x.5"), 1);      /* a letter and a digit do not join */
+}
+
 /* ---- the Elasticsearch back end on a real engine: what needs a look behind search.h */
 
 static int raw(struct bench *bench, const char *method, const char *path, const char *body, struct buf *answer)
@@ -514,6 +568,63 @@ static void elastic_wrong_document_alone(void **state)
 	wait_for(bench, "word", 2);
 }
 
+/* ---- the back end in a file */
+
+static void file_of_another_making_is_told(void **state)
+{
+	struct bench *bench = bench_of(state);
+	struct settings settings = bench->settings;
+	struct sqlite_db db;
+	char name[100];
+	bool made = true;
+
+	snprintf(name, sizeof(name), "search-%s.db", bench->index);
+	sqlite_db_init(&db, &settings, "other", name);
+	assert_int_equal(sqlite_db_create(&db, &made, &bench->err), 0);
+	assert_int_equal(sqlite_db_run(&db, "CREATE TABLE words (story TEXT)", &bench->err), 0);
+	assert_int_equal(search_migrate(bench->search, &made, &bench->err), -1);
+	assert_false(made);
+	assert_int_equal(bench->err.kind, ERR_FATAL);
+	assert_non_null(strstr(bench->err.message, "another table words"));
+	assert_non_null(strstr(bench->err.message, name));
+	sqlite_db_release(&db);
+}
+
+static void file_wrong_document_alone(void **state)
+{
+	struct bench *bench = bench_of(state);
+	struct search_document documents[] = { document(1, 7, "word"), document(2, 8, "word \xff"), document(3, 9, "word") };
+
+	assert_int_equal(search_add(bench->search, documents, 3, &bench->err), 0);
+	assert_int_equal(documents[0].result, SEARCH_STORED);
+	assert_int_equal(documents[1].result, SEARCH_WRONG);
+	assert_non_null(strstr(documents[1].why, "UTF-8"));
+	assert_int_equal(documents[2].result, SEARCH_STORED);
+	assert_int_equal(find_text(bench, "word"), 2);
+}
+
+static void file_is_searched_while_it_is_written(void **state)
+{
+	struct bench *bench = bench_of(state);
+	struct search_document one = document(2, 8, "word");
+	struct sqlite_db writer;
+	char name[100];
+
+	add_one(bench, 1, 7, "word");
+	snprintf(name, sizeof(name), "search-%s.db", bench->index);
+	bench->settings.embedded.lock_wait_ms = 50;
+	sqlite_db_init(&writer, &bench->settings, "writer", name);
+	assert_int_equal(sqlite_db_begin(&writer, &bench->err), 0);
+	assert_int_equal(find_text(bench, "word"), 1);
+	assert_int_equal(search_ping(bench->search, &bench->err), 0);
+	assert_int_equal(search_add(bench->search, &one, 1, &bench->err), -1);
+	assert_int_equal(bench->err.kind, ERR_CONFLICT);
+	sqlite_db_rollback(&writer);
+	add(bench, &one, 1);
+	assert_int_equal(find_text(bench, "word"), 2);
+	sqlite_db_release(&writer);
+}
+
 /* ---- the Elasticsearch back end on a stub */
 
 struct scene {
@@ -600,7 +711,7 @@ static int set_up_stub(void **state)
 
 	scene = (struct scene){ .bulk_status = 200, .body = BUF_INIT };
 	scene.stub = stub_start(answer, &scene);
-	if (open_index(&bench, stub_url(scene.stub), 300) < 0)
+	if (open_index(&bench, "elastic", stub_url(scene.stub), 300) < 0)
 		return -1;
 	scene.bench = bench;
 	*state = &scene;
@@ -825,6 +936,9 @@ static void stub_a_huge_answer_is_left(void **state)
 	struct scene *scene = *state;
 	struct search_document documents[DOCUMENTS];
 
+	search_close(scene->bench->search);
+	scene->bench->settings.search.timeout_ms = 20000; /* a slow machine takes its time for so much */
+	assert_int_equal(search_open(&scene->bench->settings, &scene->bench->search, &scene->bench->err), 0);
 	scene->huge = 17 * 1024 * 1024;
 	assert_int_equal(add_some(scene, documents), -1);
 	assert_int_equal(scene->bench->err.kind, ERR_UNAVAILABLE);
@@ -900,7 +1014,7 @@ static void addresses_and_names_are_checked(void **state)
 {
 	static const char *const urls[] = { "", "ftp://x", "127.0.0.1:9200", "sqlite:x" };
 	static const char *const names[] = { "", "Feed", "a/b", "a,b", "*", "-a", "_a", ".a", "a b", "a?b", "a%2fb", "a\"b", "\xc3\xa9" };
-	struct settings settings = { .search = { .index = "feed", .timeout_ms = 100 } };
+	struct settings settings = { .search = { .type = "elastic", .index = "feed", .timeout_ms = 100 } };
 	struct search *search;
 
 	(void)state;
@@ -937,6 +1051,8 @@ static const struct CMUnitTest suite[] = {
 	IN_INDEX(nothing_asked_nothing_found),
 	IN_INDEX(many_words_are_no_error),
 	IN_INDEX(texts_of_all_kinds),
+	IN_INDEX(words_of_all_scripts),
+	IN_INDEX(joints_within_words),
 	IN_INDEX(a_document_is_stored_once),
 	IN_INDEX(a_large_batch),
 	IN_INDEX(large_stories),
@@ -950,6 +1066,12 @@ static const struct CMUnitTest elastic[] = {
 	IN_INDEX(elastic_closed_index_stops_all),
 	IN_INDEX(elastic_blocked_index_is_busy),
 	IN_INDEX(elastic_wrong_document_alone),
+};
+
+static const struct CMUnitTest in_file[] = {
+	BEFORE_INDEX(file_of_another_making_is_told),
+	IN_INDEX(file_wrong_document_alone),
+	IN_INDEX(file_is_searched_while_it_is_written),
 };
 
 static const struct CMUnitTest stub[] = {
@@ -974,8 +1096,13 @@ int main(void)
 	int failed;
 
 	http_client_global_init();
+	suite_type = "sqlite";
+	suite_url = "none";
+	failed = cmocka_run_group_tests_name("search suite in a file", suite, NULL, NULL);
+	failed += cmocka_run_group_tests_name("in a file", in_file, NULL, NULL);
+	suite_type = "elastic";
 	suite_url = getenv("SEARCH_URL");
-	failed = cmocka_run_group_tests_name("search suite on elastic", suite, NULL, NULL);
+	failed += cmocka_run_group_tests_name("search suite on elastic", suite, NULL, NULL);
 	failed += cmocka_run_group_tests_name("elastic", elastic, NULL, NULL);
 	failed += cmocka_run_group_tests_name("elastic on a stub", stub, NULL, NULL);
 	return failed;
