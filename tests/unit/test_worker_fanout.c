@@ -224,20 +224,21 @@ static void a_table_that_is_not_there_is_fatal_and_a_lock_is_a_conflict(void **s
 	struct desk *desk = desk_open(state, &fanout_worker);
 
 	desk_befriend(desk, 1, 2, 3);
-	desk_sql(desk, "RENAME TABLE inbound TO elsewhere");
+	desk_sql(desk, "ALTER TABLE inbound RENAME TO elsewhere");
 	desk_add_post(desk, 100, 1, "1");
 	assert_int_equal(-1, desk_run(desk));
 	assert_int_equal(ERR_FATAL, desk->err.kind);
-	desk_sql(desk, "RENAME TABLE elsewhere TO inbound");
+	desk_sql(desk, "ALTER TABLE elsewhere RENAME TO inbound");
 	assert_int_equal(0, desk_number(desk, "SELECT COUNT(*) FROM outbound"));
 
 	desk->settings.mysql.lock_wait_s = 1;
+	desk->settings.embedded.lock_wait_ms = 100;
 	desk_reopen(desk);
-	desk_sql(desk, "START TRANSACTION");
+	assert_int_equal(0, store_begin(desk->store, &desk->err));
 	desk_sql(desk, "INSERT INTO inbound VALUES (2, 100, 9)");
 	assert_int_equal(-1, desk_run(desk));
 	assert_int_equal(ERR_CONFLICT, desk->err.kind);
-	desk_sql(desk, "ROLLBACK");
+	store_rollback(desk->store);
 	assert_int_equal(0, desk_number(desk, "SELECT COUNT(*) FROM outbound"));
 	assert_int_equal(0, desk_run(desk));
 	assert_int_equal(2, desk_number(desk, "SELECT COUNT(*) FROM inbound"));
@@ -249,6 +250,11 @@ static void a_connection_that_was_killed_comes_back(void **state)
 	struct desk *desk = desk_open(state, &fanout_worker);
 	char sql[64];
 
+	if (!desk_is_on_server(desk)) {
+		desk_close(desk);
+		print_message("MYSQL_HOST is not set, and a file has no connections: ");
+		skip();
+	}
 	desk_befriend(desk, 1, 2, 3);
 	snprintf(sql, sizeof(sql), "KILL %lld", (long long)desk_number(desk,
 		"SELECT MAX(id) FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = DATABASE()"));

@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "common/base/folder.h"
 #include "common/base/mem.h"
 #include "common/base/stop.h"
 #include "common/queue/queue.h"
@@ -31,6 +32,11 @@ static void use_environment(void)
 	static const char *const names[] = { "HOST", "PORT", "USER", "PASSWORD" };
 	char name[64], ours[64], database[64];
 
+	if (getenv("MYSQL_HOST") == NULL) {
+		setenv("FEEDMILL_STORE_TYPE", "sqlite", 1);
+		setenv("FEEDMILL_EMBEDDED_FOLDER", FOLDER_MEMORY, 1);
+		return;
+	}
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const char *value;
 
@@ -46,18 +52,12 @@ static void use_environment(void)
 
 int desk_setup(void **state)
 {
-	struct desk *desk;
+	struct desk *desk = mem_zalloc(sizeof(*desk));
 	struct err err = ERR_INIT;
 	bool made;
 
-	*state = NULL;
 	stop_install();
-	if (getenv("MYSQL_HOST") == NULL) {
-		print_message("no MYSQL_HOST: the tests that need a database are skipped\n");
-		return 0;
-	}
 	use_environment();
-	desk = mem_zalloc(sizeof(*desk));
 	must(settings_load(&desk->settings, NULL, &err), &err);
 	must(store_create(&desk->settings, &made, &err), &err);
 	must(store_open(&desk->settings, &desk->store, &err), &err);
@@ -66,15 +66,20 @@ int desk_setup(void **state)
 	return 0;
 }
 
+bool desk_is_on_server(const struct desk *desk)
+{
+	return strcmp(desk->settings.store.type, "mysql") == 0;
+}
+
 int desk_teardown(void **state)
 {
 	struct desk *desk = *state;
 	char sql[128];
 
-	if (desk == NULL)
-		return 0;
-	snprintf(sql, sizeof(sql), "DROP DATABASE %s", desk->settings.mysql.database);
-	desk_sql(desk, sql);
+	if (desk_is_on_server(desk)) {
+		snprintf(sql, sizeof(sql), "DROP DATABASE %s", desk->settings.mysql.database);
+		desk_sql(desk, sql);
+	}
 	store_close(desk->store);
 	settings_release(&desk->settings);
 	outbox_release(&desk->outbox);
@@ -95,12 +100,10 @@ struct desk *desk_open(void **state, const struct worker_ops *ops)
 	struct err err = ERR_INIT;
 	char sql[64];
 
-	if (desk == NULL)
-		skip();
 	if (desk->state != NULL) /* the test before failed half-way */
 		desk_close(desk);
 	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++) {
-		snprintf(sql, sizeof(sql), "DELETE FROM `%s`", tables[i]);
+		snprintf(sql, sizeof(sql), "DELETE FROM %s", tables[i]);
 		desk_sql(desk, sql);
 	}
 	desk->ops = ops;

@@ -1,5 +1,5 @@
 /* worker_help: a worker's function called by a test as the engine calls it: its own database, a batch, and what it gave out.
- * Without MYSQL_HOST there is no database, and every test that wants one says that it is skipped. */
+ * On the server that MYSQL_HOST and its like name; without them in a file in memory. */
 #ifndef FEEDMILL_TESTS_WORKER_HELP_H
 #define FEEDMILL_TESTS_WORKER_HELP_H
 
@@ -28,9 +28,10 @@ struct desk {
 int desk_setup(void **state);
 int desk_teardown(void **state);
 
-/* The desk for a test, with empty tables; skips the test when there is no database. Call desk_close() at the end. */
+/* The desk for a test, with empty tables. Call desk_close() at the end. */
 struct desk *desk_open(void **state, const struct worker_ops *ops);
 void desk_close(struct desk *desk);
+bool desk_is_on_server(const struct desk *desk); /* and not in a file */
 void desk_reopen(struct desk *desk); /* the worker again, with settings that have changed */
 
 void desk_add(struct desk *desk, const char *value, const char *reply); /* reply: NULL, or a gateway's number */
