@@ -3,6 +3,9 @@
 #ifndef FEEDMILL_API_GATEWAY_GATEWAY_H
 #define FEEDMILL_API_GATEWAY_GATEWAY_H
 
+#include <stdatomic.h>
+#include <stddef.h>
+
 struct gateway {
 	const struct settings *settings;
 	struct contract *contract;   /* what a request must look like */
@@ -19,6 +22,7 @@ struct gateway {
 	struct watch *watch;         /* how store and search are */
 	struct admin *admin;
 	struct http_server *server;
+	_Atomic size_t answer_bytes; /* of answers that clients have not taken yet */
 };
 
 #endif

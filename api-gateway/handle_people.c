@@ -114,16 +114,14 @@ static int write_friend(void *arg, const struct friendship *friendship)
 	return 0;
 }
 
+static int list_friends(struct rows *rows, struct store *store, int64_t from, size_t limit, struct err *err)
+{
+	return friends_list(store, rows->call->id, from, limit, write_friend, rows, err);
+}
+
 static void read_friends(struct call *call, const struct reader *reader)
 {
-	const struct page *page = &call->want.page;
-	struct err err = ERR_INIT;
-	struct rows rows;
-	int rc;
-
-	rows_open(&rows, page);
-	rc = friends_list(reader->store, call->id, page->from, (size_t)page->limit + 1, write_friend, &rows, &err);
-	rows_answer(&rows, call, rc, &err);
+	page_answer(call, reader, list_friends);
 }
 
 void get_friend(struct call *call)

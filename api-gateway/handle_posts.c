@@ -99,16 +99,14 @@ static int write_outbound(void *arg, const struct post *post)
 	return 0;
 }
 
+static int list_outbound(struct rows *rows, struct store *store, int64_t from, size_t limit, struct err *err)
+{
+	return outbound_list(store, rows->call->id, from, limit, write_outbound, rows, err);
+}
+
 static void read_outbound(struct call *call, const struct reader *reader)
 {
-	const struct page *page = &call->want.page;
-	struct err err = ERR_INIT;
-	struct rows rows;
-	int rc;
-
-	rows_open(&rows, page);
-	rc = outbound_list(reader->store, call->id, page->from, (size_t)page->limit + 1, write_outbound, &rows, &err);
-	rows_answer(&rows, call, rc, &err);
+	page_answer(call, reader, list_outbound);
 }
 
 void get_outbound(struct call *call)
@@ -117,30 +115,23 @@ void get_outbound(struct call *call)
 		call_read(call, READ_STORE, read_outbound);
 }
 
-struct inbound_rows {
-	struct rows rows;
-	int64_t to;
-};
-
 static int write_inbound(void *arg, const struct post *post)
 {
-	struct inbound_rows *inbound = arg;
+	struct rows *rows = arg;
 
-	if (rows_next(&inbound->rows, post->id))
-		post_write_inbound(&inbound->rows.w, post, inbound->to);
+	if (rows_next(rows, post->id))
+		post_write_inbound(&rows->w, post, rows->call->id);
 	return 0;
+}
+
+static int list_inbound(struct rows *rows, struct store *store, int64_t from, size_t limit, struct err *err)
+{
+	return inbound_list(store, rows->call->id, from, limit, write_inbound, rows, err);
 }
 
 static void read_inbound(struct call *call, const struct reader *reader)
 {
-	const struct page *page = &call->want.page;
-	struct inbound_rows inbound = { .to = call->id };
-	struct err err = ERR_INIT;
-	int rc;
-
-	rows_open(&inbound.rows, page);
-	rc = inbound_list(reader->store, call->id, page->from, (size_t)page->limit + 1, write_inbound, &inbound, &err);
-	rows_answer(&inbound.rows, call, rc, &err);
+	page_answer(call, reader, list_inbound);
 }
 
 void get_inbound(struct call *call)

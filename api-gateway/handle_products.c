@@ -44,16 +44,14 @@ static int write_product(void *arg, const struct product *product)
 	return 0;
 }
 
+static int list_products(struct rows *rows, struct store *store, int64_t from, size_t limit, struct err *err)
+{
+	return products_list(store, from, limit, write_product, rows, err);
+}
+
 static void read_products(struct call *call, const struct reader *reader)
 {
-	const struct page *page = &call->want.page;
-	struct err err = ERR_INIT;
-	struct rows rows;
-	int rc;
-
-	rows_open(&rows, page);
-	rc = products_list(reader->store, page->from, (size_t)page->limit + 1, write_product, &rows, &err);
-	rows_answer(&rows, call, rc, &err);
+	page_answer(call, reader, list_products);
 }
 
 void get_products(struct call *call)

@@ -236,6 +236,8 @@ static int open_servers(struct gateway *gateway, struct err *err)
 		.threads = s->threads,
 		.max_connections = connections_allowed(s),
 		.max_body = s->max_body,
+		.max_bodies = s->max_in_flight,
+		.answer_bytes = &gateway->answer_bytes,
 		.max_header = s->max_header,
 		.header_timeout_ms = s->header_timeout_ms,
 		.idle_timeout_ms = s->idle_timeout_ms,

@@ -53,6 +53,18 @@ static double read_connections(void *arg)
 	return gateway->server != NULL ? (double)http_server_connections(gateway->server) : 0;
 }
 
+static double read_answers(void *arg)
+{
+	return (double)atomic_load(&((struct gateway *)arg)->answer_bytes);
+}
+
+static double read_bodies(void *arg)
+{
+	const struct gateway *gateway = arg;
+
+	return gateway->server != NULL ? (double)http_server_body_bytes(gateway->server) : 0;
+}
+
 void meters_init(struct gateway *gateway)
 {
 	meters = mem_array(route_count + 1, sizeof(*meters));
@@ -63,6 +75,8 @@ void meters_init(struct gateway *gateway)
 	metric_gauge_read("feedmill_gateway_reads", NULL, "requests that wait for, or are with, a reader", read_busy, gateway);
 	metric_gauge_read("feedmill_gateway_known_participants", NULL, "participants in the cache", read_known, gateway);
 	metric_gauge_read("feedmill_gateway_connections", NULL, "open connections", read_connections, gateway);
+	metric_gauge_read("feedmill_gateway_answer_bytes", NULL, "bytes of answers that clients have not taken yet", read_answers, gateway);
+	metric_gauge_read("feedmill_gateway_body_bytes", NULL, "bytes of bodies of requests that are not answered yet", read_bodies, gateway);
 }
 
 void meters_answered(const struct route *route, int status, int64_t took_us)

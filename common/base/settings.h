@@ -59,6 +59,7 @@ struct gateway_settings {
 	int64_t wait_ms; /* for a command's result or a post's delivery report */
 	int64_t max_connections;
 	int64_t max_body;
+	int64_t max_in_flight; /* bytes: of all bodies that come in, and of all lists that go out */
 	int64_t max_header;
 	int64_t header_timeout_ms;
 	int64_t idle_timeout_ms;

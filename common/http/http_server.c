@@ -39,6 +39,7 @@
 #define BODY_GRACE_MS 5000   /* then the rate counts */
 #define BODY_AT_ONCE 65536   /* a longer body gets its room as it comes, not as it is announced */
 #define KEPT_BYTES 16384     /* a larger buffer is not kept for the connection's next request */
+#define RETRY_AFTER_S "1"    /* when too many bodies come at once */
 #define EXPOSED "Location, Link, Retry-After, Preference-Applied"
 
 /* From 0.9.76 on levels above 0 also refuse what 0.9.75 can't. There level 1 adds two checks that are made here, with a
@@ -62,6 +63,7 @@ struct http_server {
 	int port;
 	atomic_bool draining;
 	atomic_bool closing;     /* time is up: no request is begun, those under way are abandoned */
+	atomic_size_t body_bytes;
 	atomic_int under_way;    /* from the call of the handler to the last touch of its answer */
 };
 
@@ -85,6 +87,7 @@ struct http_exchange {
 	struct buf body;
 	struct http_params params;
 	int64_t body_began_ms;
+	size_t body_charge, answer_charge; /* what is counted of this exchange */
 	bool headers_seen;
 	bool uri_too_long;
 	bool params_read;
@@ -273,6 +276,43 @@ static void set_too_large(const struct http_server *server, struct problem *prob
 	problem_set(problem, 413, "", "the body is longer than %lld bytes", (long long)server->options.max_body);
 }
 
+static void set_too_busy(struct problem *problem)
+{
+	problem_set(problem, 503, "", "too much is being received at once; nothing was stored, try again later");
+}
+
+/* --- memory that clients can make us hold --- */
+
+/* The body takes that many bytes by now; false when all bodies together take too many. */
+static bool charge_body(struct http_exchange *exchange, size_t bytes)
+{
+	struct http_server *server = exchange->server;
+	size_t more = bytes > exchange->body_charge ? bytes - exchange->body_charge : 0;
+	size_t all = atomic_fetch_add_explicit(&server->body_bytes, more, memory_order_relaxed) + more;
+
+	exchange->body_charge += more;
+	return more == 0 || server->options.max_bodies == 0 || all <= (size_t)server->options.max_bodies;
+}
+
+static void charge_answer(struct http_exchange *exchange)
+{
+	const struct http_options *options = &exchange->server->options;
+
+	exchange->answer_charge = exchange->answer.body.len;
+	if (options->answer_bytes != NULL)
+		atomic_fetch_add_explicit(options->answer_bytes, exchange->answer_charge, memory_order_relaxed);
+}
+
+static void drop_charges(struct http_exchange *exchange)
+{
+	struct http_server *server = exchange->server;
+
+	atomic_fetch_sub_explicit(&server->body_bytes, exchange->body_charge, memory_order_relaxed);
+	if (server->options.answer_bytes != NULL)
+		atomic_fetch_sub_explicit(server->options.answer_bytes, exchange->answer_charge, memory_order_relaxed);
+	exchange->body_charge = exchange->answer_charge = 0;
+}
+
 /* --- the answer's way out --- */
 
 static enum MHD_Result add_header(struct MHD_Response *response, const char *name, const char *value)
@@ -340,6 +380,7 @@ static enum MHD_Result queue_answer(struct http_exchange *exchange)
 	enum MHD_Result queued;
 
 	set_answer_deadline(exchange);
+	charge_answer(exchange);
 	response = make_response(exchange);
 	if (response == NULL)
 		return MHD_NO;
@@ -462,6 +503,8 @@ static enum MHD_Result refuse(struct http_exchange *exchange, const struct probl
 	if (!change_state(exchange, IDLE, HANDLING))
 		return MHD_NO;
 	exchange->lingers = true;
+	if (problem->status == 503)
+		http_answer_header(exchange, MHD_HTTP_HEADER_RETRY_AFTER, RETRY_AFTER_S);
 	atomic_fetch_add(&exchange->server->under_way, 1);
 	problem_answer(exchange, problem);
 	return queue_answer(exchange);
@@ -478,6 +521,8 @@ static bool send_problem(const struct http_exchange *exchange, const struct prob
 	problem_write(problem, &body);
 	buf_addf(&out, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: " PROBLEM_TYPE "\r\nContent-Length: %zu\r\n", problem->status,
 		problem->title, body.len);
+	if (problem->status == 503)
+		buf_add_str(&out, "Retry-After: " RETRY_AFTER_S "\r\n");
 	if (server->cors_origin != NULL)
 		buf_addf(&out, "Access-Control-Allow-Origin: %s\r\nAccess-Control-Expose-Headers: " EXPOSED "\r\n%s", server->cors_origin,
 			strcmp(server->cors_origin, "*") != 0 ? "Vary: Origin\r\n" : "");
@@ -489,15 +534,11 @@ static bool send_problem(const struct http_exchange *exchange, const struct prob
 	return is_sent;
 }
 
-/* A body is found too long while it comes. */
-static enum MHD_Result refuse_body(struct http_exchange *exchange)
+/* While the body comes. */
+static enum MHD_Result refuse_body(struct http_exchange *exchange, const struct problem *problem)
 {
-	struct problem problem;
-
-	if (!change_state(exchange, IDLE, ANSWERED))
-		return MHD_NO;
-	set_too_large(exchange->server, &problem);
-	exchange->lingers |= send_problem(exchange, &problem);
+	if (change_state(exchange, IDLE, ANSWERED))
+		exchange->lingers |= send_problem(exchange, problem);
 	return MHD_NO;
 }
 
@@ -559,12 +600,18 @@ static void set_body_deadline(struct http_exchange *exchange)
 	atomic_store_explicit(&exchange->watched.deadline_ms, deadline_ms, memory_order_relaxed);
 }
 
-static void expect_body(struct http_exchange *exchange, int64_t length)
+/* False: there are too many already. */
+static bool expect_body(struct http_exchange *exchange, int64_t length)
 {
+	size_t at_once = (size_t)(length < BODY_AT_ONCE ? length : BODY_AT_ONCE);
+
+	if (!charge_body(exchange, at_once > 0 ? at_once : 1))
+		return false;
 	exchange->body_began_ms = clock_mono_ms();
 	set_body_deadline(exchange);
-	if (length > 0)
-		buf_reserve(&exchange->body, (size_t)(length < BODY_AT_ONCE ? length : BODY_AT_ONCE));
+	if (at_once > 0)
+		buf_reserve(&exchange->body, at_once);
+	return true;
 }
 
 static enum MHD_Result on_headers(struct http_exchange *exchange, const char *method, const char *version)
@@ -586,17 +633,26 @@ static enum MHD_Result on_headers(struct http_exchange *exchange, const char *me
 		return refuse(exchange, &problem);
 	}
 	exchange->request.has_body = length > 0 || facts.encodings > 0;
-	if (exchange->request.has_body)
-		expect_body(exchange, length);
+	if (exchange->request.has_body && !expect_body(exchange, length)) {
+		set_too_busy(&problem);
+		return refuse(exchange, &problem);
+	}
 	return MHD_YES;
 }
 
 static enum MHD_Result on_body(struct http_exchange *exchange, const char *bytes, size_t *len)
 {
 	const struct http_options *options = &exchange->server->options;
+	struct problem problem;
 
-	if (*len > (size_t)options->max_body - exchange->body.len)
-		return refuse_body(exchange);
+	if (*len > (size_t)options->max_body - exchange->body.len) {
+		set_too_large(exchange->server, &problem);
+		return refuse_body(exchange, &problem);
+	}
+	if (!charge_body(exchange, exchange->body.len + *len)) {
+		set_too_busy(&problem);
+		return refuse_body(exchange, &problem);
+	}
 	buf_add(&exchange->body, bytes, *len);
 	*len = 0;
 	set_body_deadline(exchange);
@@ -660,6 +716,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	if (exchange == NULL || atomic_load(&exchange->state) == ABANDONED)
 		return;
 	exchange->lingers |= why == MHD_REQUEST_TERMINATED_WITH_ERROR; /* libmicrohttpd refused it on its own */
+	drop_charges(exchange);
 	exchange->request = (struct http_request){ .has_body = false };
 	empty(&exchange->text);
 	empty(&exchange->body);
@@ -850,6 +907,11 @@ int http_server_port(const struct http_server *server)
 size_t http_server_connections(const struct http_server *server)
 {
 	return http_watch_count(server->watch);
+}
+
+size_t http_server_body_bytes(const struct http_server *server)
+{
+	return atomic_load_explicit(&server->body_bytes, memory_order_relaxed);
 }
 
 void http_server_drain(struct http_server *server)

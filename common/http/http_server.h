@@ -2,8 +2,8 @@
  *
  * A request reaches the handler when it is whole and well framed: what the header list shows to be wrong (a name that is no
  * token, a control character in a value, length and transfer-encoding together, two lengths or hosts, no host: 400; unknown
- * transfer-encoding: 501; unknown expectation: 417; body too large: 413; header block too large: 431; a path with a broken
- * escape: 400) is answered here, as a problem document, and the connection closes. Known limits of libmicrohttpd 0.9.75: it
+ * transfer-encoding: 501; unknown expectation: 417; body too large: 413; too many bodies at once: 503; header block too
+ * large: 431; a path with a broken escape: 400) is answered here, as a problem document, and the connection closes. Known limits of libmicrohttpd 0.9.75: it
  * takes folded header lines and bare LF, and cuts a target or value at a NUL (put a strict proxy in front where that matters), and
  * what it refuses by itself, such as a Content-Length that is no number, it answers with the right status and closes, but
  * with a page of its own that may be garbled.
@@ -18,6 +18,7 @@
 #ifndef FEEDMILL_HTTP_HTTP_SERVER_H
 #define FEEDMILL_HTTP_HTTP_SERVER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -43,6 +44,8 @@ struct http_options {
 	int64_t threads;
 	int64_t max_connections;
 	int64_t max_body;
+	int64_t max_bodies; /* bytes of the bodies of all requests that are not answered; more: 503, before it is read. 0: any */
+	_Atomic size_t *answer_bytes; /* counts bytes of answers that are not taken yet; NULL: nobody asks. Outlives the server */
 	int64_t max_header;
 	int64_t header_timeout_ms;
 	int64_t idle_timeout_ms;
@@ -56,6 +59,7 @@ struct http_options {
 int http_server_start(const struct http_options *options, struct http_server **out, struct err *err);
 int http_server_port(const struct http_server *server);
 size_t http_server_connections(const struct http_server *server);
+size_t http_server_body_bytes(const struct http_server *server); /* what max_bodies counts */
 size_t http_server_under_way(const struct http_server *server); /* requests with the handler, or waiting for its answer */
 /* Stops accepting; connections get `Connection: close` with their next answer, and those that are quiet for a second are shut. */
 void http_server_drain(struct http_server *server);

@@ -1,11 +1,12 @@
 """Posts, inbound and outbound: contract.md, and what design promises of the fan-out."""
 import datetime
+import socket
 import time
 
 import pytest
 
 from expect import link, problem
-from feedmill import wait_for
+from feedmill import Client, wait_for
 from texts import STRINGS
 
 
@@ -172,6 +173,54 @@ def test_at_most_100_without_a_limit(feed, client):
     page = client.get(f"/participant/{author}/outbound")
     assert len(page.json()) == 100 and "next" in page.links
     assert len(client.get(f"/participant/{author}/outbound?limit=1000").json()) == 101
+
+
+LONG = "\U0001f600" * 65535
+
+
+def test_a_page_of_long_posts_ends_early(feed, client):
+    """At about 2 MiB, and the rest is on the pages that follow."""
+    author, reader = client.participant(), client.participant()
+    client.befriend(author, reader)
+    posts = [client.say(author, LONG) for _ in range(20)][::-1]
+    wait_for(lambda: feed.one("SELECT COUNT(*) FROM inbound WHERE participant_id = %s", reader) == 20, "all posts")
+    for path in (f"/participant/{reader}/inbound?limit=1000", f"/participant/{author}/outbound"):
+        seen, sizes = [], []
+        while path is not None:
+            page = client.get(path)
+            seen += [row["id"] for row in page.json()]
+            sizes.append(len(page.content))
+            path = page.links["next"]["url"] if "next" in page.links else None
+        assert seen == posts and len(sizes) == 3
+        assert all(2 << 20 <= size < (2 << 20) + 300000 for size in sizes[:-1])
+
+
+def test_answers_that_nobody_takes_are_bounded(make_feed):
+    """Clients that ask for long pages and do not read them get 503 in the end; what is small goes on."""
+    feed = make_feed(gateway__max_in_flight=4 << 20).prepare()
+    gateway = feed.gateway()
+    feed.worker("command")
+    feed.worker("fanout")
+    client = Client(gateway.url)
+    author = client.participant()
+    for _ in range(10):
+        client.say(author, LONG)
+    wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 10, "all posts")
+    path = f"/participant/{author}/outbound"
+    port = int(gateway.url.rpartition(":")[2])
+    idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
+    try:
+        for one in idle: # the first pages go into buffers of the system
+            one.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 8)
+        wait_for(lambda: client.get(path).status_code == 503, "a list is refused")
+        assert feed.metric(gateway, "feedmill_gateway_answer_bytes") < 20 << 20
+        problem(client.get(path), 503, "try again")
+        assert client.say(author, "short") > 0 and client.get(f"/participant/{author}").status_code == 200
+    finally:
+        for one in idle:
+            one.close()
+    wait_for(lambda: client.get(path).status_code == 200, "lists are answered again")
+    wait_for(lambda: feed.metric(gateway, "feedmill_gateway_answer_bytes") < 3 << 20, "the count goes down")
 
 
 def test_wait_for_the_fan_out(client):

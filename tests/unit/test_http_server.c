@@ -511,6 +511,96 @@ static void a_refused_client_may_go_on_sending(void **state)
 	free(bytes);
 }
 
+static void wait_bytes(const char *what, size_t (*count)(void), size_t least, size_t most)
+{
+	int64_t until_ms = clock_mono_ms() + RAW_PATIENCE_S * 1000;
+
+	while ((count() < least || count() > most) && clock_mono_ms() < until_ms)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	if (count() < least || count() > most)
+		fail_msg("%s: %zu, not %zu to %zu", what, count(), least, most);
+}
+
+static size_t body_bytes(void)
+{
+	return http_server_body_bytes(fixture.server);
+}
+
+static void expect_too_busy(struct raw *raw)
+{
+	struct raw_answer answer;
+
+	assert_int_equal(0, raw_read(raw, &answer, false));
+	assert_int_equal(503, answer.status);
+	assert_true(raw_has_header(&answer, "Retry-After: 1"));
+	assert_true(raw_has_header(&answer, "Connection: close"));
+	assert_non_null(strstr(answer.body.data, "nothing was stored"));
+	raw_answer_release(&answer);
+	expect_end(raw);
+}
+
+static void bodies_at_once_are_bounded(void **state)
+{
+	struct raw first, second, third;
+
+	(void)state;
+	fixture.options.max_bodies = 1000;
+	open_to(&first, start());
+	raw_say(&first, "POST /first HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n");
+	wait_bytes("bodies", body_bytes, 900, 900);
+	open_to(&second, fixture.port);
+	raw_say(&second, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 101\r\n\r\n"); /* answered before any of it comes */
+	expect_too_busy(&second);
+	open_to(&second, fixture.port);
+	raw_say(&second, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n32\r\n12345678901234567890123456789012345678901234567890\r\n"
+			 "35\r\n12345678901234567890123456789012345678901234567890abc\r\n"); /* answered on the way */
+	expect_too_busy(&second);
+	wait_bytes("bodies", body_bytes, 900, 900);
+	open_to(&third, fixture.port);
+	raw_say(&third, "POST /fits HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello" GET("/none"));
+	expect(&third, 200, "POST /fits ? 1 [hello]");
+	expect(&third, 204, "");
+	for (int i = 0; i < 9; i++)
+		raw_say(&first, "0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789");
+	expect(&first, 200, NULL);
+	wait_bytes("bodies", body_bytes, 0, 0);
+	raw_say(&first, "POST /again HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhel");
+	wait_bytes("bodies", body_bytes, 5, 5);
+	raw_close(&first); /* in the middle of a body */
+	wait_bytes("bodies", body_bytes, 0, 0);
+	raw_close(&third);
+}
+
+static _Atomic size_t counted;
+
+static size_t answer_bytes(void)
+{
+	return atomic_load(&counted);
+}
+
+static void answers_that_are_not_taken_are_counted(void **state)
+{
+	enum { LENGTH = 24 << 20 }; /* more than sockets take */
+	char *bytes = mem_zalloc(LENGTH);
+	struct raw raw;
+
+	(void)state;
+	fixture.options.max_body = LENGTH;
+	fixture.options.answer_bytes = &counted;
+	open_to(&raw, start());
+	raw_say(&raw, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 25165824\r\n\r\n");
+	assert_int_equal(0, raw_send(&raw, bytes, LENGTH));
+	wait_bytes("answers", answer_bytes, LENGTH, LENGTH + 100);
+	expect(&raw, 200, NULL);
+	wait_bytes("answers", answer_bytes, 0, 0);
+	raw_say(&raw, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 25165824\r\n\r\n");
+	assert_int_equal(0, raw_send(&raw, bytes, LENGTH));
+	wait_bytes("answers", answer_bytes, LENGTH, LENGTH + 100);
+	raw_abort(&raw);
+	wait_bytes("answers", answer_bytes, 0, 0);
+	free(bytes);
+}
+
 static void large_heads_are_refused(void **state)
 {
 	struct raw_answer answer;
@@ -1083,6 +1173,8 @@ int main(void)
 		TEST(bad_framing_is_refused_and_closes),
 		TEST(refusals_are_problem_documents),
 		TEST(chunks_over_the_limit_are_refused),
+		TEST(bodies_at_once_are_bounded),
+		TEST(answers_that_are_not_taken_are_counted),
 		TEST(a_refused_client_may_go_on_sending),
 		TEST(large_heads_are_refused),
 		TEST(strange_bytes_do_no_harm),
