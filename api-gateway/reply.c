@@ -14,10 +14,32 @@
 #define RETRY_LATER "3" /* a dependency comes back */
 #define LOGGED_A_SECOND 5
 
-static void measure(const struct call *call, int status)
+static const char *operation_of(const struct call *call)
+{
+	return call->route != NULL ? call->route->operation : NULL;
+}
+
+static const char *command_of(const struct call *call)
+{
+	return call->waiter.command[0] != '\0' ? call->waiter.command : NULL;
+}
+
+/* Where a trace begins; its last line is the worker's. */
+static void log_answer(struct call *call, int status, int64_t took_us)
+{
+	char trace[33];
+
+	trace_id_format(call_trace(call), trace);
+	log_debug("request answered", log_str("operation", operation_of(call)), log_int("status", status), log_int("ms", took_us / 1000),
+		log_str("command", command_of(call)), log_str("trace", trace));
+}
+
+static void measure(struct call *call, int status)
 {
 	int64_t took_us = clock_mono_us() - call->started_us;
 
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		log_answer(call, status, took_us);
 	meters_answered(call->route, status, took_us);
 	request_log_add(call->gateway->request_log, call->route, status, took_us);
 }
@@ -62,8 +84,8 @@ static void log_failure(struct call *call, int status, const char *reason)
 		return;
 	trace_id_format(call_trace(call), trace);
 	log_warn("request failed", log_int("status", status),
-		log_str("operation", call->route != NULL ? call->route->operation : NULL), log_str("reason", reason),
-		log_str("command", call->waiter.command[0] != '\0' ? call->waiter.command : NULL), log_str("trace", trace));
+		log_str("operation", operation_of(call)), log_str("reason", reason), log_str("command", command_of(call)),
+		log_str("trace", trace));
 }
 
 static void answer_problem(struct call *call, const struct problem *problem)

@@ -53,6 +53,11 @@ bool log_is_on(enum log_level level)
 	return (int)level <= atomic_load_explicit(&state.level, memory_order_relaxed);
 }
 
+bool log_enabled(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&state.level, memory_order_relaxed);
+}
+
 const char *log_level_names(void)
 {
 	return "error|warn|info|debug";
@@ -187,7 +192,7 @@ void log_write(enum log_level level, const char *event, const struct log_field *
 {
 	struct buf line = BUF_INIT;
 
-	if ((int)level > atomic_load_explicit(&state.level, memory_order_relaxed))
+	if (!log_enabled(level))
 		return;
 	build_line(&line, level, event, fields, count);
 	write_line(&line);

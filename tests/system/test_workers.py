@@ -1,7 +1,8 @@
 """feed-worker: the table, batches, the trace, and the stop. Records that are wrong: test_bad_records.py."""
+import re
 import subprocess
 
-from feedmill import BUILD, wait_for
+from feedmill import BUILD, Client, wait_for
 from samples import post
 
 
@@ -22,6 +23,20 @@ def test_one_bad_record_does_not_hold_up_its_batch(make_feed):
     feed.worker("fanout")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 42, "the good ones")
     assert len(feed.records("fanout.dlq", lambda records: len(records) >= 8)) == 8
+
+
+def test_trace_begins_in_the_gateways_log(make_feed):
+    """One line a request at debug; none above it."""
+    feed = make_feed(gateway__wait_ms=500).prepare()
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    for level, lines in (("debug", 1), ("info", 0)):
+        gateway = feed.gateway(env={"FEEDMILL_LOG_LEVEL": level})
+        client = Client(gateway.url)
+        answer = client.post("/products", {"name": "x", "price": 1}, headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+        assert answer.status_code == 202
+        assert gateway.stop() == 0
+        line = rf'level=debug .*event="request answered" operation=add_product status=202 ms=\d+ command={answer.json()["id"]} trace={trace}$'
+        assert len(re.findall(line, gateway.output(), re.M)) == lines, gateway.output()
 
 
 def test_trace_goes_from_request_to_last_effect(feed, client):

@@ -124,6 +124,8 @@ static void levels_are_kept(void **state)
 	assert_int_equal(0, take(out, sizeof(out)));
 	assert_int_equal(-1, log_set_level("loud"));
 	assert_int_equal(0, log_set_level("error"));
+	assert_true(log_enabled(LOG_LEVEL_ERROR));
+	assert_false(log_enabled(LOG_LEVEL_WARN));
 	log_warn("quiet");
 	assert_int_equal(0, take(out, sizeof(out)));
 	assert_int_equal(0, log_set_level("debug"));
