@@ -48,11 +48,6 @@ int log_set_level(const char *name)
 	return -1;
 }
 
-bool log_is_on(enum log_level level)
-{
-	return (int)level <= atomic_load_explicit(&state.level, memory_order_relaxed);
-}
-
 bool log_enabled(enum log_level level)
 {
 	return (int)level <= atomic_load_explicit(&state.level, memory_order_relaxed);

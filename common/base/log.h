@@ -26,7 +26,6 @@ struct log_field {
 
 void log_open(const char *program, const char *worker); /* worker NULL: left out. Keeps both pointers */
 int log_set_level(const char *name);                    /* error, warn, info, debug; -1: unknown name */
-bool log_is_on(enum log_level level); /* for fields that cost something to make */
 bool log_enabled(enum log_level level);                 /* worth making fields for: ask first where many lines would be made */
 const char *log_level_names(void);                      /* "error|warn|info|debug" */
 

@@ -365,7 +365,7 @@ static void tell(const struct item *item)
 	static const char *const words[] = { [DONE] = "record done", [RETRY] = "record not done yet", [REJECT] = "record wrong" };
 	char trace[33];
 
-	if (!log_is_on(LOG_LEVEL_DEBUG))
+	if (!log_enabled(LOG_LEVEL_DEBUG))
 		return;
 	record_trace(item->record, trace);
 	log_debug(words[item->outcome], log_str("topic", item->record->topic), log_int("partition", item->record->partition),
