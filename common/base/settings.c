@@ -25,6 +25,8 @@ static const struct conf_row rows[] = {
 
 	CHOICE("log.level", log_level, "info", "error|warn|info|debug", "what is logged"),
 
+	CHOICE("queue.type", queue.type, "kafka", "kafka|sqlite", "where the topics are: a Kafka cluster, or files in embedded.folder"),
+
 	TEXT("kafka.brokers", kafka.brokers, "127.0.0.1:9092", 1, 4096, "host:port,host:port"),
 	TEXT("kafka.topic_prefix", kafka.topic_prefix, "", 0, 64, "before every topic and group: several Feedmills on one Kafka"),
 	INT("kafka.replication", kafka.replication, "0", 0, 32, "of the topics that feedctl makes; 0: the broker's default"),

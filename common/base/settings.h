@@ -9,6 +9,10 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 
+struct queue_settings {
+	char *type; /* the back end: "kafka", "sqlite" */
+};
+
 struct kafka_settings {
 	char *brokers;              /* "host:port,host:port" */
 	char *topic_prefix;         /* before every topic and group name: several Feedmills on one Kafka */
@@ -79,6 +83,7 @@ struct worker_settings {
 struct settings {
 	char *log_level;
 	char *instance; /* set: static membership, group.instance.id = <worker>-<instance>-<thread> */
+	struct queue_settings queue;
 	struct kafka_settings kafka;
 	struct store_settings store;
 	struct mysql_settings mysql;

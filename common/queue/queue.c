@@ -1,14 +1,32 @@
 /* A call of queue.h goes in, the same call of the back end that was opened comes out. */
 #include "common/queue/queue.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "common/queue/queue_ops.h"
 
-/* There is one back end so far; a second one is chosen here. */
-static const struct queue_ops *const backend = &queue_kafka;
+/* Back ends by the value of queue.type; the first is the default. */
+static const struct {
+	const char *type;
+	const struct queue_ops *ops;
+} backends[] = {
+	{ "kafka", &queue_kafka },
+	{ "sqlite", &queue_sqlite },
+};
+
+static const struct queue_ops *backend_of(const char *type)
+{
+	for (size_t i = 0; type != NULL && i < sizeof(backends) / sizeof(backends[0]); i++) {
+		if (strcmp(backends[i].type, type) == 0)
+			return backends[i].ops;
+	}
+	return backends[0].ops;
+}
 
 int queue_open(const struct settings *settings, struct queue **out, struct err *err)
 {
-	return backend->open(settings, out, err);
+	return backend_of(settings->queue.type)->open(settings, out, err);
 }
 
 void queue_close(struct queue *queue)
@@ -19,7 +37,10 @@ void queue_close(struct queue *queue)
 
 const char *queue_library(void)
 {
-	return backend->library();
+	static char text[96]; /* the same bytes whoever writes them */
+
+	snprintf(text, sizeof(text), "%s, %s", queue_kafka.library(), queue_sqlite.library());
+	return text;
 }
 
 int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err)

@@ -1,5 +1,5 @@
-/* queue: the log between the programs: topics of records, consumer groups with offsets. Two back ends are meant
- * (queue_kafka.c; an embedded one follows); each fills one struct queue_ops, at the end of its file.
+/* queue: the log between the programs: topics of records, consumer groups with offsets. Two back ends, chosen by the setting
+ * queue.type: queue_kafka.c, and the embedded queue_sqlite.c; each fills one struct queue_ops, at the end of its file.
  *
  * A `struct queue` is the way to one cluster; it makes producers and consumers. Topic and group names are without prefix.
  *
@@ -71,7 +71,7 @@ void lossy_close(struct lossy *lossy);                   /* gives what waits a s
 struct consumer_options {
 	const char *group;    /* NULL: no group; consumer_assign() says what is read */
 	const char *topic;
-	const char *instance; /* group.instance.id, or NULL for a dynamic member */
+	const char *instance; /* group.instance.id, or NULL for a dynamic member; nothing to the embedded queue */
 	/* Called from consumer_poll() and consumer_close() before partitions are taken away: finish or give up their records. `lost`: another
 	 * member may have them already, nothing may be stored. After it returns, offsets stored so far are committed. */
 	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
@@ -98,7 +98,7 @@ int consumer_store(struct consumer *consumer, const char *topic, int32_t partiti
 int consumer_seek(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
 bool consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition);
 size_t consumer_owned(const struct consumer *consumer); /* how many partitions */
-/* Pauses or resumes all that is owned; partitions that come later start unpaused. */
+/* Pauses or resumes all that is owned; partitions that come later start unpaused, and so do all after some were taken away. */
 int consumer_pause(struct consumer *consumer, bool paused, struct err *err);
 bool consumer_connected(const struct consumer *consumer); /* a broker answered lately, and the group is joined */
 void consumer_close(struct consumer *consumer); /* commits what is stored, leaves the group; bounded in time */
@@ -123,6 +123,6 @@ struct partition_lag {
 int queue_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
 
-const char *queue_library(void); /* "librdkafka 2.0.2" */
+const char *queue_library(void); /* "librdkafka 2.0.2, SQLite 3.40.1" */
 
 #endif

@@ -58,6 +58,6 @@ struct consumer {
 	const struct queue_ops *ops;
 };
 
-extern const struct queue_ops queue_kafka;
+extern const struct queue_ops queue_kafka, queue_sqlite;
 
 #endif

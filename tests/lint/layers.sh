@@ -52,7 +52,7 @@ amqp: common/queue/amqp*.[ch]
 mysql: common/store/store_mysql*.[ch]
 mariadb: common/store/store_mysql*.[ch]
 errmsg: common/store/store_mysql*.[ch]
-sqlite3: common/queue/queue_sqlite*.[ch] common/store/store_sqlite*.[ch] common/store/search_sqlite*.[ch] tests/unit/test_store_sqlite.c tests/unit/test_search.c
+sqlite3: common/queue/queue_sqlite*.[ch] tests/unit/test_queue_sqlite.c common/store/store_sqlite*.[ch] common/store/search_sqlite*.[ch] tests/unit/test_store_sqlite.c tests/unit/test_search.c
 curl/: common/http/http_client.c
 microhttpd: common/http/http_server.c
 libconfig: common/base/conf.c

@@ -1,0 +1,832 @@
+/* Topics and groups go in, records come out in the order of each partition; the offsets of those that are done go back.
+ *
+ * A member takes its fair share of the partitions: it counts the members, gives up what is more than its share, takes what is
+ * free while it has less. A partition is ours as long as we hold its lock, and nobody can take it from us: a process that is
+ * stopped delays its partitions and finds them as they were. Reading is done in short statements of their own, so that the
+ * writers' checkpoints never wait for a reader. All of it happens within consumer_poll(). */
+#include "common/queue/queue_sqlite.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+
+enum {
+	FETCH_RECORDS = 1000,
+	FETCH_BYTES = 256 << 10, /* what is fetched ahead, but for one record */
+	LOOK_MS = 1000,          /* for new records, when no datagram came */
+	BALANCE_MS = 500,        /* for members that came or died without a word */
+	HURRY_MS = 100,          /* likewise, while partitions of our share are not free yet */
+	JOIN_MS = 200,           /* between two tries to join */
+	RETRY_MS = 100,          /* after an error while reading */
+	COMMIT_MS = 1000,
+	CHECK_MS = 1000,         /* that the topic's file is still there */
+	COMMIT_WAIT_MS = 2000,   /* for another member that is committing */
+	READ_WAIT_MS = 1000,     /* for a writer that is recovering the file */
+	REPEAT_MS = 30000,       /* the same error is logged once in so long */
+};
+
+struct owned {
+	int32_t partition;
+	bool paused;
+	bool stopped;               /* by an offset that is not there: must not be passed over */
+	int64_t position;           /* next to be handed out */
+	int64_t low, high;          /* of the partition, as last seen */
+	int64_t stored, committed;  /* -1: none */
+};
+
+struct sqlq_consumer {
+	struct consumer base;
+	const struct sqlq *queue;
+	char *group; /* NULL: none */
+	char *topic;
+	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	void *arg;
+
+	struct sqlq_file file; /* of the topic */
+	sqlite3_stmt *marks, *fetch;
+	struct sqlq_file offsets; /* of the group */
+	sqlite3_stmt *learn, *save;
+	struct sqlq_door door;
+	struct sqlq_seat seat;
+	int32_t partitions;
+
+	struct owned *owned;
+	_Atomic size_t owned_count; /* changed by the polling thread alone */
+	_Atomic bool joined, readable;
+	size_t next;                /* in owned: whose turn it is to be fetched */
+	struct sqlq_fetched *ahead; /* of one partition, in its order */
+
+	struct err lost; /* without a group: why nothing comes until the next assignment */
+	bool look;     /* the ends of partitions may have changed */
+	bool balance;  /* members may have changed */
+	int64_t look_ms, balance_ms, join_ms, commit_ms, check_ms; /* monotonic: when it is due anyway */
+	enum err_kind last_kind;
+	int64_t last_error_ms;
+};
+
+/* Once in a while, the same trouble. */
+static void complain(struct sqlq_consumer *consumer, const char *what, const struct err *err)
+{
+	int64_t now_ms = clock_mono_ms();
+
+	metric_add(consumer->queue->consumer_errors, 1);
+	if (err->kind == consumer->last_kind && now_ms - consumer->last_error_ms < REPEAT_MS)
+		return;
+	consumer->last_kind = err->kind;
+	consumer->last_error_ms = now_ms;
+	log_warn(what, log_str("topic", consumer->topic), log_str("group", consumer->group), log_err(err));
+}
+
+static struct owned *find_owned(const struct sqlq_consumer *consumer, int32_t partition)
+{
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (consumer->owned[i].partition == partition)
+			return &consumer->owned[i];
+	}
+	return NULL;
+}
+
+/* ---- what was fetched ahead */
+
+static void drop_ahead(struct sqlq_consumer *consumer)
+{
+	while (consumer->ahead != NULL) {
+		struct sqlq_fetched *fetched = consumer->ahead;
+
+		consumer->ahead = fetched->next;
+		free(fetched);
+	}
+}
+
+static void drop_ahead_of(struct sqlq_consumer *consumer, int32_t partition)
+{
+	if (consumer->ahead != NULL && consumer->ahead->partition == partition)
+		drop_ahead(consumer);
+}
+
+/* ---- fetching */
+
+/* In a group the partition stays ours and silent, and the others go on; without one there is somebody to be told. */
+static void stop_partition(struct sqlq_consumer *consumer, struct owned *owned, const char *why)
+{
+	owned->stopped = true;
+	drop_ahead_of(consumer, owned->partition);
+	if (consumer->group == NULL) {
+		err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", consumer->topic,
+			(int)owned->partition, (long long)owned->position, why);
+		return;
+	}
+	metric_add(consumer->queue->stopped, 1);
+	log_error("partition stopped", log_str("topic", consumer->topic), log_int("partition", owned->partition),
+		log_int("offset", owned->position), log_int("low", owned->low), log_int("high", owned->high), log_str("error", why),
+		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
+}
+
+static void see_marks(struct sqlq_consumer *consumer, struct owned *owned, int64_t low, int64_t high)
+{
+	owned->low = low;
+	owned->high = high;
+	if (!owned->stopped && (owned->position < low || owned->position > high))
+		stop_partition(consumer, owned, "offset out of range");
+}
+
+static int read_marks(struct sqlq_consumer *consumer, struct err *err)
+{
+	int code;
+
+	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
+		struct owned *owned = find_owned(consumer, sqlite3_column_int(consumer->marks, 0));
+
+		if (owned != NULL)
+			see_marks(consumer, owned, sqlite3_column_int64(consumer->marks, 1), sqlite3_column_int64(consumer->marks, 2));
+	}
+	if (code != SQLITE_DONE)
+		sqlq_err(&consumer->file, err, "reading where partitions end");
+	sqlite3_reset(consumer->marks);
+	return code == SQLITE_DONE ? 0 : -1;
+}
+
+static struct slice column(sqlite3_stmt *stmt, int at)
+{
+	const void *bytes = sqlite3_column_blob(stmt, at);
+
+	if (sqlite3_column_type(stmt, at) == SQLITE_NULL)
+		return SLICE_NONE;
+	return (struct slice){ bytes != NULL ? bytes : "", (size_t)sqlite3_column_bytes(stmt, at) };
+}
+
+static struct slice put(char **at, struct slice bytes)
+{
+	struct slice copy = { *at, bytes.len };
+
+	if (bytes.data == NULL)
+		return SLICE_NONE;
+	memcpy(*at, bytes.data, bytes.len);
+	*at += bytes.len;
+	return copy;
+}
+
+static struct sqlq_fetched *copy_row(sqlite3_stmt *stmt, int32_t partition)
+{
+	struct slice key = column(stmt, 2), value = column(stmt, 3), headers = column(stmt, 4);
+	size_t size = key.len + value.len + headers.len;
+	struct sqlq_fetched *fetched = mem_alloc(sizeof(*fetched) + size);
+	char *at = fetched->bytes;
+
+	*fetched = (struct sqlq_fetched){ .partition = partition, .size = size };
+	fetched->offset = SQLQ_OFFSET(sqlite3_column_int64(stmt, 0));
+	fetched->timestamp_ms = sqlite3_column_int64(stmt, 1);
+	fetched->key = put(&at, key);
+	fetched->value = put(&at, value);
+	fetched->headers = put(&at, headers);
+	return fetched;
+}
+
+/* Fetches records from the partition's position on. What is missing in a row is a sign of a deletion that passed us. */
+static int fetch(struct sqlq_consumer *consumer, struct owned *owned, struct err *err)
+{
+	struct sqlq_fetched **end = &consumer->ahead;
+	int64_t expected = owned->position;
+	size_t bytes = 0;
+	int code = SQLITE_ROW;
+
+	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	sqlite3_bind_int64(consumer->fetch, 1, SQLQ_ID(owned->partition, owned->position));
+	sqlite3_bind_int64(consumer->fetch, 2, SQLQ_ID(owned->partition + 1, 0));
+	sqlite3_bind_int(consumer->fetch, 3, FETCH_RECORDS);
+	while (bytes < FETCH_BYTES && (code = sqlite3_step(consumer->fetch)) == SQLITE_ROW) {
+		struct sqlq_fetched *fetched;
+
+		if (SQLQ_OFFSET(sqlite3_column_int64(consumer->fetch, 0)) != expected++)
+			break;
+		fetched = copy_row(consumer->fetch, owned->partition);
+		*end = fetched;
+		end = &fetched->next;
+		bytes += sizeof(*fetched) + fetched->size;
+	}
+	if (code != SQLITE_ROW && code != SQLITE_DONE)
+		sqlq_err(&consumer->file, err, "fetching");
+	sqlite3_reset(consumer->fetch);
+	if (code != SQLITE_ROW && code != SQLITE_DONE) {
+		drop_ahead(consumer);
+		return -1;
+	}
+	if (consumer->ahead == NULL) /* the marks say that there are some */
+		stop_partition(consumer, owned, "the record at this offset is not there");
+	return 0;
+}
+
+/* The next partition in turn that has something to fetch. */
+static struct owned *find_backlog(struct sqlq_consumer *consumer)
+{
+	size_t count = consumer->owned_count;
+
+	for (size_t i = 0; i < count; i++) {
+		struct owned *owned = &consumer->owned[(consumer->next + i) % count];
+
+		if (!owned->paused && !owned->stopped && owned->position < owned->high) {
+			consumer->next = (consumer->next + i + 1) % count;
+			return owned;
+		}
+	}
+	return NULL;
+}
+
+static int look(struct sqlq_consumer *consumer, struct err *err)
+{
+	if (read_marks(consumer, err) < 0)
+		return -1;
+	consumer->look = false;
+	consumer->look_ms = clock_mono_ms() + LOOK_MS;
+	return 0;
+}
+
+static void fetch_ahead(struct sqlq_consumer *consumer)
+{
+	struct owned *owned = NULL;
+	struct err err = ERR_INIT;
+	int rc = 0;
+
+	if (consumer->owned_count == 0)
+		return;
+	if (consumer->look || clock_mono_ms() >= consumer->look_ms)
+		rc = look(consumer, &err);
+	if (rc == 0)
+		owned = find_backlog(consumer);
+	if (owned != NULL)
+		rc = fetch(consumer, owned, &err);
+	atomic_store(&consumer->readable, rc == 0);
+	if (rc < 0) {
+		complain(consumer, "records not read", &err);
+		consumer->look = false; /* not at once */
+		consumer->look_ms = clock_mono_ms() + RETRY_MS;
+	}
+}
+
+static void hand_out(struct sqlq_consumer *consumer, struct record *out)
+{
+	struct sqlq_fetched *fetched = consumer->ahead;
+
+	consumer->ahead = fetched->next;
+	*out = (struct record){ .topic = consumer->topic, .partition = fetched->partition, .offset = fetched->offset };
+	out->timestamp_ms = fetched->timestamp_ms;
+	out->key = fetched->key;
+	out->value = fetched->value;
+	sqlq_headers_get(fetched->headers, out);
+	out->handle = fetched;
+	out->release = sqlq_fetched_release;
+	find_owned(consumer, fetched->partition)->position = fetched->offset + 1;
+}
+
+/* ---- offsets of the group */
+
+static const char group_tables[] = "PRAGMA user_version = 1;"
+				   "CREATE TABLE IF NOT EXISTS offset (topic TEXT NOT NULL, partition INTEGER NOT NULL,"
+				   " next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID";
+
+static int open_offsets(struct sqlq_consumer *consumer, struct err *err)
+{
+	struct sqlq_file *file = &consumer->offsets;
+	char path[SQLQ_PATH_MAX];
+
+	if (file->db != NULL)
+		return 0;
+	sqlq_path(consumer->queue, consumer->group, ".group", path);
+	if (sqlq_file_open(file, path, SQLQ_CREATE, err) < 0)
+		return -1;
+	if (sqlq_begin(file, err) < 0 || sqlq_end(file, sqlq_exec(file, group_tables, err), err) < 0)
+		goto fail;
+	consumer->learn = sqlq_prepare(file, "SELECT next FROM offset WHERE topic = ? AND partition = ?", err);
+	consumer->save = sqlq_prepare(file, "INSERT INTO offset VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next", err);
+	if (consumer->learn != NULL && consumer->save != NULL)
+		return 0;
+fail:
+	sqlq_file_close(file);
+	return -1;
+}
+
+/* -1 in *out: the group has not been there. */
+static int learn(struct sqlq_consumer *consumer, int32_t partition, int64_t *out, struct err *err)
+{
+	int code;
+
+	consumer->offsets.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	sqlite3_bind_text(consumer->learn, 1, consumer->topic, -1, SQLITE_STATIC);
+	sqlite3_bind_int(consumer->learn, 2, partition);
+	code = sqlite3_step(consumer->learn);
+	if (code == SQLITE_ROW)
+		*out = sqlite3_column_int64(consumer->learn, 0);
+	else if (code == SQLITE_DONE)
+		*out = -1;
+	else
+		sqlq_err(&consumer->offsets, err, "reading the group's offset");
+	sqlite3_reset(consumer->learn);
+	return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : -1;
+}
+
+static bool is_dirty(const struct owned *owned)
+{
+	return owned->stored >= 0 && owned->stored != owned->committed;
+}
+
+static int save(struct sqlq_consumer *consumer, const struct owned *owned, struct err *err)
+{
+	sqlite3_bind_text(consumer->save, 1, consumer->topic, -1, SQLITE_STATIC);
+	sqlite3_bind_int(consumer->save, 2, owned->partition);
+	sqlite3_bind_int64(consumer->save, 3, owned->stored);
+	return sqlq_step(&consumer->offsets, consumer->save, err);
+}
+
+/* The lock is asked for once more: what another has, its own offset alone moves. */
+static int save_dirty(struct sqlq_consumer *consumer, struct err *err)
+{
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		const struct owned *owned = &consumer->owned[i];
+
+		if (is_dirty(owned) && sqlq_seat_own(&consumer->seat, owned->partition) && save(consumer, owned, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int commit_dirty(struct sqlq_consumer *consumer, struct err *err)
+{
+	struct sqlq_file *file = &consumer->offsets;
+
+	file->deadline_ms = clock_mono_ms() + COMMIT_WAIT_MS;
+	if (!sqlq_file_is_there(file))
+		return err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use", file->path);
+	if (sqlq_begin(file, err) < 0 || sqlq_end(file, save_dirty(consumer, err), err) < 0)
+		return -1;
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (is_dirty(&consumer->owned[i]))
+			consumer->owned[i].committed = consumer->owned[i].stored;
+	}
+	return 0;
+}
+
+/* An offset that is not committed is tried again; at worst its records come again. */
+static void commit(struct sqlq_consumer *consumer)
+{
+	struct err err = ERR_INIT;
+	bool dirty = false;
+
+	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
+	for (size_t i = 0; i < consumer->owned_count; i++)
+		dirty = dirty || is_dirty(&consumer->owned[i]);
+	if (dirty && commit_dirty(consumer, &err) < 0)
+		complain(consumer, "offsets not committed", &err);
+}
+
+/* ---- partitions */
+
+static void add_owned(struct sqlq_consumer *consumer, int32_t partition, int64_t position, int64_t committed)
+{
+	size_t count = consumer->owned_count;
+
+	consumer->owned = mem_grow(consumer->owned, count + 1, sizeof(*consumer->owned));
+	consumer->owned[count] = (struct owned){ .partition = partition, .position = position, .high = position, .low = position,
+		.stored = -1, .committed = committed };
+	atomic_store(&consumer->owned_count, count + 1);
+	consumer->look = true;
+}
+
+static void remove_owned(struct sqlq_consumer *consumer, int32_t partition)
+{
+	struct owned *owned = find_owned(consumer, partition);
+	size_t last = consumer->owned_count - 1;
+
+	drop_ahead_of(consumer, partition);
+	*owned = consumer->owned[last];
+	atomic_store(&consumer->owned_count, last);
+}
+
+/* First offset of a partition that the group has not been to. */
+static int first_offset(struct sqlq_consumer *consumer, int32_t partition, int64_t *out, struct err *err)
+{
+	int code;
+
+	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
+		if (sqlite3_column_int(consumer->marks, 0) == partition)
+			break;
+	}
+	if (code == SQLITE_ROW)
+		*out = sqlite3_column_int64(consumer->marks, 1);
+	else
+		sqlq_err(&consumer->file, err, "reading where a partition begins");
+	sqlite3_reset(consumer->marks);
+	return code == SQLITE_ROW ? 0 : -1;
+}
+
+/* Takes a partition when it is free. Where the group is is read after that: whoever had it has committed before. */
+static bool take(struct sqlq_consumer *consumer, int32_t partition)
+{
+	struct err err = ERR_INIT;
+	int64_t committed, position;
+
+	if (find_owned(consumer, partition) != NULL || !sqlq_seat_own(&consumer->seat, partition))
+		return false;
+	if (learn(consumer, partition, &committed, &err) < 0)
+		goto fail;
+	position = committed;
+	if (committed < 0 && first_offset(consumer, partition, &position, &err) < 0)
+		goto fail;
+	add_owned(consumer, partition, position, committed);
+	return true;
+fail:
+	sqlq_seat_give(&consumer->seat, partition);
+	complain(consumer, "partition not taken", &err);
+	return false;
+}
+
+/* Tells, commits, lets go: in this order. Those that stay come unpaused, as if they had been given anew. */
+static void give_up(struct sqlq_consumer *consumer, const int32_t *partitions, size_t count)
+{
+	if (count == 0)
+		return;
+	if (consumer->revoked != NULL)
+		consumer->revoked(consumer->arg, partitions, count, false);
+	commit(consumer);
+	for (size_t i = 0; i < count; i++) {
+		remove_owned(consumer, partitions[i]);
+		sqlq_seat_give(&consumer->seat, partitions[i]);
+	}
+	for (size_t i = 0; i < consumer->owned_count; i++)
+		consumer->owned[i].paused = false;
+	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
+	log_debug("partitions given up", log_str("topic", consumer->topic), log_int("count", (int64_t)count));
+}
+
+/* The share of the member with this rank, and where it would stand if all shares lay in a row. */
+struct share {
+	int32_t first, count;
+};
+
+static struct share fair_share(int32_t partitions, int32_t members, int32_t rank)
+{
+	int32_t each = partitions / members, more = partitions % members;
+
+	return (struct share){ rank * each + (rank < more ? rank : more), each + (rank < more) };
+}
+
+static bool is_within(struct share share, int32_t partition)
+{
+	return partition >= share.first && partition < share.first + share.count;
+}
+
+/* First those that are not in our row: after a while each member has its own. */
+static void give_up_surplus(struct sqlq_consumer *consumer, struct share share)
+{
+	size_t surplus = consumer->owned_count - (size_t)share.count, chosen = 0;
+	int32_t *partitions = mem_array(surplus, sizeof(*partitions));
+
+	for (int pass = 0; pass < 2; pass++) {
+		for (size_t i = 0; i < consumer->owned_count && chosen < surplus; i++) {
+			if (is_within(share, consumer->owned[i].partition) == (pass == 1))
+				partitions[chosen++] = consumer->owned[i].partition;
+		}
+	}
+	give_up(consumer, partitions, surplus);
+	free(partitions);
+}
+
+static void take_share(struct sqlq_consumer *consumer, struct share share)
+{
+	for (int32_t i = 0; i < consumer->partitions && consumer->owned_count < (size_t)share.count; i++)
+		take(consumer, (share.first + i) % consumer->partitions);
+}
+
+static void balance(struct sqlq_consumer *consumer)
+{
+	struct share share;
+	int32_t members, rank;
+
+	sqlq_seat_count(&consumer->seat, &members, &rank);
+	share = fair_share(consumer->partitions, members, rank);
+	if (consumer->owned_count > (size_t)share.count)
+		give_up_surplus(consumer, share);
+	else if (consumer->owned_count < (size_t)share.count)
+		take_share(consumer, share);
+	consumer->balance = false;
+	consumer->balance_ms = clock_mono_ms() + (consumer->owned_count < (size_t)share.count ? HURRY_MS : BALANCE_MS);
+	atomic_store(&consumer->joined, true);
+}
+
+/* Somebody removed the folder: what is in our hands is nothing any more, and another may have made a new one. */
+static void lose(struct sqlq_consumer *consumer)
+{
+	int32_t *partitions = mem_array(consumer->owned_count + 1, sizeof(*partitions));
+
+	log_error("topic was removed while it was in use", log_str("topic", consumer->topic), log_str("group", consumer->group));
+	drop_ahead(consumer);
+	for (size_t i = 0; i < consumer->owned_count; i++)
+		partitions[i] = consumer->owned[i].partition;
+	if (consumer->revoked != NULL && consumer->owned_count > 0)
+		consumer->revoked(consumer->arg, partitions, consumer->owned_count, true);
+	free(partitions);
+	if (consumer->group == NULL)
+		err_set(&consumer->lost, ERR_CONFLICT, "topic %s was removed while it was read", consumer->topic);
+	atomic_store(&consumer->owned_count, 0);
+	atomic_store(&consumer->joined, false);
+	sqlq_seat_leave(&consumer->seat);
+	sqlq_file_close(&consumer->file);
+	sqlq_file_close(&consumer->offsets);
+}
+
+/* ---- joining */
+
+static int open_topic(struct sqlq_consumer *consumer, struct err *err)
+{
+	char path[SQLQ_PATH_MAX];
+
+	if (consumer->file.db != NULL)
+		return 0;
+	if (sqlq_log_partitions(consumer->queue, consumer->topic, &consumer->partitions, err) < 0)
+		return -1;
+	if (consumer->partitions == 0)
+		return err_set(err, ERR_INVALID, "no topic %s%s: `feedctl topics` makes it", consumer->queue->prefix, consumer->topic);
+	sqlq_path(consumer->queue, consumer->topic, ".topic", path);
+	if (sqlq_file_open(&consumer->file, path, SQLQ_READ, err) < 0)
+		return -1;
+	consumer->marks = sqlq_prepare(&consumer->file, "SELECT id, low, high FROM partition ORDER BY id", err);
+	consumer->fetch = sqlq_prepare(&consumer->file,
+		"SELECT id, timestamp_ms, key, value, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", err);
+	if (consumer->marks != NULL && consumer->fetch != NULL)
+		return 0;
+	sqlq_file_close(&consumer->file);
+	return -1;
+}
+
+static int join(struct sqlq_consumer *consumer, struct err *err)
+{
+	if (open_topic(consumer, err) < 0 || open_offsets(consumer, err) < 0)
+		return -1;
+	if (sqlq_seat_take(consumer->queue, consumer->group, consumer->topic, &consumer->seat, err) < 0)
+		return -1;
+	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
+	consumer->balance = true;
+	return 0;
+}
+
+static void try_to_join(struct sqlq_consumer *consumer, int64_t now_ms)
+{
+	struct err err = ERR_INIT;
+
+	if (now_ms < consumer->join_ms || join(consumer, &err) == 0)
+		return;
+	consumer->join_ms = now_ms + JOIN_MS;
+	complain(consumer, "group not joined", &err);
+}
+
+/* ---- polling */
+
+static void hear(struct sqlq_consumer *consumer)
+{
+	int news = sqlq_door_hear(&consumer->door);
+
+	consumer->look = consumer->look || (news & SQLQ_RECORDS) != 0;
+	consumer->balance = consumer->balance || (news & SQLQ_MEMBERS) != 0;
+}
+
+static void do_chores(struct sqlq_consumer *consumer, int64_t now_ms)
+{
+	if (consumer->file.db != NULL && now_ms >= consumer->check_ms) {
+		consumer->check_ms = now_ms + CHECK_MS;
+		if (!sqlq_file_is_there(&consumer->file))
+			lose(consumer);
+	}
+	if (consumer->group == NULL)
+		return;
+	if (consumer->seat.fd < 0)
+		try_to_join(consumer, now_ms);
+	if (consumer->seat.fd >= 0 && (consumer->balance || now_ms >= consumer->balance_ms))
+		balance(consumer);
+	if (now_ms >= consumer->commit_ms)
+		commit(consumer);
+}
+
+static int64_t min(int64_t a, int64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int64_t next_chore(const struct sqlq_consumer *consumer)
+{
+	int64_t next_ms = consumer->owned_count > 0 ? consumer->look_ms : INT64_MAX;
+
+	if (consumer->group == NULL)
+		return next_ms;
+	next_ms = min(next_ms, consumer->seat.fd < 0 ? consumer->join_ms : consumer->balance_ms);
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (is_dirty(&consumer->owned[i]))
+			return min(next_ms, consumer->commit_ms);
+	}
+	return next_ms;
+}
+
+int sqlq_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record *out, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+	int64_t until_ms = clock_mono_ms() + timeout_ms;
+
+	for (;;) {
+		if (consumer->ahead == NULL)
+			hear(consumer);
+		do_chores(consumer, clock_mono_ms());
+		if (consumer->ahead == NULL)
+			fetch_ahead(consumer);
+		if (consumer->ahead != NULL) {
+			hand_out(consumer, out);
+			return 1;
+		}
+		if (consumer->lost.kind != ERR_NONE)
+			return err_set(err, consumer->lost.kind, "%s", consumer->lost.message);
+		if (clock_mono_ms() >= until_ms)
+			return 0;
+		sqlq_door_wait(&consumer->door, min(until_ms, next_chore(consumer)) - clock_mono_ms());
+	}
+}
+
+/* ---- offsets, pauses */
+
+static struct owned *ours(const struct sqlq_consumer *consumer, const char *topic, int32_t partition, struct err *err)
+{
+	struct owned *owned = strcmp(consumer->topic, topic) == 0 ? find_owned(consumer, partition) : NULL;
+
+	if (owned == NULL)
+		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
+	return owned;
+}
+
+int sqlq_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+
+	if (owned == NULL)
+		return -1;
+	owned->stored = offset;
+	return 0;
+}
+
+int sqlq_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+	struct owned *owned = ours(consumer, topic, partition, err);
+
+	if (owned == NULL)
+		return -1;
+	drop_ahead_of(consumer, partition);
+	owned->position = offset;
+	consumer->look = true;
+	return 0;
+}
+
+bool sqlq_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
+{
+	const struct sqlq_consumer *consumer = (const struct sqlq_consumer *)base;
+
+	return strcmp(consumer->topic, topic) == 0 && find_owned(consumer, partition) != NULL;
+}
+
+size_t sqlq_consumer_owned(const struct consumer *base)
+{
+	return atomic_load(&((const struct sqlq_consumer *)base)->owned_count);
+}
+
+int sqlq_consumer_pause(struct consumer *base, bool paused, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	(void)err;
+	if (paused)
+		drop_ahead(consumer);
+	for (size_t i = 0; i < consumer->owned_count; i++)
+		consumer->owned[i].paused = paused;
+	return 0;
+}
+
+bool sqlq_consumer_connected(const struct consumer *base)
+{
+	const struct sqlq_consumer *consumer = (const struct sqlq_consumer *)base;
+
+	return atomic_load(&consumer->joined) && atomic_load(&consumer->readable);
+}
+
+/* ---- without a group */
+
+static int start_at(struct sqlq_consumer *consumer, int32_t partition, int64_t offset, struct err *err)
+{
+	int code = SQLITE_ROW;
+	int32_t found = 0;
+
+	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
+		int32_t number = sqlite3_column_int(consumer->marks, 0);
+		int64_t low = sqlite3_column_int64(consumer->marks, 1), high = sqlite3_column_int64(consumer->marks, 2);
+
+		if (partition != QUEUE_EVERY && partition != number)
+			continue;
+		add_owned(consumer, number, offset == QUEUE_BEGINNING ? low : offset == QUEUE_END ? high : offset, -1);
+		found++;
+	}
+	if (code != SQLITE_DONE)
+		sqlq_err(&consumer->file, err, "asking where partitions begin and end");
+	else if (found == 0)
+		err_set(err, ERR_INVALID, "topic %s has no partition %d", consumer->topic, (int)partition);
+	sqlite3_reset(consumer->marks);
+	return code == SQLITE_DONE && found > 0 ? 0 : -1;
+}
+
+/* Records that are not released yet point at the topic's name: a new one only for another topic. */
+static void set_topic(struct sqlq_consumer *consumer, const char *topic)
+{
+	if (strcmp(consumer->topic, topic) == 0)
+		return;
+	sqlq_file_close(&consumer->file);
+	sqlq_door_close(&consumer->door);
+	free(consumer->topic);
+	consumer->topic = mem_strdup(topic);
+}
+
+int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	(void)timeout_ms;
+	drop_ahead(consumer);
+	err_clear(&consumer->lost);
+	atomic_store(&consumer->owned_count, 0);
+	if (!sqlq_is_name(topic))
+		return err_set(err, ERR_INVALID, "\"%s\" is no name for a topic", topic);
+	set_topic(consumer, topic);
+	if (open_topic(consumer, err) < 0)
+		return -1;
+	if (!consumer->door.is_open && sqlq_door_open(consumer->queue, topic, true, &consumer->door, err) < 0)
+		return -1;
+	if (start_at(consumer, partition, offset, err) < 0)
+		return -1;
+	atomic_store(&consumer->joined, true);
+	return 0;
+}
+
+/* ---- life */
+
+int sqlq_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
+{
+	struct sqlq_consumer *consumer = mem_zalloc(sizeof(*consumer));
+
+	consumer->base.ops = queue->ops;
+	consumer->queue = (const struct sqlq *)queue;
+	consumer->topic = mem_strdup(options->topic != NULL ? options->topic : "");
+	consumer->group = options->group != NULL ? mem_strdup(options->group) : NULL;
+	consumer->revoked = options->revoked;
+	consumer->arg = options->arg;
+	consumer->seat.fd = -1;
+	consumer->readable = true;
+	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
+	if (!sqlq_is_name(consumer->topic) || (consumer->group != NULL && !sqlq_is_name(consumer->group))) {
+		err_set(err, ERR_INVALID, "\"%s\" is no name for a topic or a group", sqlq_is_name(consumer->topic) ? consumer->group : consumer->topic);
+		sqlq_consumer_close(&consumer->base);
+		return -1;
+	}
+	if (consumer->topic[0] != '\0' && sqlq_door_open(consumer->queue, consumer->topic, true, &consumer->door, err) < 0) {
+		sqlq_consumer_close(&consumer->base);
+		return -1;
+	}
+	*out = &consumer->base;
+	return 0;
+}
+
+static void leave(struct sqlq_consumer *consumer)
+{
+	int32_t *partitions = mem_array(consumer->owned_count + 1, sizeof(*partitions));
+	size_t count = consumer->owned_count;
+
+	for (size_t i = 0; i < count; i++)
+		partitions[i] = consumer->owned[i].partition;
+	give_up(consumer, partitions, count);
+	free(partitions);
+	sqlq_seat_leave(&consumer->seat);
+	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
+}
+
+void sqlq_consumer_close(struct consumer *base)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	if (consumer->seat.fd >= 0)
+		leave(consumer);
+	drop_ahead(consumer);
+	sqlq_door_close(&consumer->door);
+	sqlq_file_close(&consumer->file);
+	sqlq_file_close(&consumer->offsets);
+	free(consumer->owned);
+	free(consumer->topic);
+	free(consumer->group);
+	free(consumer);
+}
