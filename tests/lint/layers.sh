@@ -82,7 +82,7 @@ done < "$work/adapters" >> "$breaches"
 set +f
 
 # 5. Any other <header> is of the C library or the kernel; cmocka's in unit tests.
-libc=" assert ctype dirent dlfcn endian errno fcntl float fnmatch getopt glob grp inttypes limits locale malloc math netdb \
+libc=" assert ctype dirent dlfcn endian errno fcntl float fnmatch ftw getopt glob grp inttypes limits locale malloc math netdb \
 poll pthread pwd regex sched semaphore setjmp signal spawn stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib \
 stdnoreturn string strings syslog threads time unistd wchar wctype "
 sed -nE 's/^([^:]*):([0-9]*):[^<"]*<([^>]*)>.*/\1 \2 \3/p' "$work/includes" | while read -r file line header; do
