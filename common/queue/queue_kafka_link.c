@@ -184,19 +184,21 @@ void kafka_link_nudge(struct kafka_link *link)
 
 /* ---- life */
 
+/* The previous one's thread may still be learning: a topic's handle is its own until partitions says that it is there. */
 static void take_over(struct kafka_link *link, const struct kafka_link *previous)
 {
 	for (size_t i = 0; link->topics != NULL && i < topic_count; i++) {
+		int32_t partitions = atomic_load(&previous->topics[i].partitions);
 		char name[KAFKA_NAME_MAX];
 
-		if (previous->topics[i].topic == NULL)
+		if (partitions == 0)
 			continue;
 		kafka_name(link->queue, topic_table[i].name, name);
 		link->topics[i].topic = rd_kafka_topic_new(link->rk, name, NULL);
-		atomic_store(&link->topics[i].partitions, link->topics[i].topic != NULL ? previous->topics[i].partitions : 0);
+		atomic_store(&link->topics[i].partitions, link->topics[i].topic != NULL ? partitions : 0);
 	}
-	atomic_store(&link->missing, previous->missing);
-	atomic_store(&link->reachable, previous->reachable);
+	atomic_store(&link->missing, atomic_load(&previous->missing));
+	atomic_store(&link->reachable, atomic_load(&previous->reachable));
 }
 
 struct kafka_link *kafka_link_new(const struct kafka_queue *queue, rd_kafka_t *rk, bool sends, const struct kafka_link *previous)
