@@ -147,6 +147,7 @@ static bool serve(struct stub *stub, int fd, const struct stub_request *request)
 	bool goes_on = false;
 
 	stub->answer(stub->arg, request, &reply);
+	atomic_fetch_add(&stub->requests, 1); /* before the client can have its answer, and ask us */
 	if (reply.action == STUB_RESET) {
 		reset(fd);
 	} else if (reply.action == STUB_SILENCE) {
@@ -156,7 +157,6 @@ static bool serve(struct stub *stub, int fd, const struct stub_request *request)
 		send_reply(fd, request, &reply);
 		goes_on = reply.action == STUB_ANSWER || reply.action == STUB_CHUNKS;
 	}
-	atomic_fetch_add(&stub->requests, 1);
 	buf_release(&ignored);
 	buf_release(&reply.body);
 	return goes_on;

@@ -40,7 +40,7 @@ typedef void stub_fn(void *arg, const struct stub_request *request, struct stub_
 struct stub;
 struct stub *stub_start(stub_fn *answer, void *arg);
 const char *stub_url(const struct stub *stub); /* "http://127.0.0.1:12345" */
-size_t stub_requests(struct stub *stub);       /* answered or left so far */
+size_t stub_requests(struct stub *stub);       /* heard so far */
 void stub_stop(struct stub *stub);             /* NULL is fine */
 
 /* "http://127.0.0.1:N" where nobody listens. */
