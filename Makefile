@@ -1,4 +1,4 @@
-# Feedmill: one Makefile, no recursion but for `make san`. Sources are found by wildcard per layer: a new file needs no edit.
+# Feedmill: one Makefile, no recursion but for build variants. Sources are found by wildcard per layer: a new file needs no edit.
 # Set by a packager or on the command line: CC CFLAGS CPPFLAGS LDFLAGS PREFIX DESTDIR; WERROR=1 for CI; BUILD=… for a build
 # tree elsewhere; V=1 to see whole commands.
 
@@ -7,10 +7,11 @@ PREFIX = /usr/local
 DESTDIR =
 CFLAGS = -O2 -g
 MYSQL_CONFIG = mysql_config
+COVERAGE = 85
 
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
-.PHONY: all check lint san bench docs install clean sample help
+.PHONY: all check lint san tsan cov cov-report bench docs install clean sample help
 
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
 PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1 sqlite3
@@ -81,6 +82,9 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(COMPILE)
 
+# What a build variant adds to every program and test; see tsan.
+$(PROGRAMS) $(TESTS): $(BESIDE)
+
 # A test may use any layer: it takes from the archives only what it names.
 $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtesthelp.a $(LAYERS) $(LIB)
 	@mkdir -p $(@D)
@@ -105,9 +109,20 @@ $(BUILD)/tests/print_settings: $(BUILD)/tests/lint/print_settings.o $(LIB)
 sample: $(BUILD)/tests/print_settings ## write config/feedmill.cfg from the settings table
 	$< > config/feedmill.cfg
 
-SANITIZE = -fsanitize=address,undefined -fno-sanitize-recover=all
+# Build variants: a tree of its own each, with neither hardening nor fortified functions in the way.
+san_flags = -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+tsan_flags = -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+tsan_beside = $(patsubst %.c,$(BUILD)/tsan/%.o,$(wildcard tests/tsan/*.c))
+cov_flags = -O0 -g --coverage -fprofile-update=atomic
 san: ## programs and unit tests under ASan and UBSan, in build/san
-	$(MAKE) BUILD=$(BUILD)/san CFLAGS="-O1 -g -fno-omit-frame-pointer $(SANITIZE)" HARDENING= HARDENED_LINK= FORTIFY= all check
+tsan: ## the same under TSan, in build/tsan
+cov: ## the same for gcov, in build/cov; what ran before is forgotten
+san tsan cov:
+	@find $(BUILD)/$@ -name '*.gcda' -delete 2>/dev/null || true
+	$(MAKE) BUILD=$(BUILD)/$@ CFLAGS="$($@_flags)" BESIDE="$($@_beside)" HARDENING= HARDENED_LINK= FORTIFY= all check
+
+cov-report: ## the lines that ran since make cov, by layer; fails below COVERAGE percent
+	tests/coverage $(BUILD)/cov $(COVERAGE)
 
 # Swagger UI comes by npm, whose settings say where from; the checksum says that it is what we looked at. Without it everything
 # else is built as well, and /docs says how to get it.
