@@ -218,8 +218,8 @@ class Feedmill:
 
     # ---- programs
 
-    def ctl(self, *arguments, check=True, config=None, timeout=120, **more):
-        done = subprocess.run([BUILD / "feedctl", "-c", config or self.config, *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL,
+    def ctl(self, *arguments, check=True, config=None, timeout=120, under=(), **more):
+        done = subprocess.run([*under, BUILD / "feedctl", "-c", config or self.config, *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout, **more)
         if check and done.returncode != 0:
             raise AssertionError(f"feedctl {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
@@ -237,14 +237,14 @@ class Feedmill:
         self.processes.append(process)
         return process
 
-    def gateway(self, config=None, env=None, wait=True, descriptors=None):
-        """`descriptors`: its limits, "soft:hard"; "soft:" leaves the hard one."""
+    def gateway(self, config=None, env=None, wait=True, descriptors=None, under=()):
+        """`descriptors`: its limits, "soft:hard"; "soft:" leaves the hard one. `under`: a command that runs the program."""
         before = ("prlimit", f"--nofile={descriptors}") if descriptors else ()
-        gateway = self._start(Gateway, "gateway", "feed-gateway", config=config, env=env, before=before)
+        gateway = self._start(Gateway, "gateway", "feed-gateway", config=config, env=env, before=(*before, *under))
         return gateway.wait_ready() if wait else gateway
 
-    def worker(self, name, config=None, env=None, wait=True):
-        worker = self._start(Worker, name, "feed-worker", name, config=config, env=env)
+    def worker(self, name, config=None, env=None, wait=True, under=()):
+        worker = self._start(Worker, name, "feed-worker", name, config=config, env=env, before=under)
         return worker.wait_ready() if wait else worker
 
     def start(self):
