@@ -123,6 +123,6 @@ struct partition_lag {
 int queue_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
 
-const char *queue_library(void); /* "librdkafka 2.0.2, SQLite 3.40.1" */
+const char *queue_library(void); /* "librdkafka 2.0.2"; SQLite is named by store_library() */
 
 #endif

@@ -87,7 +87,7 @@ def test_help_version_and_wrong_options(program):
     assert shown.returncode == 0 and "--config" in shown.stdout
     version = subprocess.run([BUILD / program, "--version"], capture_output=True, text=True)
     assert version.returncode == 0 and version.stderr == ""
-    libraries = {"librdkafka", "libmariadb", "libcurl", "cJSON", "libconfig"}
+    libraries = {"librdkafka", "libmariadb", "sqlite", "libcurl", "cJSON", "libconfig"}
     libraries |= {"feed-gateway": {"libmicrohttpd", "libyaml"}, "feed-worker": {"libmicrohttpd"}}.get(program, set())
     named = dict(re.findall(r"(\w+) (\d[\w.]*)", version.stdout.splitlines()[1]))
     assert {"libmariadb" if name == "libmysqlclient" else name for name in named} == libraries
