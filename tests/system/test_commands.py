@@ -42,7 +42,7 @@ def test_no_worker_is_202_and_done_later(make_feed):
     feed.worker("command")
     done = wait_for(lambda: (c := client.ok("GET", location))["status"] == "done" and c, "the command is done")
     assert done["result"] == {"id": done["result"]["id"], "name": "patient", "price": 3}
-    assert client.ok("POST", "/products", {"name": "now", "price": 5})["name"] == "now"
+    assert client.ok("POST", "/products", {"name": "now", "price": 5}, headers={"Prefer": "wait=20"})["name"] == "now"
     assert [p["name"] for p in client.ok("GET", "/products")] == ["patient", "waited", "now"]
 
 
