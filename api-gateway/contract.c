@@ -503,11 +503,10 @@ static bool check_body(const struct http_request *request, struct contract_call 
 	return false;
 }
 
-bool contract_check(const struct contract *contract, struct http_exchange *exchange, struct contract_call *call, struct problem *problem)
+bool contract_check(struct http_exchange *exchange, struct contract_call *call, struct problem *problem)
 {
 	const struct http_request *request = http_request_of(exchange);
 
-	(void)contract;
 	if (!check_path(call, problem))
 		return false;
 	if (call->operation->body && request->has_body && !check_media_type(exchange, problem))

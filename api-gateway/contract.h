@@ -45,6 +45,6 @@ struct contract_call {
 bool contract_route(const struct contract *contract, struct slice method, struct slice path, struct contract_call *call, struct problem *problem);
 
 /* Checks all that the operation says of parameters and body; parses the body. false: `problem` says what is wrong. */
-bool contract_check(const struct contract *contract, struct http_exchange *exchange, struct contract_call *call, struct problem *problem);
+bool contract_check(struct http_exchange *exchange, struct contract_call *call, struct problem *problem);
 
 #endif

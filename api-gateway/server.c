@@ -104,7 +104,7 @@ static void handle_routed(struct call *call)
 	call->route = router_find(call->gateway->router, call->contract.operation);
 	if (!id_is_right(call))
 		return;
-	if (!contract_check(call->gateway->contract, call->exchange, &call->contract, &problem)) {
+	if (!contract_check(call->exchange, &call->contract, &problem)) {
 		reply_with_problem(call, &problem);
 		return;
 	}

@@ -9,7 +9,7 @@
 #include "common/queue/topics.h"
 
 struct queue_ops {
-	const char *(*library)(void);
+	const char *(*library)(void); /* NULL: it is named elsewhere */
 	int (*open)(const struct settings *settings, struct queue **out, struct err *err);
 	void (*close)(struct queue *queue);
 

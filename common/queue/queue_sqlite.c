@@ -74,13 +74,7 @@ fail:
 	return -1;
 }
 
-static const char *sqlq_library(void)
-{
-	return "SQLite " SQLITE_VERSION;
-}
-
 const struct queue_ops queue_sqlite = {
-	.library = sqlq_library,
 	.open = sqlq_open,
 	.close = sqlq_close,
 	.producer_open = sqlq_producer_open,
