@@ -1,5 +1,5 @@
 """That bad input has done nothing: no row, no record, no descriptor kept, no error in the log, the same processes still there."""
-import concurrent.futures
+import contextlib
 import os
 
 import requests
@@ -13,8 +13,30 @@ def rows(feed):
     return dict(zip(TABLES, feed.sql("SELECT " + ",".join(f"(SELECT COUNT(*) FROM {table})" for table in TABLES))[0]))
 
 
+LISTEN = "0A"
+
+
+def targets(process):
+    """What each descriptor is, as the kernel names it: "socket:[4711]"."""
+    for entry in os.scandir(f"/proc/{process.pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            yield os.readlink(entry.path)
+
+
+def sockets(process):
+    """The TCP sockets of the process: its name among the descriptors, local port, state."""
+    with open(f"/proc/{process.pid}/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    names = set(targets(process))
+    return [(name, local, row[3]) for row in rows if (name := f"socket:[{row[9]}]") in names for local in [row[1].split(":")[1]]]
+
+
 def descriptors(process):
-    return len(os.listdir(f"/proc/{process.pid}/fd"))
+    """How many it has, without its own way to its servers: readers connect when they first read, librdkafka when it sees fit."""
+    tcp = sockets(process)
+    ports = {port for _, port, state in tcp if state == LISTEN}
+    outgoing = {name for name, port, _ in tcp if port not in ports}
+    return sum(target not in outgoing for target in targets(process))
 
 
 def settle(feed):
@@ -29,19 +51,12 @@ class Unharmed:
     def __init__(self, feed):
         self.feed = feed
         self.gateway = next(process for process in feed.processes if isinstance(process, Gateway))
-        self.warm_up()
+        feed.client.get("/products?limit=1")  # its connection stays
         settle(feed)
         self.rows = rows(feed)
         self.ends = self.records()
         self.logged = len(self.gateway.output())
         self.descriptors = descriptors(self.gateway)
-
-    def warm_up(self):
-        """Every reader of the gateway gets its connections, and the tests' client its own: they stay."""
-        self.feed.client.get("/products?limit=1")
-        with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            for path in ("/products?limit=1", "/outbound?keywords=anything") * 100:
-                pool.submit(requests.get, self.feed.client.url + path, timeout=30)
 
     def records(self):
         return {topic: self.feed.ends(topic) for topic in ("feed.posts", "feed.commands")}
