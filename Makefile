@@ -11,7 +11,7 @@ COVERAGE = 85
 
 .DEFAULT_GOAL = all
 .DELETE_ON_ERROR:
-.PHONY: all check lint san tsan cov cov-report bench docs install clean sample help
+.PHONY: all check lint san tsan cov cov-report faults bench docs install clean sample help
 
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
 PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1 sqlite3
@@ -120,6 +120,10 @@ cov: ## the same for gcov, in build/cov; what ran before is forgotten
 san tsan cov:
 	@find $(BUILD)/$@ -name '*.gcda' -delete 2>/dev/null || true
 	$(MAKE) BUILD=$(BUILD)/$@ CFLAGS="$($@_flags)" BESIDE="$($@_beside)" HARDENING= HARDENED_LINK= FORTIFY= all check
+
+# The programs that the fault tests kill: with the points of common/base/fault.h, otherwise as they are delivered.
+faults: ## programs with fault points for tests/faults, in build/faults
+	$(MAKE) BUILD=$(BUILD)/faults CPPFLAGS="$(CPPFLAGS) -DFEEDMILL_FAULTS" all
 
 cov-report: ## the lines that ran since make cov, by layer; fails below COVERAGE percent
 	tests/coverage $(BUILD)/cov $(COVERAGE)

@@ -26,6 +26,7 @@
 #include "api-gateway/yaml.h"
 #include "common/base/clock.h"
 #include "common/base/descriptors.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/notify.h"
 #include "common/base/packages.h"
@@ -268,6 +269,7 @@ static void drain_and_stop(struct gateway *gateway)
 	const struct timespec look = { .tv_nsec = LOOK_MS * 1000000L };
 
 	http_server_drain(gateway->server);
+	FAULT_POINT("gateway.draining");
 	while (http_server_connections(gateway->server) > 0 && clock_mono_ms() < until_ms)
 		nanosleep(&look, NULL);
 	readers_stop(gateway->readers);
@@ -309,6 +311,7 @@ static void close_parts(struct gateway *gateway, int code)
 	if (gateway->producer != NULL && producer_flush(gateway->producer, FLUSH_MS) < 0)
 		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
 	leave_in_time(code);
+	FAULT_POINT("gateway.flushed");
 	lease_keeper_close(gateway->lease);
 	results_close(gateway->results);
 	readers_close(gateway->readers);

@@ -11,6 +11,7 @@
 #include "api-gateway/reply.h"
 #include "api-gateway/results.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 #include "common/store/ledger.h"
@@ -88,6 +89,7 @@ void publish_outcome(void *arg, struct slice command, bool is_done, struct slice
 	struct gateway *gateway = arg;
 	struct waiter *waiter = pending_find(gateway->pending, command);
 
+	FAULT_POINT("gateway.result");
 	if (waiter != NULL)
 		answer_outcome((struct call *)waiter, is_done, body);
 }
@@ -174,6 +176,7 @@ static void on_report(void *arg, enum sent sent, const char *why)
 {
 	struct call *call = arg;
 
+	FAULT_POINT("gateway.reported");
 	if (sent == SENT_STORED)
 		on_stored(call);
 	else
@@ -214,8 +217,13 @@ static void send_waiting(struct call *call, const struct record *record)
 		call_release(call);
 		return;
 	}
-	if (producer_send(gateway->producer, record, on_report, call, &err) == 0)
+	FAULT_POINT("gateway.parsed");
+	if (SABOTAGED("report"))
+		on_stored(call);
+	if (producer_send(gateway->producer, record, on_report, call, &err) == 0) {
+		FAULT_POINT("gateway.sent");
 		return;
+	}
 	if (pending_take(gateway->pending, &call->waiter))
 		answer_not_sent(call, &err);
 	call_release(call);

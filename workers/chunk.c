@@ -1,6 +1,7 @@
 /* Chunks of long friend lists go in, inbound rows come out, one transaction for each chunk. */
 #include <stdlib.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/model/post.h"
 #include "common/store/posts.h"
@@ -59,6 +60,7 @@ static int insert_rows(struct chunker *chunker, const struct chunk *chunk, const
 			chunker->rows[i] = (struct inbound){ friends[from + i], chunk->post, chunk->from };
 		if (inbound_insert(chunker->store, chunker->rows, rows, err) < 0)
 			return -1;
+		FAULT_POINT("chunk.filling");
 	}
 	return 0;
 }

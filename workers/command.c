@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/http/problem.h"
 #include "common/model/command.h"
@@ -409,7 +410,10 @@ static int apply(struct commander *c, struct batch *batch, struct err *err)
 	if (ledger_find(c->store, c->rows, c->row_count, err) < 0)
 		goto undo;
 	refuse_other_content(c, batch);
-	if (apply_runs(c, batch, run, err) < 0 || insert_ledger(c, err) < 0)
+	if (apply_runs(c, batch, run, err) < 0)
+		goto undo;
+	FAULT_POINT("command.applied");
+	if (insert_ledger(c, err) < 0)
 		goto undo;
 	if (!batch_still_owned(batch)) {
 		err_set(err, ERR_CONFLICT, "a partition of the batch is not ours any more");

@@ -4,6 +4,7 @@
  * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks. */
 #include <stdlib.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/model/post.h"
 #include "common/queue/topics.h"
@@ -156,6 +157,8 @@ static int find_new(struct fanout *fanout, size_t *fresh, struct err *err)
 		struct job *job = &fanout->jobs[fanout->order[k]];
 
 		job->state = fanout->states[k];
+		if (SABOTAGED("plan") && job->state.chunks > 0)
+			job->state = (struct post_state){ .exists = false };
 		if (!job->state.exists)
 			fanout->order[(*fresh)++] = fanout->order[k];
 	}
@@ -304,6 +307,7 @@ static int write_plan(struct fanout *fanout, struct job *job, struct err *err)
 			break;
 		if (plan_add(fanout->store, job->post.id, job->planned, fanout->page, count, err) < 0)
 			return -1;
+		FAULT_POINT("fanout.planning");
 		job->planned++;
 		after = fanout->page[count - 1];
 	} while (count == fanout->chunk);
@@ -314,8 +318,10 @@ static int plan(struct fanout *fanout, const struct batch *batch, struct job *jo
 {
 	if (store_begin(fanout->store, err) < 0)
 		return -1;
-	if (write_plan(fanout, job, err) == 0 && commit(fanout, batch, err) == 0)
+	if (write_plan(fanout, job, err) == 0 && commit(fanout, batch, err) == 0) {
+		FAULT_POINT("fanout.planned");
 		return 0;
+	}
 	store_rollback(fanout->store);
 	return -1;
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/http/http_listen.h"
 #include "common/http/http_params.h"
@@ -388,6 +389,7 @@ static enum MHD_Result queue_answer(struct http_exchange *exchange)
 	add_own_headers(exchange, response);
 	queued = MHD_queue_response(exchange->connection, (unsigned)exchange->answer.status, response);
 	MHD_destroy_response(response);
+	FAULT_POINT("http.answering");
 	return queued;
 }
 
@@ -715,6 +717,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	(void)arg, (void)connection;
 	if (exchange == NULL || atomic_load(&exchange->state) == ABANDONED)
 		return;
+	FAULT_POINT("http.answered");
 	exchange->lingers |= why == MHD_REQUEST_TERMINATED_WITH_ERROR; /* libmicrohttpd refused it on its own */
 	drop_charges(exchange);
 	exchange->request = (struct http_request){ .has_body = false };

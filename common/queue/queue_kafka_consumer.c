@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -182,6 +183,7 @@ static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_lis
 	atomic_store(&consumer->link->missing, 0);
 	owned_set(consumer, partitions);
 	atomic_store(&consumer->joined, true);
+	FAULT_POINT("consumer.assigned");
 	log_debug("partitions assigned", log_str("topic", consumer->topic), log_int("count", partitions->cnt));
 }
 
@@ -224,6 +226,7 @@ static void revoke(struct kafka_consumer *consumer)
 	tell_revoked(consumer, lost);
 	if (!lost && consumer->owned_count > 0)
 		commit_stored(consumer);
+	FAULT_POINT("consumer.committed");
 	rd_kafka_assign(consumer->rk, NULL);
 	owned_set(consumer, NULL);
 	atomic_store(&consumer->joined, false);

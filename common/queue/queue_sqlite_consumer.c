@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -437,6 +438,7 @@ static bool take(struct sqlq_consumer *consumer, int32_t partition)
 	if (committed < 0 && first_offset(consumer, partition, &position, &err) < 0)
 		goto fail;
 	add_owned(consumer, partition, position, committed);
+	FAULT_POINT("consumer.assigned");
 	return true;
 fail:
 	sqlq_seat_give(&consumer->seat, partition);
@@ -452,6 +454,7 @@ static void give_up(struct sqlq_consumer *consumer, const int32_t *partitions, s
 	if (consumer->revoked != NULL)
 		consumer->revoked(consumer->arg, partitions, count, false);
 	commit(consumer);
+	FAULT_POINT("consumer.committed");
 	for (size_t i = 0; i < count; i++) {
 		remove_owned(consumer, partitions[i]);
 		sqlq_seat_give(&consumer->seat, partitions[i]);

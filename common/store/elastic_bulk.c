@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/json.h"
 
 /* ---- the body */
@@ -54,7 +55,7 @@ static int judge(struct search_document *document, int64_t status, struct slice 
 		return bulk_no_index(index, err);
 	if (slice_is(type, "index_closed_exception"))
 		return err_set(err, ERR_UNAVAILABLE, "search: the index %s is closed: open it", index);
-	if ((status >= 200 && status < 300) || status == 409) /* 409: it is there already */
+	if ((status >= 200 && status < 300) || (status == 409 && !SABOTAGED("409"))) /* 409: it is there already */
 		document->result = SEARCH_STORED;
 	else if ((status == 400 || status == 413) && !slice_is(type, "cluster_block_exception"))
 		document->result = SEARCH_WRONG;

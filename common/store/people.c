@@ -3,6 +3,7 @@
 
 #include <assert.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/store/rows.h"
 
@@ -16,7 +17,7 @@ int people_insert(struct store *store, const struct participant *rows, size_t co
 		values[i * 2 + 1] = store_text(rows[i].name);
 	}
 	rows_sort(values, 2, count);
-	rc = store_insert(store, STORE_PLAIN, "participant (id, name)", values, 2, count, err);
+	rc = store_insert(store, SABOTAGED("ledger") ? STORE_KEEP : STORE_PLAIN, "participant (id, name)", values, 2, count, err);
 	free(values);
 	return rc;
 }

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/store/rows.h"
 
@@ -58,6 +59,8 @@ int posts_existing(struct store *store, const int64_t *ids, size_t count, struct
 			bsearch(&ids[i], found.posts, found.count, sizeof(*found.posts), rows_compare_ids);
 
 		states[i] = (struct post_state){ .exists = post != NULL, .chunks = post ? post->chunks : 0 };
+		if (SABOTAGED("ledger"))
+			states[i] = (struct post_state){ .exists = false };
 	}
 out:
 	free(found.posts);
@@ -104,7 +107,7 @@ int posts_insert(struct store *store, const struct post *posts, const int64_t *c
 		row[5] = store_int(chunks ? chunks[i] : 0);
 	}
 	rows_sort(values, COLUMNS, count);
-	rc = store_insert(store, STORE_PLAIN, "outbound (id, participant_id, posted_at, subject, story, chunks)",
+	rc = store_insert(store, SABOTAGED("ledger") || SABOTAGED("plan") ? STORE_KEEP : STORE_PLAIN, "outbound (id, participant_id, posted_at, subject, story, chunks)",
 		values, COLUMNS, count, err);
 	free(times);
 	free(values);
@@ -258,6 +261,8 @@ int plan_add(struct store *store, int64_t post, int64_t number, const int64_t *f
 	struct store_value row[5] = { store_int(post), store_int(number) };
 	int rc;
 
+	if (SABOTAGED("plan") && store_run(store, "DELETE FROM fanout_chunk WHERE post_id = ? AND n = ?", row, 2, NULL, err) < 0)
+		return -1;
 	friends_pack(friends, count, &packed);
 	row[2] = store_int(count > 0 ? friends[0] : 0);
 	row[3] = store_int(count > 0 ? friends[count - 1] : 0);

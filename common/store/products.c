@@ -1,6 +1,7 @@
 /* Products go in and come out of the table product. */
 #include "common/store/products.h"
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/store/rows.h"
 
@@ -15,7 +16,7 @@ int products_insert(struct store *store, const struct product *rows, size_t coun
 		values[i * 3 + 2] = store_text(rows[i].price);
 	}
 	rows_sort(values, 3, count);
-	rc = store_insert(store, STORE_PLAIN, "product (id, name, price)", values, 3, count, err);
+	rc = store_insert(store, SABOTAGED("ledger") ? STORE_KEEP : STORE_PLAIN, "product (id, name, price)", values, 3, count, err);
 	free(values);
 	return rc;
 }

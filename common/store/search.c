@@ -1,6 +1,7 @@
 /* A type and an address go in, the back end that understands them comes out; all else is handed on to it. */
 #include <string.h>
 
+#include "common/base/fault.h"
 #include "common/store/search_ops.h"
 
 /* THE TABLE of back ends. */
@@ -57,7 +58,14 @@ int search_ping(struct search *search, struct err *err)
 
 int search_add(struct search *search, struct search_document *documents, size_t count, struct err *err)
 {
-	return count > 0 ? search->ops->add(search, documents, count, err) : 0;
+	if (count == 0)
+		return 0;
+	FAULT_POINT("search.adding");
+	if (search->ops->add(search, documents, count, err) < 0)
+		return -1;
+	if (FAULT_FAILS("search.added"))
+		return err_set(err, ERR_UNKNOWN, "fault: the answer to _bulk is lost");
+	return 0;
 }
 
 int search_senders(struct search *search, struct slice keywords, int64_t *senders, size_t room, size_t *count, struct err *err)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/fault.h"
 #include "common/store/store_ops.h"
 
 /* THE TABLE of back ends. */
@@ -49,12 +50,20 @@ int store_ping(struct store *store, struct err *err)
 
 int store_begin(struct store *store, struct err *err)
 {
-	return store->ops->begin(store, err);
+	if (store->ops->begin(store, err) < 0)
+		return -1;
+	FAULT_POINT("store.begun");
+	return 0;
 }
 
 int store_commit(struct store *store, struct err *err)
 {
-	return store->ops->commit(store, err);
+	FAULT_POINT("store.committing");
+	if (store->ops->commit(store, err) < 0)
+		return -1;
+	if (FAULT_FAILS("store.committed"))
+		return err_set(err, ERR_UNKNOWN, "fault: the answer to COMMIT is lost");
+	return 0;
 }
 
 void store_rollback(struct store *store)
@@ -97,7 +106,11 @@ int store_query_once(struct store *store, const char *sql, size_t len, store_row
 int store_insert(struct store *store, enum store_insert how, const char *into, const struct store_value *values,
 	size_t columns, size_t rows, struct err *err)
 {
-	return rows == 0 ? 0 : store->ops->insert(store, how, into, values, columns, rows, err);
+	if (rows == 0)
+		return 0;
+	if (FAULT_FAILS("store.inserting"))
+		return err_set(err, ERR_CONFLICT, "fault: deadlock");
+	return store->ops->insert(store, how, into, values, columns, rows, err);
 }
 
 const char *store_now_ms(const struct store *store)

@@ -8,6 +8,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/stop.h"
@@ -161,8 +162,10 @@ static void store_offset(void *arg, int32_t partition, int64_t offset)
 	const struct loop *loop = arg;
 	struct err err = ERR_INIT;
 
+	FAULT_POINT("worker.settled");
 	if (consumer_store(loop->consumer, loop->shared.entry->topic, partition, offset, &err) < 0)
 		log_debug("offset not stored", log_int("partition", partition), log_int("offset", offset), log_err(&err));
+	FAULT_POINT("worker.stored");
 }
 
 static int seek_back(void *arg, int32_t partition, int64_t offset, struct err *err)
@@ -237,6 +240,7 @@ static void on_revoked(void *arg, const int32_t *partitions, size_t count, bool 
 	struct loop *loop = arg;
 	const struct partitions gone = { partitions, count };
 
+	FAULT_POINT("worker.revoked");
 	if (!lost)
 		collect_until(loop, clock_mono_ms() + REVOKE_PATIENCE_MS);
 	settle_forget(loop->settler, partitions, count);
@@ -333,6 +337,7 @@ static int send_one(struct loop *loop, struct settlement *settlement, const stru
 		if (rest(loop, 10, err) < 0)
 			return -1;
 	}
+	FAULT_POINT("worker.sent");
 	return 0;
 }
 
@@ -397,7 +402,9 @@ static int call_worker(struct loop *loop, size_t width, struct err *err)
 	int rc;
 
 	atomic_store(&loop->pulse->handling_since_ms, began_us / 1000 + 1);
+	FAULT_POINT("worker.fetched");
 	rc = loop->ops->handle(loop->state, &batch, err);
+	FAULT_POINT("worker.handled");
 	atomic_store(&loop->pulse->handling_since_ms, 0);
 	metric_observe_us(loop->shared.vitals->handle_seconds, clock_mono_us() - began_us);
 	if (rc < 0) {
@@ -439,6 +446,8 @@ static void note_batch(struct loop *loop, struct settlement *settlement)
 
 		oldest = oldest == 0 || record->timestamp_ms < oldest ? record->timestamp_ms : oldest;
 		settle_cover(settlement, record->partition, record->offset);
+		if (SABOTAGED("offset"))
+			store_offset(loop, record->partition, record->offset + 1);
 	}
 	atomic_store(&loop->pulse->oldest_ms, oldest);
 	metric_add(loop->shared.vitals->batches, 1);
@@ -599,6 +608,7 @@ static int open_all(struct loop *loop, struct err *err)
 /* In reverse order, and safe on what was opened half. What is acknowledged in time is stored; the rest comes again. */
 static void close_all(struct loop *loop)
 {
+	FAULT_POINT("worker.draining");
 	collect_until(loop, clock_mono_ms() + loop->shared.settings->drain_timeout_ms);
 	for (size_t i = 0; i < loop->stashed; i++)
 		record_release(&loop->stash[i]);
@@ -606,6 +616,7 @@ static void close_all(struct loop *loop)
 	if (loop->consumer != NULL)
 		consumer_close(loop->consumer);
 	loop->consumer = NULL;
+	FAULT_POINT("worker.left");
 	atomic_store(&loop->pulse->is_connected, false);
 	if (loop->is_open && loop->ops->close != NULL)
 		loop->ops->close(loop->state);
