@@ -153,3 +153,20 @@ int queue_lag(struct queue *queue, const char *group, const char *topic, struct 
 {
 	return queue->ops->lag(queue, group, topic, out, room, count, timeout_ms, err);
 }
+
+int queue_offsets_set(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,
+	int64_t timeout_ms, struct err *err)
+{
+	return queue->ops->offsets_set(queue, group, topic, places, count, timeout_ms, err);
+}
+
+int queue_offsets_at(struct queue *queue, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err)
+{
+	return queue->ops->offsets_at(queue, topic, wall_ms, places, count, timeout_ms, err);
+}
+
+int queue_trim(struct queue *queue, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err)
+{
+	return queue->ops->trim(queue, topic, place, timeout_ms, err);
+}

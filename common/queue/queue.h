@@ -123,6 +123,22 @@ struct partition_lag {
 int queue_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
 
+/* ---- an operator's: where a group goes on, what a topic forgets */
+
+struct queue_place {
+	int32_t partition;
+	int64_t offset;
+};
+
+/* The group goes on there, in each of these partitions. ERR_CONFLICT: it has members, who would not notice; nothing is set. */
+int queue_offsets_set(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,
+	int64_t timeout_ms, struct err *err);
+/* places[].offset for places[].partition: of the first record that has this time or a later one, or the end. */
+int queue_offsets_at(struct queue *queue, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err);
+/* Deletes the partition's records below the offset. */
+int queue_trim(struct queue *queue, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err);
+
 const char *queue_library(void); /* "librdkafka 2.0.2"; SQLite is named by store_library() */
 
 #endif

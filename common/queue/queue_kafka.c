@@ -224,4 +224,7 @@ const struct queue_ops queue_kafka = {
 	.topic_state = kafka_topic_state,
 	.topic_create = kafka_topic_create,
 	.lag = kafka_lag,
+	.offsets_set = kafka_offsets_set,
+	.offsets_at = kafka_offsets_at,
+	.trim = kafka_trim,
 };

@@ -5,7 +5,7 @@
  *   queue_kafka_producer.c  sending; a producer is replaced after a fatal error
  *   queue_kafka_lossy.c     sending lines that may be lost
  *   queue_kafka_consumer.c  fetching, assignment, offsets
- *   queue_kafka_admin.c     topics, lag */
+ *   queue_kafka_admin.c     topics, lag, offsets of groups, deletion of records */
 #ifndef FEEDMILL_QUEUE_QUEUE_KAFKA_H
 #define FEEDMILL_QUEUE_QUEUE_KAFKA_H
 
@@ -109,5 +109,10 @@ int kafka_topic_create(struct queue *queue, const struct topic *topic, int64_t t
 int kafka_partitions(const struct kafka_queue *queue, rd_kafka_t *rk, const char *name, int64_t timeout_ms, int32_t *out, struct err *err);
 int kafka_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
+int kafka_offsets_set(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,
+	int64_t timeout_ms, struct err *err);
+int kafka_offsets_at(struct queue *queue, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err);
+int kafka_trim(struct queue *queue, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err);
 
 #endif

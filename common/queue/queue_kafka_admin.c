@@ -345,3 +345,134 @@ int kafka_lag(struct queue *base, const char *group, const char *topic, struct p
 	*count = shown;
 	return 0;
 }
+
+/* ---- offsets */
+
+static rd_kafka_topic_partition_list_t *list_places(const char *topic, const struct queue_place *places, size_t count)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+
+	for (size_t i = 0; i < count; i++)
+		rd_kafka_topic_partition_list_add(list, topic, places[i].partition)->offset = places[i].offset;
+	return list;
+}
+
+static rd_kafka_resp_err_t first_error(const rd_kafka_topic_partition_list_t *list)
+{
+	for (int i = 0; i < list->cnt; i++) {
+		if (list->elems[i].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			return list->elems[i].err;
+	}
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+/* The coordinator takes an offset without a member's name only for a group without members. */
+static int not_set(const char *group, rd_kafka_resp_err_t code, struct err *err)
+{
+	if (code == RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID || code == RD_KAFKA_RESP_ERR_NON_EMPTY_GROUP ||
+		code == RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS)
+		return err_set(err, ERR_CONFLICT, "group %s has members: stop its workers first", group);
+	return kafka_err(err, code, "setting offsets");
+}
+
+int kafka_offsets_set(struct queue *base, const char *group, const char *topic, const struct queue_place *places, size_t count,
+	int64_t timeout_ms, struct err *err)
+{
+	struct kafka_queue *queue = (struct kafka_queue *)base;
+	rd_kafka_t *rk = admin(queue, err);
+	char topic_name[KAFKA_NAME_MAX], group_name[KAFKA_NAME_MAX];
+	rd_kafka_topic_partition_list_t *wanted;
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
+	struct question q;
+	rd_kafka_resp_err_t code;
+
+	if (rk == NULL)
+		return -1;
+	kafka_name(queue, topic, topic_name);
+	kafka_name(queue, group, group_name);
+	wanted = list_places(topic_name, places, count);
+	request = rd_kafka_AlterConsumerGroupOffsets_new(group_name, wanted);
+	question_init(&q, rk, RD_KAFKA_ADMIN_OP_ALTERCONSUMERGROUPOFFSETS, timeout_ms);
+	rd_kafka_AlterConsumerGroupOffsets(rk, &request, 1, q.options, q.answers);
+	code = question_wait(&q);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
+		size_t answers;
+		const rd_kafka_group_result_t **groups = rd_kafka_AlterConsumerGroupOffsets_result_groups(
+			rd_kafka_event_AlterConsumerGroupOffsets_result(q.answer), &answers);
+		const rd_kafka_error_t *error = answers > 0 ? rd_kafka_group_result_error(groups[0]) : NULL;
+
+		code = error != NULL ? rd_kafka_error_code(error)
+			: answers > 0 ? first_error(rd_kafka_group_result_partitions(groups[0])) : RD_KAFKA_RESP_ERR__FAIL;
+	}
+	question_release(&q);
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
+	rd_kafka_topic_partition_list_destroy(wanted);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : not_set(group_name, code, err);
+}
+
+/* Where there is no such record the answer is the end, as a word. */
+static int read_offset(rd_kafka_t *rk, const rd_kafka_topic_partition_t *found, int64_t timeout_ms, int64_t *out, struct err *err)
+{
+	int64_t low;
+	rd_kafka_resp_err_t code = found->err;
+
+	*out = found->offset;
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR && found->offset < 0)
+		code = rd_kafka_query_watermark_offsets(rk, found->topic, found->partition, &low, out, (int)timeout_ms);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "asking for the offset of a time");
+}
+
+int kafka_offsets_at(struct queue *base, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err)
+{
+	struct kafka_queue *queue = (struct kafka_queue *)base;
+	rd_kafka_t *rk = admin(queue, err);
+	char name[KAFKA_NAME_MAX];
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+	int rc = -1;
+
+	if (rk == NULL)
+		return -1;
+	kafka_name(queue, topic, name);
+	for (size_t i = 0; i < count; i++)
+		places[i].offset = wall_ms > 0 ? wall_ms : 0; /* a question has its time here */
+	list = list_places(name, places, count);
+	code = rd_kafka_offsets_for_times(rk, list, (int)timeout_ms);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		rc = 0;
+	else
+		away(queue, code, err);
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = read_offset(rk, &list->elems[i], timeout_ms, &places[i].offset, err);
+	rd_kafka_topic_partition_list_destroy(list);
+	return rc;
+}
+
+/* ---- deleting records */
+
+int kafka_trim(struct queue *base, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err)
+{
+	struct kafka_queue *queue = (struct kafka_queue *)base;
+	rd_kafka_t *rk = admin(queue, err);
+	char name[KAFKA_NAME_MAX];
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_DeleteRecords_t *request;
+	struct question q;
+	rd_kafka_resp_err_t code;
+
+	if (rk == NULL)
+		return -1;
+	kafka_name(queue, topic, name);
+	list = list_places(name, place, 1);
+	request = rd_kafka_DeleteRecords_new(list);
+	question_init(&q, rk, RD_KAFKA_ADMIN_OP_DELETERECORDS, timeout_ms);
+	rd_kafka_DeleteRecords(rk, &request, 1, q.options, q.answers);
+	code = question_wait(&q);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		code = first_error(rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(q.answer)));
+	question_release(&q);
+	rd_kafka_DeleteRecords_destroy(request);
+	rd_kafka_topic_partition_list_destroy(list);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "deleting records");
+}

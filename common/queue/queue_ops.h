@@ -40,6 +40,11 @@ struct queue_ops {
 	int (*topic_create)(struct queue *queue, const struct topic *topic, int64_t timeout_ms, struct err *err);
 	int (*lag)(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 		int64_t timeout_ms, struct err *err);
+	int (*offsets_set)(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,
+		int64_t timeout_ms, struct err *err);
+	int (*offsets_at)(struct queue *queue, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+		struct err *err);
+	int (*trim)(struct queue *queue, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err);
 };
 
 struct queue {

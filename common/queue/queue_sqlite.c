@@ -99,4 +99,7 @@ const struct queue_ops queue_sqlite = {
 	.topic_state = sqlq_topic_state,
 	.topic_create = sqlq_topic_create,
 	.lag = sqlq_lag,
+	.offsets_set = sqlq_offsets_set,
+	.offsets_at = sqlq_offsets_at,
+	.trim = sqlq_trim,
 };

@@ -9,12 +9,13 @@
  *   queue_sqlite_wake.c      datagrams that wake consumers
  *   queue_sqlite_seat.c      a place in a group: who owns which partition, by locks
  *   queue_sqlite_consumer.c  fetching, assignment, offsets
+ *   queue_sqlite_offsets.c   where a group is: its file, set by an operator
  *   queue_sqlite_admin.c     topics, lag
  *
  * In embedded.folder:
  *
- *   <topic>.topic         records; written by producers alone
- *   <group>.group         offsets; written by the group's consumers
+ *   <topic>.topic         records; written by producers, and by an operator who deletes some
+ *   <group>.group         offsets; written by the group's consumers, and by an operator while there are none
  *   <group>@<topic>.lock  never written: a byte for each member, and one for each partition, see queue_sqlite_seat.c
  *   wake-*                sockets, one for each consumer, see queue_sqlite_wake.c
  *
@@ -124,10 +125,14 @@ struct sqlq_seat {
 };
 
 int sqlq_seat_take(const struct sqlq *queue, const char *group, const char *topic, struct sqlq_seat *out, struct err *err);
+int sqlq_seat_bar(const struct sqlq *queue, const char *group, const char *topic, struct sqlq_seat *out, struct err *err); /* see there */
 void sqlq_seat_leave(struct sqlq_seat *seat); /* with all partitions */
 void sqlq_seat_count(const struct sqlq_seat *seat, int32_t *members, int32_t *rank); /* rank: members with a lower number */
 bool sqlq_seat_own(const struct sqlq_seat *seat, int32_t partition); /* true also when it is ours already */
 void sqlq_seat_give(const struct sqlq_seat *seat, int32_t partition);
+
+int sqlq_offsets_open(const struct sqlq *queue, const char *group, struct sqlq_file *out, struct err *err); /* made when it is not there */
+#define SQLQ_SAVE_OFFSET "INSERT INTO offset (topic, partition, next) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next"
 
 /* ---- appending */
 
@@ -169,6 +174,8 @@ void sqlq_log_close(struct sqlq_log *log);
 /* All of the list up to `past` in one transaction. What became of it comes back, err set unless it is SENT_STORED. */
 enum sent sqlq_log_append(struct sqlq_log *log, const struct sqlq_item *first, const struct sqlq_item *past, struct err *err);
 int sqlq_log_probe(struct sqlq_log *log, struct err *err); /* 0: it can be written again */
+/* Deletes the partition's records below `past`, in small steps. */
+int sqlq_log_cut(struct sqlq_log *log, int32_t partition, int64_t past, int64_t timeout_ms, struct err *err);
 /* What is due besides: old records are deleted in small steps, the WAL is kept short. Returns when to come again (monotonic). */
 int64_t sqlq_log_care(struct sqlq_log *log);
 
@@ -204,5 +211,10 @@ int sqlq_topic_state(struct queue *queue, const char *topic, struct topic_state 
 int sqlq_topic_create(struct queue *queue, const struct topic *topic, int64_t timeout_ms, struct err *err);
 int sqlq_lag(struct queue *queue, const char *group, const char *topic, struct partition_lag *out, size_t room, size_t *count,
 	int64_t timeout_ms, struct err *err);
+int sqlq_offsets_set(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,
+	int64_t timeout_ms, struct err *err);
+int sqlq_offsets_at(struct queue *queue, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err);
+int sqlq_trim(struct queue *queue, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err);
 
 #endif

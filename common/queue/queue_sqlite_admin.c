@@ -224,3 +224,64 @@ int sqlq_lag(struct queue *base, const char *group, const char *topic, struct pa
 	*count = partitions;
 	return 0;
 }
+
+/* ---- times */
+
+/* Times need not rise from one record to the next: the first in their order counts. */
+static int find_time(struct sqlq_file *file, sqlite3_stmt *stmt, int64_t wall_ms, struct queue_place *place, struct err *err)
+{
+	int code;
+
+	sqlite3_bind_int64(stmt, 1, SQLQ_ID(place->partition, 0));
+	sqlite3_bind_int64(stmt, 2, SQLQ_ID(place->partition + 1, 0));
+	sqlite3_bind_int64(stmt, 3, wall_ms);
+	sqlite3_bind_int(stmt, 4, place->partition);
+	code = sqlite3_step(stmt);
+	if (code == SQLITE_ROW)
+		place->offset = SQLQ_OFFSET(sqlite3_column_int64(stmt, 0));
+	else if (code == SQLITE_DONE)
+		err_set(err, ERR_INVALID, "%s: no partition %d", file->path, (int)place->partition);
+	else
+		sqlq_err(file, err, "looking for a time");
+	sqlite3_reset(stmt);
+	return code == SQLITE_ROW ? 0 : -1;
+}
+
+int sqlq_offsets_at(struct queue *base, const char *topic, int64_t wall_ms, struct queue_place *places, size_t count, int64_t timeout_ms,
+	struct err *err)
+{
+	const struct sqlq *queue = (const struct sqlq *)base;
+	struct sqlq_file file = { 0 };
+	char path[SQLQ_PATH_MAX];
+	sqlite3_stmt *stmt;
+	int rc = -1;
+
+	if (topic_path(queue, topic, path, err) < 0 || sqlq_file_open(&file, path, SQLQ_READ, err) < 0)
+		return -1;
+	file.deadline_ms = clock_mono_ms() + timeout_ms;
+	stmt = sqlq_prepare(&file,
+		"SELECT coalesce((SELECT id FROM record WHERE id >= ? AND id < ? AND timestamp_ms >= ? ORDER BY id LIMIT 1), high)"
+		" FROM partition WHERE id = ?", err);
+	if (stmt != NULL)
+		rc = 0;
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = find_time(&file, stmt, wall_ms, &places[i], err);
+	sqlq_file_close(&file);
+	return rc;
+}
+
+/* ---- deleting records */
+
+int sqlq_trim(struct queue *base, const char *topic, const struct queue_place *place, int64_t timeout_ms, struct err *err)
+{
+	struct sqlq_log log;
+	int rc;
+
+	if (!sqlq_is_name(topic))
+		return err_set(err, ERR_INVALID, "\"%s\" is no name for a topic", topic);
+	if (sqlq_log_open((const struct sqlq *)base, topic, false, timeout_ms, &log, err) < 0)
+		return -1;
+	rc = sqlq_log_cut(&log, place->partition, place->offset, timeout_ms, err);
+	sqlq_log_close(&log);
+	return rc;
+}

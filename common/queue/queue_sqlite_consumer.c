@@ -285,27 +285,18 @@ static void hand_out(struct sqlq_consumer *consumer, struct record *out)
 
 /* ---- offsets of the group */
 
-static const char group_tables[] = "PRAGMA user_version = 1;"
-				   "CREATE TABLE IF NOT EXISTS offset (topic TEXT NOT NULL, partition INTEGER NOT NULL,"
-				   " next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID";
-
 static int open_offsets(struct sqlq_consumer *consumer, struct err *err)
 {
 	struct sqlq_file *file = &consumer->offsets;
-	char path[SQLQ_PATH_MAX];
 
 	if (file->db != NULL)
 		return 0;
-	sqlq_path(consumer->queue, consumer->group, ".group", path);
-	if (sqlq_file_open(file, path, SQLQ_CREATE, err) < 0)
+	if (sqlq_offsets_open(consumer->queue, consumer->group, file, err) < 0)
 		return -1;
-	if (sqlq_begin(file, err) < 0 || sqlq_end(file, sqlq_exec(file, group_tables, err), err) < 0)
-		goto fail;
 	consumer->learn = sqlq_prepare(file, "SELECT next FROM offset WHERE topic = ? AND partition = ?", err);
-	consumer->save = sqlq_prepare(file, "INSERT INTO offset VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next", err);
+	consumer->save = sqlq_prepare(file, SQLQ_SAVE_OFFSET, err);
 	if (consumer->learn != NULL && consumer->save != NULL)
 		return 0;
-fail:
 	sqlq_file_close(file);
 	return -1;
 }

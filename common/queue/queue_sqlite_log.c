@@ -285,6 +285,38 @@ int64_t sqlq_log_care(struct sqlq_log *log)
 	return log->trim_ms;
 }
 
+/* ---- deleting what somebody names */
+
+/* A step of it, in a transaction. */
+static int cut_some(struct sqlq_log *log, int32_t wanted, int64_t past, bool *more, struct err *err)
+{
+	int32_t partition = wanted;
+	int64_t low, high;
+	int found = next_partition(log, &partition, &low, &high, err);
+
+	if (found < 0)
+		return -1;
+	if (found == 0 || partition != wanted || past > high)
+		return err_set(err, ERR_INVALID, "partition %d of %s has not come to offset %lld", (int)wanted, log->topic, (long long)past);
+	*more = past - low > TRIM_RECORDS;
+	if (*more)
+		past = low + TRIM_RECORDS;
+	return past > low ? cut(log, wanted, low, past, err) : 0;
+}
+
+int sqlq_log_cut(struct sqlq_log *log, int32_t partition, int64_t past, int64_t timeout_ms, struct err *err)
+{
+	bool more = true;
+
+	while (more) {
+		log->file.deadline_ms = clock_mono_ms() + timeout_ms;
+		if (sqlq_begin(&log->file, err) < 0 || sqlq_end(&log->file, cut_some(log, partition, past, &more, err), err) < 0)
+			return -1;
+		shorten(log, clock_mono_ms());
+	}
+	return 0;
+}
+
 /* ---- life */
 
 static int32_t read_state(struct sqlq_file *file, int64_t *retention_ms, struct err *err)

@@ -17,15 +17,30 @@ enum {
 	PARTITION_BASE = 1 << 20, /* byte of partition 0 */
 };
 
-static bool set_lock(int fd, short type, off_t byte)
+static bool set_locks(int fd, short type, off_t first, off_t count)
 {
-	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = first, .l_len = count };
 	int rc;
 
 	do
 		rc = fcntl(fd, F_OFD_SETLK, &lock);
 	while (rc < 0 && errno == EINTR);
 	return rc == 0;
+}
+
+static bool set_lock(int fd, short type, off_t byte)
+{
+	return set_locks(fd, type, byte, 1);
+}
+
+static int open_locks(const struct sqlq *queue, const char *group, const char *topic)
+{
+	char path[SQLQ_PATH_MAX];
+	char name[2 * TOPIC_NAME_MAX];
+
+	snprintf(name, sizeof(name), "%s@%s", group, topic);
+	sqlq_path(queue, name, ".lock", path);
+	return open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 }
 
 static int take_number(struct sqlq_seat *seat)
@@ -42,18 +57,31 @@ static int take_number(struct sqlq_seat *seat)
 
 int sqlq_seat_take(const struct sqlq *queue, const char *group, const char *topic, struct sqlq_seat *out, struct err *err)
 {
-	struct sqlq_seat seat;
-	char path[SQLQ_PATH_MAX];
-	char name[2 * TOPIC_NAME_MAX];
+	struct sqlq_seat seat = { open_locks(queue, group, topic), 0 };
 
-	snprintf(name, sizeof(name), "%s@%s", group, topic);
-	sqlq_path(queue, name, ".lock", path);
-	seat.fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
 	if (seat.fd >= 0 && take_number(&seat) == 0) {
 		*out = seat;
 		return 0;
 	}
-	err_set(err, ERR_UNAVAILABLE, "joining group %s: %s: %s", group, path, strerror(errno));
+	err_set(err, ERR_UNAVAILABLE, "joining group %s: its lock file in %s: %s", group, queue->folder, strerror(errno));
+	if (seat.fd >= 0)
+		close(seat.fd);
+	return -1;
+}
+
+/* All places of members at once: as long as it is held nobody joins. ERR_CONFLICT: there are members. */
+int sqlq_seat_bar(const struct sqlq *queue, const char *group, const char *topic, struct sqlq_seat *out, struct err *err)
+{
+	struct sqlq_seat seat = { open_locks(queue, group, topic), 0 };
+
+	if (seat.fd >= 0 && set_locks(seat.fd, F_WRLCK, 0, MEMBERS)) {
+		*out = seat;
+		return 0;
+	}
+	if (seat.fd >= 0 && (errno == EAGAIN || errno == EACCES))
+		err_set(err, ERR_CONFLICT, "group %s has members: stop its workers first", group);
+	else
+		err_set(err, ERR_UNAVAILABLE, "looking for members of group %s: %s", group, strerror(errno));
 	if (seat.fd >= 0)
 		close(seat.fd);
 	return -1;

@@ -628,6 +628,90 @@ static void a_group_joins_when_its_topic_is_made(void **state)
 	consumer_close(consumer);
 }
 
+static void an_operator_sets_where_a_group_goes_on(void **state)
+{
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	struct consumer *consumer = group_consumer(place, "command", TOPIC_COMMANDS);
+	const struct queue_place places[] = { { 0, 2 }, { 3, 1 } };
+	struct err err = ERR_INIT;
+
+	send_all(producer, TOPIC_COMMANDS, 0, 0, 4);
+	send_all(producer, TOPIC_COMMANDS, 3, 10, 12);
+	poll_until_owned(consumer, PARTITIONS);
+	assert_int_equal(-1, queue_offsets_set(place->queue, "command", TOPIC_COMMANDS, places, 2, PATIENCE_MS, &err));
+	assert_int_equal(ERR_CONFLICT, err.kind); /* a member would write its own over it */
+	assert_non_null(strstr(err.message, "members"));
+	consumer_close(consumer);
+	assert_int_equal(-1, committed(place, "command", TOPIC_COMMANDS, 0));
+	assert_int_equal(0, queue_offsets_set(place->queue, "command", TOPIC_COMMANDS, places, 2, PATIENCE_MS, &err));
+	assert_int_equal(2, committed(place, "command", TOPIC_COMMANDS, 0));
+	assert_int_equal(-1, committed(place, "command", TOPIC_COMMANDS, 1));
+	assert_int_equal(1, committed(place, "command", TOPIC_COMMANDS, 3));
+	assert_int_equal(-1, committed(place, "index", TOPIC_COMMANDS, 0));
+	consumer = group_consumer(place, "command", TOPIC_COMMANDS); /* others may join again */
+	poll_until_owned(consumer, PARTITIONS);
+	consumer_close(consumer);
+	assert_int_equal(0, queue_offsets_set(place->queue, "nobody.yet", TOPIC_COMMANDS, places, 1, PATIENCE_MS, &err));
+	assert_int_equal(2, committed(place, "nobody.yet", TOPIC_COMMANDS, 0));
+	producer_close(producer);
+}
+
+static void a_time_has_an_offset(void **state)
+{
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	const int64_t start_ms = clock_wall_ms() - 100000;
+	struct queue_place places[] = { { 1, -5 }, { 2, -5 } };
+	struct record record = { .topic = TOPIC_POSTS, .partition = 1, .value = slice_of("x") };
+	struct err err = ERR_INIT;
+
+	for (int i = 0; i < 4; i++) {
+		record.timestamp_ms = start_ms + i * 1000;
+		assert_int_equal(0, producer_send(producer, &record, NULL, NULL, &err));
+	}
+	assert_int_equal(0, producer_flush(producer, PATIENCE_MS));
+	assert_int_equal(0, queue_offsets_at(place->queue, TOPIC_POSTS, start_ms + 1000, places, 2, PATIENCE_MS, &err));
+	assert_int_equal(1, places[0].offset);
+	assert_int_equal(0, places[1].offset); /* an empty partition has its end alone */
+	assert_int_equal(0, queue_offsets_at(place->queue, TOPIC_POSTS, start_ms + 1001, places, 1, PATIENCE_MS, &err));
+	assert_int_equal(2, places[0].offset);
+	assert_int_equal(0, queue_offsets_at(place->queue, TOPIC_POSTS, 0, places, 1, PATIENCE_MS, &err));
+	assert_int_equal(0, places[0].offset);
+	assert_int_equal(0, queue_offsets_at(place->queue, TOPIC_POSTS, start_ms + 50000, places, 1, PATIENCE_MS, &err));
+	assert_int_equal(4, places[0].offset);
+	producer_close(producer);
+}
+
+static void what_is_trimmed_is_gone(void **state)
+{
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	struct partition_lag lag[PARTITIONS];
+	struct consumer *consumer;
+	struct err err = ERR_INIT;
+	size_t partitions;
+
+	send_all(producer, TOPIC_POSTS, 0, 0, 1200); /* more than one step of the embedded queue */
+	send_all(producer, TOPIC_POSTS, 1, 0, 3);
+	assert_int_equal(0, queue_trim(place->queue, TOPIC_POSTS, &(struct queue_place){ 0, 1190 }, PATIENCE_MS, &err));
+	assert_int_equal(0, queue_trim(place->queue, TOPIC_POSTS, &(struct queue_place){ 0, 1190 }, PATIENCE_MS, &err)); /* again */
+	assert_int_equal(0, queue_lag(place->queue, "index", TOPIC_POSTS, lag, PARTITIONS, &partitions, PATIENCE_MS, &err));
+	assert_int_equal(1190, lag[0].low);
+	assert_int_equal(1200, lag[0].high);
+	assert_int_equal(0, lag[1].low);
+	consumer = reader(place, TOPIC_POSTS, 0);
+	expect_numbers(consumer, 0, 1190, 1200);
+	consumer_close(consumer);
+	assert_int_equal(-1, queue_trim(place->queue, TOPIC_POSTS, &(struct queue_place){ 0, 1201 }, PATIENCE_MS, &err));
+	assert_int_equal(0, queue_trim(place->queue, TOPIC_POSTS, &(struct queue_place){ 0, 1200 }, PATIENCE_MS, &err)); /* all */
+	send_all(producer, TOPIC_POSTS, 0, 5, 6);
+	consumer = reader(place, TOPIC_POSTS, 0);
+	expect_numbers(consumer, 0, 5, 6);
+	consumer_close(consumer);
+	producer_close(producer);
+}
+
 int queue_suite_run(void)
 {
 	const struct CMUnitTest stories[] = {
@@ -650,6 +734,9 @@ int queue_suite_run(void)
 		STORY(an_offset_out_of_range_stops_that_partition_alone),
 		BARE(topics_are_made_as_the_table_says),
 		BARE(a_group_joins_when_its_topic_is_made),
+		STORY(an_operator_sets_where_a_group_goes_on),
+		STORY(a_time_has_an_offset),
+		STORY(what_is_trimmed_is_gone),
 	};
 	int failed = cmocka_run_group_tests_name("queue", stories, NULL, NULL);
 
