@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -30,7 +31,7 @@
 int suite_setup(void **state)
 {
 	static const char *const tables[] = { "participant", "friend", "outbound", "inbound", "product", "command",
-		"fanout_chunk" };
+		"fanout_chunk", "idempotency" };
 	struct store *store;
 	struct err err = ERR_INIT;
 	char sql[128];
@@ -1182,17 +1183,31 @@ static void write_migration(const char *folder, const char *dialect, const char 
 	assert_int_equal(0, fclose(file));
 }
 
-static void remove_migrations(const char *folder, const char *dialect, const char *const *names)
+/* One empty file for each that the tables have. */
+static void write_applied(const char *folder, const char *dialect)
+{
+	char name[32];
+
+	for (int version = 1; version <= SCHEMA_VERSION; version++) {
+		snprintf(name, sizeof(name), "%03d_applied.sql", version);
+		write_migration(folder, dialect, name, "");
+	}
+}
+
+static void remove_folder(const char *folder, const char *dialect)
 {
 	char path[512];
+	const struct dirent *entry;
+	DIR *dir;
 
-	for (; *names; names++) {
-		snprintf(path, sizeof(path), "%s/%s/%s", folder, dialect, *names);
-		unlink(path);
-	}
 	snprintf(path, sizeof(path), "%s/%s", folder, dialect);
-	rmdir(path);
-	rmdir(folder);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		unlinkat(dirfd(dir), entry->d_name, 0);
+	closedir(dir);
+	assert_int_equal(0, rmdir(path));
+	assert_int_equal(0, rmdir(folder));
 }
 
 static void a_broken_migration_is_named(void **state)
@@ -1200,28 +1215,31 @@ static void a_broken_migration_is_named(void **state)
 	struct store *store = suite_store(state);
 	const char *dialect = store_dialect(store);
 	char folder[] = "/tmp/feedmill_sql_XXXXXX";
+	char next[32], gap_file[32], statement[64], gap_words[64];
 	struct err missing = ERR_INIT, wrong = ERR_INIT, open_quote = ERR_INIT, gap = ERR_INIT;
 	int applied = 0;
 
+	snprintf(next, sizeof(next), "%03d_more.sql", SCHEMA_VERSION + 1);
+	snprintf(gap_file, sizeof(gap_file), "%03d_gap.sql", SCHEMA_VERSION + 3);
+	snprintf(statement, sizeof(statement), "%s, statement 2", next);
+	snprintf(gap_words, sizeof(gap_words), "%s where number %03d", gap_file, SCHEMA_VERSION + 2);
 	assert_non_null(mkdtemp(folder));
 	assert_int_equal(-1, schema_migrate(store, folder, NULL, NULL, &missing));
-	write_migration(folder, dialect, "001_core.sql", "");
-	write_migration(folder, dialect, "002_more.sql",
-		"CREATE TABLE extra (a INT); -- fine; so far\nCREATE TABLE 'extra;' (;");
+	write_applied(folder, dialect);
+	write_migration(folder, dialect, next, "CREATE TABLE extra (a INT); -- fine; so far\nCREATE TABLE 'extra;' (;");
 	write_migration(folder, dialect, "notes.txt", "not one");
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &wrong));
 	assert_int_equal(0, suite_count(store, "SELECT COUNT(*) FROM extra"));
-	write_migration(folder, dialect, "002_more.sql", "DROP TABLE extra; CREATE TABLE 'extra");
+	write_migration(folder, dialect, next, "DROP TABLE extra; CREATE TABLE 'extra");
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &open_quote));
-	write_migration(folder, dialect, "004_gap.sql", "");
+	write_migration(folder, dialect, gap_file, "");
 	assert_int_equal(-1, schema_migrate(store, folder, count_applied, &applied, &gap));
-	remove_migrations(folder, dialect,
-		(const char *const[]){ "001_core.sql", "002_more.sql", "004_gap.sql", "notes.txt", NULL });
+	remove_folder(folder, dialect);
 	assert_int_equal(0, applied);
 	assert_non_null(strstr(missing.message, folder));
-	assert_non_null(strstr(wrong.message, "002_more.sql, statement 2"));
-	assert_non_null(strstr(open_quote.message, "002_more.sql, statement 2"));
-	assert_non_null(strstr(gap.message, "004_gap.sql where number 003"));
+	assert_non_null(strstr(wrong.message, statement));
+	assert_non_null(strstr(open_quote.message, statement));
+	assert_non_null(strstr(gap.message, gap_words));
 	assert_ok(schema_check(store, &err));
 }
 
@@ -1273,5 +1291,5 @@ int store_suite_run(void)
 	};
 #undef T
 
-	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL) + idempotency_suite_run();
 }

@@ -16,7 +16,8 @@ struct store_rig {
 
 extern struct store_rig store_rig;
 
-int store_suite_run(void); /* the number of failed tests */
+int store_suite_run(void);       /* the number of failed tests, with those of the next */
+int idempotency_suite_run(void); /* idempotency_suite.c */
 
 /* For tests of their own: a store on the emptied tables, closed by the teardown. */
 int suite_setup(void **state);
