@@ -61,6 +61,12 @@ static const struct conf_row rows[] = {
 	INT("embedded.lock_wait_ms", embedded.lock_wait_ms, "5000", 0, 10 * MINUTE_MS,
 		"how long one that writes waits for another that does, milliseconds"),
 
+	SECRET("amqp.url", amqp.url, "amqp://user:password@host:port/vhost of RabbitMQ, amqps for TLS; empty: nothing uses it"),
+	TEXT("amqp.ca_file", amqp.ca_file, "", 0, 4096, "of amqps: the server's certificate must be signed by this CA; empty: by one of the system's"),
+	INT("amqp.heartbeat_s", amqp.heartbeat_s, "20", 5, 600, "a server that is silent twice as long counts as lost, seconds"),
+	INT("amqp.connect_timeout_ms", amqp.connect_timeout_ms, "5000", 100, 5 * MINUTE_MS, "of connecting and logging in, milliseconds"),
+	INT("amqp.answer_timeout_ms", amqp.answer_timeout_ms, "10000", 100, 5 * MINUTE_MS, "after which an answer that does not come ends the connection, milliseconds"),
+
 	TEXT("gateway.listen", gateway.listen, "127.0.0.1:8080", 1, 255, "address:port of the public API; port 0: any free one"),
 	TEXT("gateway.admin", gateway.admin, "127.0.0.1:8081", 1, 255, "address:port of /healthz, /readyz and /metrics"),
 	TEXT("gateway.contract", gateway.contract, "config/api/feedmill.openapi.yaml", 1, 4096, "the OpenAPI file, read at launch"),

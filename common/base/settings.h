@@ -52,6 +52,14 @@ struct embedded_settings {
 	int64_t lock_wait_ms; /* of one that writes for another that does */
 };
 
+struct amqp_settings {
+	char *url;     /* amqp://user:password@host:port/vhost, or amqps; empty: nothing uses RabbitMQ */
+	char *ca_file; /* of amqps: who must have signed the server's certificate; empty: the system's */
+	int64_t heartbeat_s;
+	int64_t connect_timeout_ms;
+	int64_t answer_timeout_ms;
+};
+
 struct gateway_settings {
 	char *listen; /* "address:port"; port 0: any free one, named in the ready line */
 	char *admin;
@@ -89,6 +97,7 @@ struct settings {
 	struct mysql_settings mysql;
 	struct search_settings search;
 	struct embedded_settings embedded;
+	struct amqp_settings amqp;
 	struct gateway_settings gateway;
 	char *worker_admin;
 	int64_t drain_timeout_ms;
