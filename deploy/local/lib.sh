@@ -60,15 +60,15 @@ locked() {
 port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 port_of() { awk -v name="$1" '$1 == name { print $2 }' "$stack/ports" 2>/dev/null || true; }
 
-# claim_port NAME: the port NAME had before, or a new one where it has none or another program took it.
+# claim_port NAME [FIRST]: the port NAME had before, or a new one where it has none or another program took it; FIRST when it is free.
 # Below 32768, so that no outgoing connection of this machine sits on it.
 claim_port() {
 	local port
 	port=$(port_of "$1")
 	[ -n "$port" ] && ! port_is_taken "$port" && return
-	while :; do
+	port=${2-$((20000 + RANDOM % 12000))}
+	while grep -qs " $port\$" "$stack/ports" || port_is_taken "$port"; do
 		port=$((20000 + RANDOM % 12000))
-		! grep -qs " $port\$" "$stack/ports" && ! port_is_taken "$port" && break
 	done
 	{ grep -sv "^$1 " "$stack/ports" || true; echo "$1 $port"; } >"$stack/ports.new"
 	mv "$stack/ports.new" "$stack/ports"
