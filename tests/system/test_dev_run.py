@@ -34,6 +34,7 @@ def copy(folder):
     yield there
     with contextlib.suppress(subprocess.TimeoutExpired):
         subprocess.run([there / "dev", "down"], cwd=there, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    shutil.rmtree((there / ".stack").resolve(), ignore_errors=True)     # where it is a link, it points out of the folder of the tests
 
 
 def programs(copy):
@@ -104,7 +105,7 @@ def test_at_a_terminal_it_stays_until_ctrl_c(copy):
         one.read_until("until Ctrl-C")
         there = environment(copy)
         assert f"up at {there['FEED_URL']} until" in one.text.decode() and str(taken.getsockname()[1]) not in there["FEED_URL"]
-    assert there["FEED_CONFIG"] == f"{copy}/.stack/embedded.cfg" and requests.get(there["FEED_ADMIN_URL"] + "/readyz", timeout=10).status_code == 200
+    assert there["FEED_CONFIG"] == str((copy / ".stack/embedded.cfg").resolve()) and requests.get(there["FEED_ADMIN_URL"] + "/readyz", timeout=10).status_code == 200
     names = {f"FEED_PID_{name}" for name in ("EMBEDDED", "GATEWAY", "COMMAND", "FANOUT", "CHUNK", "INDEX")}
     assert {name for name in there if name.startswith("FEED_PID_")} >= names
     assert sorted(int(there[name]) for name in there if name.startswith("FEED_PID_")) == sorted(programs(copy))
@@ -134,6 +135,6 @@ def test_what_can_not_start_is_said(copy):
 def test_no_server_is_wanted(copy):
     """The packages that it asks for are those of the build: no server's, and nothing that only tests use."""
     asked = subprocess.run(["bash", "-c", 'set -- help; . ./dev >/dev/null; printf "%s\\n" "${packages[@]}"'], cwd=copy, capture_output=True, text=True, timeout=60)
-    names = asked.stdout.split()
-    assert "gcc" in names and "libsqlite3-dev" in names
-    assert not [name for name in names if re.search(r"server|jre|maven|redis|rabbitmq-s|npm|python|chromium|cmocka|valgrind", name)]
+    names = [name for name in asked.stdout.split() if not name.endswith("-dev")]
+    assert "gcc" in names and "make" in names
+    assert not [name for name in names if re.search(r"server|jre|maven|redis|rabbitmq|npm|python|chromium|cmocka|valgrind", name)]
