@@ -147,7 +147,7 @@ int amqp_nack(struct amqp *amqp, uint64_t generation, uint64_t tag, bool multipl
 
 /* ---- publishing */
 
-int amqp_confirm_select(struct amqp *amqp, struct err *err); /* from now on every publish is confirmed */
+int amqp_confirm_publishes(struct amqp *amqp, struct err *err); /* from now on every publish is confirmed */
 /* Handed to the system, no more: what counts is the confirm. sequence (NULL is fine): its number, from 1, that AMQP_EVENT_CONFIRMED
  * names; 0 without confirms. ERR_FULL while blocked, nothing sent. ERR_INVALID: a name too long, nothing sent, connection fine. */
 int amqp_publish(struct amqp *amqp, const struct amqp_message *message, uint64_t *sequence, struct err *err);
