@@ -15,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/uuid.h"
 #include "common/queue/amqp.h"
+#include "common/queue/amqp_publisher.h"
 
 #define PATIENCE_MS 30000
 
@@ -385,6 +386,128 @@ static void silent_server_is_given_up(void **state)
 	assert_int_equal(ERR_UNAVAILABLE, err.kind);
 }
 
+/* ---- the publisher */
+
+struct reports {
+	_Atomic int stored, unroutable, not, unknown;
+};
+
+static void count(void *arg, enum amqp_sent sent, const char *why)
+{
+	struct reports *reports = arg;
+	_Atomic int *counts[] = { &reports->stored, &reports->unroutable, &reports->not, &reports->unknown };
+
+	assert_true((why == NULL) == (sent == AMQP_SENT_STORED));
+	(*counts[sent])++;
+}
+
+static int all_reports(const struct reports *reports)
+{
+	return reports->stored + reports->unroutable + reports->not + reports->unknown;
+}
+
+static void wait_reports(const struct reports *reports, int wanted)
+{
+	const int64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
+
+	while (all_reports(reports) < wanted && clock_mono_ms() < deadline_ms)
+		usleep(1000);
+	assert_int_equal(wanted, all_reports(reports));
+}
+
+static struct amqp_publisher *open_publisher(const struct settings *settings, size_t window, size_t room)
+{
+	const struct amqp_publisher_options options = { .purpose = "unit test", .window = window, .room = room };
+	struct amqp_publisher *publisher;
+	struct err err = ERR_INIT;
+
+	assert_int_equal(0, amqp_publisher_open(settings, &options, &publisher, &err));
+	return publisher;
+}
+
+static void publisher_keeps_order_and_reports_each(void **state)
+{
+	const struct settings settings = settings_for(getenv("AMQP_URL"));
+	struct amqp *amqp = connect_real();
+	struct amqp_publisher *publisher = open_publisher(&settings, 50, 1000);
+	struct reports reports = { 0 };
+	struct amqp_event event;
+	struct err err = ERR_INIT;
+	char queue[64], body[16];
+
+	(void)state;
+	make_queue(amqp, queue);
+	for (int i = 0; i < 1000; i++) {
+		const struct amqp_message message = { .exchange = "", .routing_key = i % 10 == 3 ? "no such queue" : queue, .mandatory = true, .body = { body, 4 } };
+
+		snprintf(body, sizeof(body), "%04d", i);
+		assert_int_equal(0, amqp_publisher_send(publisher, &message, PATIENCE_MS, count, &reports, &err));
+	}
+	wait_reports(&reports, 1000);
+	assert_int_equal(900, reports.stored);
+	assert_int_equal(100, reports.unroutable);
+	assert_int_equal(0, amqp_publisher_ready(publisher, &err));
+	assert_int_equal(0, amqp_consume(amqp, queue, "tag", AMQP_NO_ACK, 100, AMQP_NO_TABLE, &err));
+	for (int i = 0; i < 1000; i++) {
+		if (i % 10 == 3)
+			continue;
+		event = next(amqp);
+		snprintf(body, sizeof(body), "%04d", i);
+		assert_true(slice_is(event.delivery->body, body));
+		amqp_delivery_free(event.delivery);
+	}
+	amqp_publisher_close(publisher, 1000);
+	amqp_close(amqp);
+}
+
+static void publisher_gives_up_in_time_and_is_bounded(void **state)
+{
+	const struct settings settings = settings_for("amqp://u:p@127.0.0.1:1");
+	const struct amqp_message message = { .exchange = "", .routing_key = "q" };
+	struct amqp_publisher *publisher = open_publisher(&settings, 10, 3);
+	struct reports reports = { 0 };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(0, amqp_publisher_send(publisher, &message, i < 2 ? 50 : 3600 * 1000, count, &reports, &err));
+	assert_int_equal(-1, amqp_publisher_send(publisher, &message, 50, count, &reports, &err));
+	assert_int_equal(ERR_FULL, err.kind);
+	wait_reports(&reports, 2);
+	assert_int_equal(2, reports.not);
+	assert_int_equal(-1, amqp_publisher_ready(publisher, &err));
+	amqp_publisher_close(publisher, 0); /* reports the third */
+	assert_int_equal(3, reports.not);
+}
+
+/* Publishing to an exchange that is not there ends the channel: what else was under way goes again. */
+static void publisher_comes_back(void **state)
+{
+	const struct settings settings = settings_for(getenv("AMQP_URL"));
+	struct amqp *amqp = connect_real();
+	struct amqp_publisher *publisher = open_publisher(&settings, 10, 100);
+	const struct amqp_message poison = { .exchange = "unit.no such exchange", .routing_key = "q" };
+	struct amqp_message message = { .exchange = "", .body = slice_of("x") };
+	struct reports bad = { 0 }, good = { 0 };
+	struct err err = ERR_INIT;
+	char queue[64];
+
+	(void)state;
+	make_queue(amqp, queue);
+	message.routing_key = queue;
+	for (int i = 0; i < 5; i++) {
+		if (i == 2)
+			assert_int_equal(0, amqp_publisher_send(publisher, &poison, 500, count, &bad, &err));
+		assert_int_equal(0, amqp_publisher_send(publisher, &message, PATIENCE_MS, count, &good, &err));
+	}
+	wait_reports(&bad, 1);
+	assert_int_equal(1, bad.unknown);
+	wait_reports(&good, 5);
+	assert_int_equal(5, good.stored);
+	amqp_publisher_close(publisher, 1000);
+	amqp_close(amqp);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -400,6 +523,9 @@ int main(void)
 		cmocka_unit_test(names_and_texts_that_are_too_long_are_refused_before_they_are_sent),
 		cmocka_unit_test(wrong_account_and_wrong_host_are_told),
 		cmocka_unit_test(silent_server_is_given_up),
+		cmocka_unit_test(publisher_keeps_order_and_reports_each),
+		cmocka_unit_test(publisher_gives_up_in_time_and_is_bounded),
+		cmocka_unit_test(publisher_comes_back),
 	};
 
 	return cmocka_run_group_tests_name("amqp", tests, NULL, NULL);
