@@ -127,6 +127,26 @@ int consumer_pause(struct consumer *consumer, bool paused, struct err *err)
 	return consumer->ops->consumer_pause(consumer, paused, err);
 }
 
+int consumer_hold(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	return consumer->ops->consumer_hold(consumer, topic, partition, offset, err);
+}
+
+int consumer_release(struct consumer *consumer, const char *topic, int32_t partition, struct err *err)
+{
+	return consumer->ops->consumer_release(consumer, topic, partition, err);
+}
+
+int consumer_begin(struct consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
+{
+	return consumer->ops->consumer_begin(consumer, beginnings, count, err);
+}
+
+int64_t consumer_begun(const struct consumer *consumer, const char *topic, int32_t partition)
+{
+	return consumer->ops->consumer_begun(consumer, topic, partition);
+}
+
 bool consumer_connected(const struct consumer *consumer)
 {
 	return consumer->ops->consumer_connected(consumer);

@@ -10,7 +10,7 @@
  *
  * Consumer: one thread. In a group it starts at the group's offset, or at the beginning when the group has none; an offset out of
  * range stops that partition with an alarm in the log. Without a group it says so: consumer_poll(). Offsets move only by
- * queue_store(). */
+ * consumer_store(). */
 #ifndef FEEDMILL_QUEUE_QUEUE_H
 #define FEEDMILL_QUEUE_QUEUE_H
 
@@ -68,13 +68,19 @@ void lossy_close(struct lossy *lossy);                   /* gives what waits a s
 
 /* ---- consuming */
 
+struct topic_partition {
+	const char *topic; /* without the prefix; from a consumer: lives as long as the consumer */
+	int32_t partition;
+};
+
 struct consumer_options {
 	const char *group;    /* NULL: no group; consumer_assign() says what is read */
 	const char *topic;
+	const char *const *more; /* further topics of the group, with NULL at the end; NULL: none */
 	const char *instance; /* group.instance.id, or NULL for a dynamic member; nothing to the embedded queue */
 	/* Called from consumer_poll() and consumer_close() before partitions are taken away: finish or give up their records. `lost`: another
 	 * member may have them already, nothing may be stored. After it returns, offsets stored so far are committed. */
-	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	void (*revoked)(void *arg, const struct topic_partition *gone, size_t count, bool lost);
 	void *arg;
 };
 
@@ -100,6 +106,25 @@ bool consumer_owns(const struct consumer *consumer, const char *topic, int32_t p
 size_t consumer_owned(const struct consumer *consumer); /* how many partitions */
 /* Pauses or resumes all that is owned; partitions that come later start unpaused, and so do all after some were taken away. */
 int consumer_pause(struct consumer *consumer, bool paused, struct err *err);
+
+/* Nothing comes from this partition, whatever is paused or resumed, until consumer_release(); then it goes on at `offset`, or where
+ * consumer_seek() said meanwhile. A partition that is taken away and comes back is not held. */
+int consumer_hold(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+int consumer_release(struct consumer *consumer, const char *topic, int32_t partition, struct err *err);
+
+/* Counting the work that was begun and did not end, because its process died: the number lies beside the group's offset, and is gone
+ * when the offset moves. */
+struct beginning {
+	const char *topic;
+	int32_t partition;
+	int64_t offset; /* of the first record of the work */
+	int64_t tries;  /* the number to keep; 0: none */
+};
+/* Commits all that is stored, and these offsets with their numbers, before it returns. -1: nobody knows what of it was. */
+int consumer_begin(struct consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err);
+/* The number that was found beside the group's offset when the partition was given to us; 0: none. */
+int64_t consumer_begun(const struct consumer *consumer, const char *topic, int32_t partition);
+
 bool consumer_connected(const struct consumer *consumer); /* a broker answered lately, and the group is joined */
 void consumer_close(struct consumer *consumer); /* commits what is stored, leaves the group; bounded in time */
 

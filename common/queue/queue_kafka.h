@@ -99,6 +99,10 @@ int kafka_consumer_seek(struct consumer *consumer, const char *topic, int32_t pa
 bool kafka_consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition);
 size_t kafka_consumer_owned(const struct consumer *consumer);
 int kafka_consumer_pause(struct consumer *consumer, bool paused, struct err *err);
+int kafka_consumer_hold(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+int kafka_consumer_release(struct consumer *consumer, const char *topic, int32_t partition, struct err *err);
+int kafka_consumer_begin(struct consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err);
+int64_t kafka_consumer_begun(const struct consumer *consumer, const char *topic, int32_t partition);
 bool kafka_consumer_connected(const struct consumer *consumer);
 void kafka_consumer_close(struct consumer *consumer);
 void kafka_message_release(void *message); /* of a fetched record */

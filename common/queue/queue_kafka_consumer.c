@@ -6,6 +6,7 @@
  * because going on would skip records without a word. A consumer without a group has somebody who can be told instead. */
 #include "common/queue/queue_kafka.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -28,8 +29,13 @@ enum {
 };
 
 struct owned {
+	const char *topic; /* one of the consumer's */
 	int32_t partition;
 	bool stopped; /* by an error that must not be passed over */
+	bool held;
+	int64_t held_at; /* where it goes on */
+	int64_t stored;  /* -1: nothing yet */
+	int64_t begun;   /* found beside the group's offset */
 };
 
 struct kafka_consumer {
@@ -37,9 +43,11 @@ struct kafka_consumer {
 	const struct kafka_queue *queue;
 	rd_kafka_t *rk;
 	struct kafka_link *link;
-	char *topic; /* without the prefix */
+	char **topics; /* without the prefix */
+	size_t topic_count;
 	bool grouped;
-	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	bool paused;
+	void (*revoked)(void *arg, const struct topic_partition *gone, size_t count, bool lost);
 	void *arg;
 	struct owned *owned;
 	_Atomic size_t owned_count; /* changed by the polling thread alone */
@@ -78,11 +86,35 @@ static void fill_headers(const rd_kafka_message_t *message, struct record *out)
 	}
 }
 
+/* Ours, for one of librdkafka's or of a caller's, which may be others' memory; NULL: none of ours. */
+static const char *find_topic(const struct kafka_consumer *consumer, const char *name)
+{
+	for (size_t i = 0; i < consumer->topic_count; i++) {
+		if (consumer->topics[i] == name || strcmp(consumer->topics[i], name) == 0)
+			return consumer->topics[i];
+	}
+	return NULL;
+}
+
+static const char *topic_of(const struct kafka_consumer *consumer, const char *name)
+{
+	const char *topic = find_topic(consumer, name + strlen(consumer->queue->prefix));
+
+	return topic != NULL ? topic : consumer->topics[0]; /* we asked for no other */
+}
+
+static const char *topic_of_message(const struct kafka_consumer *consumer, const rd_kafka_message_t *message)
+{
+	if (consumer->topic_count == 1 || message->rkt == NULL)
+		return consumer->topics[0];
+	return topic_of(consumer, rd_kafka_topic_name(message->rkt));
+}
+
 static void fill(const struct kafka_consumer *consumer, rd_kafka_message_t *message, struct record *out)
 {
 	rd_kafka_timestamp_type_t type;
 
-	*out = (struct record){ .topic = consumer->topic, .partition = message->partition, .offset = message->offset };
+	*out = (struct record){ .topic = topic_of_message(consumer, message), .partition = message->partition, .offset = message->offset };
 	out->timestamp_ms = rd_kafka_message_timestamp(message, &type);
 	out->key = (struct slice){ message->key, message->key_len };
 	out->value = (struct slice){ message->payload, message->len };
@@ -93,13 +125,38 @@ static void fill(const struct kafka_consumer *consumer, rd_kafka_message_t *mess
 
 /* ---- partitions */
 
-static struct owned *find_owned(const struct kafka_consumer *consumer, int32_t partition)
+static struct owned *find_owned(const struct kafka_consumer *consumer, const char *topic, int32_t partition)
 {
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (consumer->owned[i].partition == partition)
+	topic = find_topic(consumer, topic);
+	for (size_t i = 0; topic != NULL && i < consumer->owned_count; i++) {
+		if (consumer->owned[i].partition == partition && consumer->owned[i].topic == topic)
 			return &consumer->owned[i];
 	}
 	return NULL;
+}
+
+/* A number that consumer_begin() has kept with an offset. */
+static const char begun_prefix[] = "begun ";
+
+static int64_t begun_of(const rd_kafka_topic_partition_t *p)
+{
+	const size_t len = sizeof(begun_prefix) - 1;
+	const struct slice text = { p->metadata, p->metadata_size };
+	int64_t number;
+
+	if (text.data == NULL || text.len <= len || memcmp(text.data, begun_prefix, len) != 0)
+		return 0;
+	return str_int64((struct slice){ text.data + len, text.len - len }, &number) && number > 0 ? number : 0;
+}
+
+/* What is in the list of an assignment goes with every later commit. */
+static void forget_begun(rd_kafka_topic_partition_list_t *partitions)
+{
+	for (int i = 0; i < partitions->cnt; i++) {
+		free(partitions->elems[i].metadata);
+		partitions->elems[i].metadata = NULL;
+		partitions->elems[i].metadata_size = 0;
+	}
 }
 
 static void owned_set(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *partitions)
@@ -109,30 +166,40 @@ static void owned_set(struct kafka_consumer *consumer, const rd_kafka_topic_part
 	atomic_store(&consumer->owned_count, 0);
 	consumer->owned = mem_grow(consumer->owned, count, sizeof(*consumer->owned));
 	for (size_t i = 0; i < count; i++)
-		consumer->owned[i] = (struct owned){ .partition = partitions->elems[i].partition };
+		consumer->owned[i] = (struct owned){ .topic = topic_of(consumer, partitions->elems[i].topic),
+			.partition = partitions->elems[i].partition, .stored = -1, .begun = begun_of(&partitions->elems[i]) };
+	consumer->paused = false;
 	atomic_store(&consumer->owned_count, count);
 }
 
-static rd_kafka_topic_partition_list_t *list_of(const struct kafka_consumer *consumer, int32_t partition, int64_t offset)
+static rd_kafka_topic_partition_t *list_add(const struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, const char *topic,
+	int32_t partition, int64_t offset)
+{
+	char name[KAFKA_NAME_MAX];
+	rd_kafka_topic_partition_t *added;
+
+	kafka_name(consumer->queue, topic, name);
+	added = rd_kafka_topic_partition_list_add(list, name, partition);
+	added->offset = offset;
+	return added;
+}
+
+static rd_kafka_topic_partition_list_t *list_of(const struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t offset)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	char name[KAFKA_NAME_MAX];
 
-	kafka_name(consumer->queue, consumer->topic, name);
-	rd_kafka_topic_partition_list_add(list, name, partition)->offset = offset;
+	list_add(consumer, list, topic, partition, offset);
 	return list;
 }
 
-/* All that is owned and has not been stopped. */
+/* All that is owned and has been neither stopped nor held: those stay as they are. */
 static rd_kafka_topic_partition_list_t *list_owned(const struct kafka_consumer *consumer)
 {
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)consumer->owned_count + 1);
-	char name[KAFKA_NAME_MAX];
 
-	kafka_name(consumer->queue, consumer->topic, name);
 	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (!consumer->owned[i].stopped)
-			rd_kafka_topic_partition_list_add(list, name, consumer->owned[i].partition);
+		if (!consumer->owned[i].stopped && !consumer->owned[i].held)
+			list_add(consumer, list, consumer->owned[i].topic, consumer->owned[i].partition, RD_KAFKA_OFFSET_INVALID);
 	}
 	return list;
 }
@@ -152,7 +219,7 @@ static bool find_offsets(struct kafka_consumer *consumer, rd_kafka_topic_partiti
 			p->offset = RD_KAFKA_OFFSET_BEGINNING;
 	}
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		log_warn("committed offsets not learned, joining again", log_str("topic", consumer->topic),
+		log_warn("committed offsets not learned, joining again", log_str("topic", consumer->topics[0]),
 			log_str("error", rd_kafka_err2str(code)));
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
 }
@@ -179,44 +246,52 @@ static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_lis
 		rejoin_soon(consumer);
 		return;
 	}
+	owned_set(consumer, partitions);
+	forget_begun(partitions);
 	rd_kafka_assign(consumer->rk, partitions);
 	atomic_store(&consumer->link->missing, 0);
-	owned_set(consumer, partitions);
 	atomic_store(&consumer->joined, true);
 	FAULT_POINT("consumer.assigned");
-	log_debug("partitions assigned", log_str("topic", consumer->topic), log_int("count", partitions->cnt));
+	log_debug("partitions assigned", log_str("topic", consumer->topics[0]), log_int("count", partitions->cnt));
 }
 
-/* What is stored, committed within a bounded time. */
-static void commit_stored(struct kafka_consumer *consumer)
+/* These offsets, or what is stored (NULL), committed within a bounded time. */
+static rd_kafka_resp_err_t commit(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *offsets)
 {
 	rd_kafka_queue_t *answers = rd_kafka_queue_new(consumer->rk);
-	rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, NULL, answers, NULL, NULL);
+	rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, offsets, answers, NULL, NULL);
 	rd_kafka_event_t *answer = NULL;
 
 	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
 		answer = rd_kafka_queue_poll(answers, COMMIT_MS);
 		code = answer != NULL ? rd_kafka_event_error(answer) : RD_KAFKA_RESP_ERR__TIMED_OUT;
 	}
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
-		log_warn("offsets not committed", log_str("topic", consumer->topic), log_str("error", rd_kafka_err2str(code)));
 	if (answer != NULL)
 		rd_kafka_event_destroy(answer);
 	rd_kafka_queue_destroy(answers);
+	return code;
+}
+
+static void commit_stored(struct kafka_consumer *consumer)
+{
+	rd_kafka_resp_err_t code = commit(consumer, NULL);
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
+		log_warn("offsets not committed", log_str("topic", consumer->topics[0]), log_str("error", rd_kafka_err2str(code)));
 }
 
 static void tell_revoked(struct kafka_consumer *consumer, bool lost)
 {
 	size_t count = consumer->owned_count;
-	int32_t *partitions;
+	struct topic_partition *gone;
 
 	if (consumer->revoked == NULL || count == 0)
 		return;
-	partitions = mem_array(count, sizeof(*partitions));
+	gone = mem_array(count, sizeof(*gone));
 	for (size_t i = 0; i < count; i++)
-		partitions[i] = consumer->owned[i].partition;
-	consumer->revoked(consumer->arg, partitions, count, lost);
-	free(partitions);
+		gone[i] = (struct topic_partition){ consumer->owned[i].topic, consumer->owned[i].partition };
+	consumer->revoked(consumer->arg, gone, count, lost);
+	free(gone);
 }
 
 static void revoke(struct kafka_consumer *consumer)
@@ -230,7 +305,7 @@ static void revoke(struct kafka_consumer *consumer)
 	rd_kafka_assign(consumer->rk, NULL);
 	owned_set(consumer, NULL);
 	atomic_store(&consumer->joined, false);
-	log_debug("partitions revoked", log_str("topic", consumer->topic), log_int("lost", lost));
+	log_debug("partitions revoked", log_str("topic", consumer->topics[0]), log_int("lost", lost));
 }
 
 static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions, void *opaque)
@@ -255,9 +330,12 @@ static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
 
 static int subscribe(struct kafka_consumer *consumer, struct err *err)
 {
-	rd_kafka_topic_partition_list_t *topics = list_of(consumer, RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
-	rd_kafka_resp_err_t code = rd_kafka_subscribe(consumer->rk, topics);
+	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new((int)consumer->topic_count);
+	rd_kafka_resp_err_t code;
 
+	for (size_t i = 0; i < consumer->topic_count; i++)
+		list_add(consumer, topics, consumer->topics[i], RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
+	code = rd_kafka_subscribe(consumer->rk, topics);
 	rd_kafka_topic_partition_list_destroy(topics);
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "subscribing");
 }
@@ -266,15 +344,16 @@ static int subscribe(struct kafka_consumer *consumer, struct err *err)
 
 static void lose_place(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
-	err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", consumer->topic, (int)message->partition,
-		(long long)message->offset, rd_kafka_message_errstr(message));
+	err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", consumer->topics[0],
+		(int)message->partition, (long long)message->offset, rd_kafka_message_errstr(message));
 }
 
 /* The partition stays ours and silent; the others go on. */
 static void stop_owned(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
-	struct owned *owned = find_owned(consumer, message->partition);
-	rd_kafka_topic_partition_list_t *list = list_of(consumer, message->partition, RD_KAFKA_OFFSET_INVALID);
+	const char *topic = topic_of_message(consumer, message);
+	struct owned *owned = find_owned(consumer, topic, message->partition);
+	rd_kafka_topic_partition_list_t *list = list_of(consumer, topic, message->partition, RD_KAFKA_OFFSET_INVALID);
 
 	rd_kafka_pause_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -283,7 +362,7 @@ static void stop_owned(struct kafka_consumer *consumer, const rd_kafka_message_t
 	if (owned != NULL)
 		owned->stopped = true;
 	metric_add(consumer->queue->stopped, 1);
-	log_error("partition stopped", log_str("topic", consumer->topic), log_int("partition", message->partition),
+	log_error("partition stopped", log_str("topic", topic), log_int("partition", message->partition),
 		log_int("offset", message->offset), log_str("error", rd_kafka_message_errstr(message)),
 		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
 }
@@ -313,7 +392,7 @@ static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *
 		return;
 	consumer->last_error = message->err;
 	consumer->last_error_ms = now_ms;
-	log_warn("kafka consumer", log_str("topic", consumer->topic), log_str("error", rd_kafka_message_errstr(message)),
+	log_warn("kafka consumer", log_str("topic", topic_of_message(consumer, message)), log_str("error", rd_kafka_message_errstr(message)),
 		log_str("remedy", message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART ? "`feedctl topics` makes it" : NULL));
 }
 
@@ -362,7 +441,7 @@ static int fatal_error(const struct kafka_consumer *consumer, struct err *err)
 	char why[256] = "";
 	rd_kafka_resp_err_t code = rd_kafka_fatal_error(consumer->rk, why, sizeof(why));
 
-	return err_set(err, ERR_FATAL, "consumer of %s: %s: %s", consumer->topic, rd_kafka_err2name(code), why);
+	return err_set(err, ERR_FATAL, "consumer of %s: %s: %s", consumer->topics[0], rd_kafka_err2name(code), why);
 }
 
 /* ---- polling */
@@ -393,6 +472,14 @@ static int join_again(struct kafka_consumer *consumer, struct err *err)
 	return subscribe(consumer, err);
 }
 
+/* Of a held partition: it was on its way when the hold was put on. It comes again when that is over. */
+static bool is_held(const struct kafka_consumer *consumer, const struct record *record)
+{
+	const struct owned *owned = find_owned(consumer, record->topic, record->partition);
+
+	return owned != NULL && owned->held;
+}
+
 int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record *out, struct err *err)
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
@@ -404,9 +491,10 @@ int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record
 
 		if (message != NULL && message->err == RD_KAFKA_RESP_ERR_NO_ERROR) {
 			fill(consumer, message, out);
-			return 1;
-		}
-		if (message != NULL) {
+			if (!is_held(consumer, out))
+				return 1;
+			record_release(out);
+		} else if (message != NULL) {
 			react(consumer, message);
 			rd_kafka_message_destroy(message);
 		}
@@ -423,37 +511,40 @@ int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record
 
 /* ---- offsets, pauses */
 
-static int not_owned(const struct kafka_consumer *consumer, int32_t partition, struct err *err)
+static struct owned *ours(const struct kafka_consumer *consumer, const char *topic, int32_t partition, struct err *err)
 {
-	return err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, consumer->topic);
+	struct owned *owned = rd_kafka_assignment_lost(consumer->rk) ? NULL : find_owned(consumer, topic, partition);
+
+	if (owned == NULL)
+		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
+	return owned;
 }
 
 int kafka_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	struct owned *owned = ours(consumer, topic, partition, err);
 	rd_kafka_topic_partition_list_t *list;
 	rd_kafka_resp_err_t code;
 
-	if (!kafka_consumer_owns(base, topic, partition))
-		return not_owned(consumer, partition, err);
-	list = list_of(consumer, partition, offset);
+	if (owned == NULL)
+		return -1;
+	list = list_of(consumer, topic, partition, offset);
 	code = rd_kafka_offsets_store(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		owned->stored = offset;
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "storing an offset");
 }
 
 /* librdkafka 2.0 waits a thousandth of the time it is given here, so it is asked until the time is up. Asking again is
  * harmless: records from before the last question are dropped. */
-int kafka_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+static int seek(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 	int64_t until_ms = clock_mono_ms() + SEEK_MS;
-	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_topic_partition_list_t *list = list_of(consumer, topic, partition, offset);
 	rd_kafka_resp_err_t code;
 
-	if (!kafka_consumer_owns(base, topic, partition))
-		return not_owned(consumer, partition, err);
-	list = list_of(consumer, partition, offset);
 	do {
 		rd_kafka_error_t *error = rd_kafka_seek_partitions(consumer->rk, list, 1000);
 
@@ -465,12 +556,24 @@ int kafka_consumer_seek(struct consumer *base, const char *topic, int32_t partit
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "seeking");
 }
 
+int kafka_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	struct owned *owned = ours(consumer, topic, partition, err);
+
+	if (owned == NULL)
+		return -1;
+	if (!owned->held)
+		return seek(consumer, topic, partition, offset, err);
+	owned->held_at = offset;
+	return 0;
+}
+
 bool kafka_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
 {
 	const struct kafka_consumer *consumer = (const struct kafka_consumer *)base;
 
-	return consumer->topic != NULL && strcmp(consumer->topic, topic) == 0 && find_owned(consumer, partition) != NULL &&
-		!rd_kafka_assignment_lost(consumer->rk);
+	return find_owned(consumer, topic, partition) != NULL && !rd_kafka_assignment_lost(consumer->rk);
 }
 
 size_t kafka_consumer_owned(const struct consumer *base)
@@ -486,7 +589,98 @@ int kafka_consumer_pause(struct consumer *base, bool paused, struct err *err)
 
 	code = paused ? rd_kafka_pause_partitions(consumer->rk, list) : rd_kafka_resume_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
+		consumer->paused = paused;
 	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, paused ? "pausing" : "resuming");
+}
+
+int kafka_consumer_hold(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	struct owned *owned = ours(consumer, topic, partition, err);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code;
+
+	if (owned == NULL)
+		return -1;
+	list = list_of(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
+	code = rd_kafka_pause_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return kafka_err(err, code, "pausing a partition");
+	owned->held = true;
+	owned->held_at = offset;
+	return 0;
+}
+
+/* Sought while it is paused: a pause of librdkafka 2.0 remembers what was handed out last, and only a seek makes it forget. */
+int kafka_consumer_release(struct consumer *base, const char *topic, int32_t partition, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	struct owned *owned = ours(consumer, topic, partition, err);
+	rd_kafka_topic_partition_list_t *list;
+	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
+
+	if (owned == NULL)
+		return -1;
+	if (!owned->held)
+		return 0;
+	if (seek(consumer, topic, partition, owned->held_at, err) < 0)
+		return -1;
+	list = list_of(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
+	if (!consumer->paused && !owned->stopped)
+		code = rd_kafka_resume_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return kafka_err(err, code, "resuming a partition");
+	owned->held = false;
+	return 0;
+}
+
+/* ---- work that is begun */
+
+static void add_beginning(const struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, const struct beginning *beginning)
+{
+	rd_kafka_topic_partition_t *p = list_add(consumer, list, beginning->topic, beginning->partition, beginning->offset);
+	char text[sizeof(begun_prefix) + 24];
+
+	if (beginning->tries <= 0)
+		return;
+	p->metadata_size = (size_t)snprintf(text, sizeof(text), "%s%lld", begun_prefix, (long long)beginning->tries);
+	p->metadata = mem_strdup(text); /* the list's, which frees it */
+}
+
+int kafka_consumer_begin(struct consumer *base, const struct beginning *beginnings, size_t count, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)consumer->owned_count + 1);
+	rd_kafka_resp_err_t code;
+	int rc = 0;
+
+	for (size_t i = 0; i < count && rc == 0; i++) {
+		if (ours(consumer, beginnings[i].topic, beginnings[i].partition, err) == NULL)
+			rc = -1;
+		else
+			add_beginning(consumer, list, &beginnings[i]);
+	}
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		const struct owned *owned = &consumer->owned[i];
+		char name[KAFKA_NAME_MAX];
+
+		kafka_name(consumer->queue, owned->topic, name);
+		if (owned->stored >= 0 && rd_kafka_topic_partition_list_find(list, name, owned->partition) == NULL)
+			list_add(consumer, list, owned->topic, owned->partition, owned->stored);
+	}
+	code = rc == 0 && list->cnt > 0 ? commit(consumer, list) : RD_KAFKA_RESP_ERR_NO_ERROR;
+	rd_kafka_topic_partition_list_destroy(list);
+	return rc < 0 || code == RD_KAFKA_RESP_ERR_NO_ERROR ? rc : kafka_err(err, code, "committing");
+}
+
+int64_t kafka_consumer_begun(const struct consumer *base, const char *topic, int32_t partition)
+{
+	const struct owned *owned = find_owned((const struct kafka_consumer *)base, topic, partition);
+
+	return owned != NULL ? owned->begun : 0;
 }
 
 bool kafka_consumer_connected(const struct consumer *base)
@@ -506,7 +700,7 @@ static int add_start(struct kafka_consumer *consumer, rd_kafka_topic_partition_l
 	int64_t low = 0, high = 0;
 	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
 
-	kafka_name(consumer->queue, consumer->topic, name);
+	kafka_name(consumer->queue, consumer->topics[0], name);
 	if (offset < 0)
 		code = rd_kafka_query_watermark_offsets(consumer->rk, name, partition, &low, &high, (int)timeout_ms);
 	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -523,7 +717,7 @@ static int add_all_starts(struct kafka_consumer *consumer, rd_kafka_topic_partit
 	char name[KAFKA_NAME_MAX];
 	int32_t partitions;
 
-	kafka_name(consumer->queue, consumer->topic, name);
+	kafka_name(consumer->queue, consumer->topics[0], name);
 	if (kafka_partitions(consumer->queue, consumer->rk, name, timeout_ms, &partitions, err) < 0)
 		return -1;
 	if (partitions == 0)
@@ -537,10 +731,10 @@ static int add_all_starts(struct kafka_consumer *consumer, rd_kafka_topic_partit
 
 static void set_topic(struct kafka_consumer *consumer, const char *topic)
 {
-	if (strcmp(consumer->topic, topic) == 0)
+	if (strcmp(consumer->topics[0], topic) == 0)
 		return; /* records that are not released yet point at it */
-	free(consumer->topic);
-	consumer->topic = mem_strdup(topic);
+	free(consumer->topics[0]);
+	consumer->topics[0] = mem_strdup(topic);
 }
 
 int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
@@ -622,20 +816,41 @@ static rd_kafka_t *handle_new(struct kafka_consumer *consumer, const struct cons
 	return kafka_handle_new(RD_KAFKA_CONSUMER, conf, err);
 }
 
+static void copy_topics(struct kafka_consumer *consumer, const struct consumer_options *options)
+{
+	size_t more = 0;
+
+	while (options->more != NULL && options->more[more] != NULL)
+		more++;
+	consumer->topics = mem_array(more + 1, sizeof(*consumer->topics));
+	consumer->topics[0] = mem_strdup(options->topic != NULL ? options->topic : "");
+	for (size_t i = 0; i < more; i++)
+		consumer->topics[i + 1] = mem_strdup(options->more[i]);
+	consumer->topic_count = more + 1;
+}
+
+static void consumer_free(struct kafka_consumer *consumer)
+{
+	for (size_t i = 0; i < consumer->topic_count; i++)
+		free(consumer->topics[i]);
+	free(consumer->topics);
+	free(consumer->owned);
+	free(consumer);
+}
+
 int kafka_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
 {
 	struct kafka_consumer *consumer = mem_zalloc(sizeof(*consumer));
 
 	consumer->base.ops = queue->ops;
 	consumer->queue = (struct kafka_queue *)queue;
-	consumer->topic = mem_strdup(options->topic != NULL ? options->topic : "");
+	copy_topics(consumer, options);
 	consumer->grouped = options->group != NULL;
 	consumer->revoked = options->revoked;
 	consumer->arg = options->arg;
 	consumer->rk = handle_new(consumer, options, err);
 	if (consumer->rk == NULL) {
-		free(consumer->topic);
-		free(consumer);
+		consumer_free(consumer);
 		return -1;
 	}
 	rd_kafka_poll_set_consumer(consumer->rk);
@@ -711,11 +926,9 @@ void kafka_consumer_close(struct consumer *base)
 
 	kafka_link_stop(consumer->link);
 	if (!leave(consumer) || !destroy_in_time(consumer->rk)) {
-		log_warn("consumer not closed in time", log_str("topic", consumer->topic));
+		log_warn("consumer not closed in time", log_str("topic", consumer->topics[0]));
 		return; /* its callbacks may still look at us */
 	}
 	kafka_link_free(consumer->link);
-	free(consumer->topic);
-	free(consumer->owned);
-	free(consumer);
+	consumer_free(consumer);
 }

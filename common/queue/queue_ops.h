@@ -33,6 +33,10 @@ struct queue_ops {
 	bool (*consumer_owns)(const struct consumer *consumer, const char *topic, int32_t partition);
 	size_t (*consumer_owned)(const struct consumer *consumer);
 	int (*consumer_pause)(struct consumer *consumer, bool paused, struct err *err);
+	int (*consumer_hold)(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+	int (*consumer_release)(struct consumer *consumer, const char *topic, int32_t partition, struct err *err);
+	int (*consumer_begin)(struct consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err);
+	int64_t (*consumer_begun)(const struct consumer *consumer, const char *topic, int32_t partition);
 	bool (*consumer_connected)(const struct consumer *consumer);
 	void (*consumer_close)(struct consumer *consumer);
 

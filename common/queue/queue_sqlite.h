@@ -115,7 +115,8 @@ int sqlq_door_open(const struct sqlq *queue, const char *topic, bool listens, st
 void sqlq_door_close(struct sqlq_door *door); /* safe on one that is zeroed */
 void sqlq_door_knock(struct sqlq_door *door, enum sqlq_news news); /* all that listen; never blocks */
 int sqlq_door_hear(struct sqlq_door *door);                        /* what came since, or'ed; never blocks */
-void sqlq_door_wait(struct sqlq_door *door, int64_t timeout_ms);
+#define SQLQ_DOORS_MAX 16 /* topics of one consumer */
+void sqlq_doors_wait(const struct sqlq_door *const *doors, size_t count, int64_t timeout_ms); /* for news at one of them */
 
 /* ---- a place in a group */
 
@@ -132,7 +133,10 @@ bool sqlq_seat_own(const struct sqlq_seat *seat, int32_t partition); /* true als
 void sqlq_seat_give(const struct sqlq_seat *seat, int32_t partition);
 
 int sqlq_offsets_open(const struct sqlq *queue, const char *group, struct sqlq_file *out, struct err *err); /* made when it is not there */
-#define SQLQ_SAVE_OFFSET "INSERT INTO offset (topic, partition, next) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next"
+/* topic, partition, next, begun: how often the work from there on was begun, see consumer_begin() */
+#define SQLQ_SAVE_OFFSET \
+	"INSERT INTO offset (topic, partition, next, begun) VALUES (?, ?, ?, ?) " \
+	"ON CONFLICT DO UPDATE SET next = excluded.next, begun = excluded.begun"
 
 /* ---- appending */
 
@@ -182,7 +186,7 @@ int64_t sqlq_log_care(struct sqlq_log *log);
 /* ---- back end */
 
 #define SQLQ_SCHEMA_TOPIC 1 /* user_version of a topic's file */
-#define SQLQ_SCHEMA_GROUP 1
+#define SQLQ_SCHEMA_GROUP 2
 
 int sqlq_producer_open(struct queue *queue, int flags, struct producer **out, struct err *err);
 int sqlq_producer_send(struct producer *producer, const struct record *record, sent_fn *done, void *arg, struct err *err);
@@ -204,6 +208,10 @@ int sqlq_consumer_seek(struct consumer *consumer, const char *topic, int32_t par
 bool sqlq_consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition);
 size_t sqlq_consumer_owned(const struct consumer *consumer);
 int sqlq_consumer_pause(struct consumer *consumer, bool paused, struct err *err);
+int sqlq_consumer_hold(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
+int sqlq_consumer_release(struct consumer *consumer, const char *topic, int32_t partition, struct err *err);
+int sqlq_consumer_begin(struct consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err);
+int64_t sqlq_consumer_begun(const struct consumer *consumer, const char *topic, int32_t partition);
 bool sqlq_consumer_connected(const struct consumer *consumer);
 void sqlq_consumer_close(struct consumer *consumer);
 

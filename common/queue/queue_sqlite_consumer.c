@@ -29,41 +29,53 @@ enum {
 	REPEAT_MS = 30000,       /* the same error is logged once in so long */
 };
 
+/* One topic that is read. */
+struct source {
+	char *topic;
+	struct sqlq_file file;
+	sqlite3_stmt *marks, *fetch;
+	struct sqlq_door door;
+	struct sqlq_seat seat;
+	int32_t partitions;
+	size_t owned_count; /* of the consumer's owned, those of this topic */
+	bool look;    /* the ends of partitions may have changed */
+	bool balance; /* members may have changed */
+	int64_t look_ms, balance_ms, join_ms, check_ms; /* monotonic: when it is due anyway */
+};
+
 struct owned {
+	struct source *source;
 	int32_t partition;
 	bool paused;
+	bool held;
 	bool stopped;               /* by an offset that is not there: must not be passed over */
 	int64_t position;           /* next to be handed out */
 	int64_t low, high;          /* of the partition, as last seen */
 	int64_t stored, committed;  /* -1: none */
+	int64_t begun;              /* found beside the group's offset */
 };
 
 struct sqlq_consumer {
 	struct consumer base;
 	const struct sqlq *queue;
 	char *group; /* NULL: none */
-	char *topic;
-	void (*revoked)(void *arg, const int32_t *partitions, size_t count, bool lost);
+	void (*revoked)(void *arg, const struct topic_partition *gone, size_t count, bool lost);
 	void *arg;
 
-	struct sqlq_file file; /* of the topic */
-	sqlite3_stmt *marks, *fetch;
+	struct source *sources;
+	size_t source_count;
 	struct sqlq_file offsets; /* of the group */
 	sqlite3_stmt *learn, *save;
-	struct sqlq_door door;
-	struct sqlq_seat seat;
-	int32_t partitions;
 
 	struct owned *owned;
 	_Atomic size_t owned_count; /* changed by the polling thread alone */
 	_Atomic bool joined, readable;
 	size_t next;                /* in owned: whose turn it is to be fetched */
 	struct sqlq_fetched *ahead; /* of one partition, in its order */
+	struct source *ahead_of;    /* the topic of that */
 
 	struct err lost; /* without a group: why nothing comes until the next assignment */
-	bool look;     /* the ends of partitions may have changed */
-	bool balance;  /* members may have changed */
-	int64_t look_ms, balance_ms, join_ms, commit_ms, check_ms; /* monotonic: when it is due anyway */
+	int64_t commit_ms; /* monotonic: when it is due anyway */
 	enum err_kind last_kind;
 	int64_t last_error_ms;
 };
@@ -78,13 +90,13 @@ static void complain(struct sqlq_consumer *consumer, const char *what, const str
 		return;
 	consumer->last_kind = err->kind;
 	consumer->last_error_ms = now_ms;
-	log_warn(what, log_str("topic", consumer->topic), log_str("group", consumer->group), log_err(err));
+	log_warn(what, log_str("topic", consumer->sources[0].topic), log_str("group", consumer->group), log_err(err));
 }
 
-static struct owned *find_owned(const struct sqlq_consumer *consumer, int32_t partition)
+static struct owned *find_owned(const struct sqlq_consumer *consumer, const struct source *source, int32_t partition)
 {
 	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (consumer->owned[i].partition == partition)
+		if (consumer->owned[i].partition == partition && consumer->owned[i].source == source)
 			return &consumer->owned[i];
 	}
 	return NULL;
@@ -102,9 +114,9 @@ static void drop_ahead(struct sqlq_consumer *consumer)
 	}
 }
 
-static void drop_ahead_of(struct sqlq_consumer *consumer, int32_t partition)
+static void drop_ahead_of(struct sqlq_consumer *consumer, const struct owned *owned)
 {
-	if (consumer->ahead != NULL && consumer->ahead->partition == partition)
+	if (consumer->ahead != NULL && consumer->ahead_of == owned->source && consumer->ahead->partition == owned->partition)
 		drop_ahead(consumer);
 }
 
@@ -114,14 +126,14 @@ static void drop_ahead_of(struct sqlq_consumer *consumer, int32_t partition)
 static void stop_partition(struct sqlq_consumer *consumer, struct owned *owned, const char *why)
 {
 	owned->stopped = true;
-	drop_ahead_of(consumer, owned->partition);
+	drop_ahead_of(consumer, owned);
 	if (consumer->group == NULL) {
-		err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", consumer->topic,
+		err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", owned->source->topic,
 			(int)owned->partition, (long long)owned->position, why);
 		return;
 	}
 	metric_add(consumer->queue->stopped, 1);
-	log_error("partition stopped", log_str("topic", consumer->topic), log_int("partition", owned->partition),
+	log_error("partition stopped", log_str("topic", owned->source->topic), log_int("partition", owned->partition),
 		log_int("offset", owned->position), log_int("low", owned->low), log_int("high", owned->high), log_str("error", why),
 		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
 }
@@ -134,20 +146,20 @@ static void see_marks(struct sqlq_consumer *consumer, struct owned *owned, int64
 		stop_partition(consumer, owned, "offset out of range");
 }
 
-static int read_marks(struct sqlq_consumer *consumer, struct err *err)
+static int read_marks(struct sqlq_consumer *consumer, struct source *source, struct err *err)
 {
 	int code;
 
-	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
-		struct owned *owned = find_owned(consumer, sqlite3_column_int(consumer->marks, 0));
+	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
+		struct owned *owned = find_owned(consumer, source, sqlite3_column_int(source->marks, 0));
 
 		if (owned != NULL)
-			see_marks(consumer, owned, sqlite3_column_int64(consumer->marks, 1), sqlite3_column_int64(consumer->marks, 2));
+			see_marks(consumer, owned, sqlite3_column_int64(source->marks, 1), sqlite3_column_int64(source->marks, 2));
 	}
 	if (code != SQLITE_DONE)
-		sqlq_err(&consumer->file, err, "reading where partitions end");
-	sqlite3_reset(consumer->marks);
+		sqlq_err(&source->file, err, "reading where partitions end");
+	sqlite3_reset(source->marks);
 	return code == SQLITE_DONE ? 0 : -1;
 }
 
@@ -190,28 +202,30 @@ static struct sqlq_fetched *copy_row(sqlite3_stmt *stmt, int32_t partition)
 /* Fetches records from the partition's position on. What is missing in a row is a sign of a deletion that passed us. */
 static int fetch(struct sqlq_consumer *consumer, struct owned *owned, struct err *err)
 {
+	struct source *source = owned->source;
 	struct sqlq_fetched **end = &consumer->ahead;
 	int64_t expected = owned->position;
 	size_t bytes = 0;
 	int code = SQLITE_ROW;
 
-	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	sqlite3_bind_int64(consumer->fetch, 1, SQLQ_ID(owned->partition, owned->position));
-	sqlite3_bind_int64(consumer->fetch, 2, SQLQ_ID(owned->partition + 1, 0));
-	sqlite3_bind_int(consumer->fetch, 3, FETCH_RECORDS);
-	while (bytes < FETCH_BYTES && (code = sqlite3_step(consumer->fetch)) == SQLITE_ROW) {
+	consumer->ahead_of = source;
+	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	sqlite3_bind_int64(source->fetch, 1, SQLQ_ID(owned->partition, owned->position));
+	sqlite3_bind_int64(source->fetch, 2, SQLQ_ID(owned->partition + 1, 0));
+	sqlite3_bind_int(source->fetch, 3, FETCH_RECORDS);
+	while (bytes < FETCH_BYTES && (code = sqlite3_step(source->fetch)) == SQLITE_ROW) {
 		struct sqlq_fetched *fetched;
 
-		if (SQLQ_OFFSET(sqlite3_column_int64(consumer->fetch, 0)) != expected++)
+		if (SQLQ_OFFSET(sqlite3_column_int64(source->fetch, 0)) != expected++)
 			break;
-		fetched = copy_row(consumer->fetch, owned->partition);
+		fetched = copy_row(source->fetch, owned->partition);
 		*end = fetched;
 		end = &fetched->next;
 		bytes += sizeof(*fetched) + fetched->size;
 	}
 	if (code != SQLITE_ROW && code != SQLITE_DONE)
-		sqlq_err(&consumer->file, err, "fetching");
-	sqlite3_reset(consumer->fetch);
+		sqlq_err(&source->file, err, "fetching");
+	sqlite3_reset(source->fetch);
 	if (code != SQLITE_ROW && code != SQLITE_DONE) {
 		drop_ahead(consumer);
 		return -1;
@@ -229,7 +243,7 @@ static struct owned *find_backlog(struct sqlq_consumer *consumer)
 	for (size_t i = 0; i < count; i++) {
 		struct owned *owned = &consumer->owned[(consumer->next + i) % count];
 
-		if (!owned->paused && !owned->stopped && owned->position < owned->high) {
+		if (!owned->paused && !owned->held && !owned->stopped && owned->position < owned->high) {
 			consumer->next = (consumer->next + i + 1) % count;
 			return owned;
 		}
@@ -237,12 +251,16 @@ static struct owned *find_backlog(struct sqlq_consumer *consumer)
 	return NULL;
 }
 
-static int look(struct sqlq_consumer *consumer, struct err *err)
+/* On trouble, not at once again. */
+static int look(struct sqlq_consumer *consumer, struct source *source, struct err *err)
 {
-	if (read_marks(consumer, err) < 0)
+	if (source->owned_count == 0 || (!source->look && clock_mono_ms() < source->look_ms))
+		return 0;
+	source->look = false;
+	source->look_ms = clock_mono_ms() + RETRY_MS;
+	if (read_marks(consumer, source, err) < 0)
 		return -1;
-	consumer->look = false;
-	consumer->look_ms = clock_mono_ms() + LOOK_MS;
+	source->look_ms = clock_mono_ms() + LOOK_MS;
 	return 0;
 }
 
@@ -254,18 +272,17 @@ static void fetch_ahead(struct sqlq_consumer *consumer)
 
 	if (consumer->owned_count == 0)
 		return;
-	if (consumer->look || clock_mono_ms() >= consumer->look_ms)
-		rc = look(consumer, &err);
+	for (size_t i = 0; i < consumer->source_count && rc == 0; i++)
+		rc = look(consumer, &consumer->sources[i], &err);
 	if (rc == 0)
 		owned = find_backlog(consumer);
-	if (owned != NULL)
-		rc = fetch(consumer, owned, &err);
-	atomic_store(&consumer->readable, rc == 0);
-	if (rc < 0) {
-		complain(consumer, "records not read", &err);
-		consumer->look = false; /* not at once */
-		consumer->look_ms = clock_mono_ms() + RETRY_MS;
+	if (owned != NULL && fetch(consumer, owned, &err) < 0) {
+		owned->source->look_ms = clock_mono_ms() + RETRY_MS;
+		rc = -1;
 	}
+	atomic_store(&consumer->readable, rc == 0);
+	if (rc < 0)
+		complain(consumer, "records not read", &err);
 }
 
 static void hand_out(struct sqlq_consumer *consumer, struct record *out)
@@ -273,14 +290,14 @@ static void hand_out(struct sqlq_consumer *consumer, struct record *out)
 	struct sqlq_fetched *fetched = consumer->ahead;
 
 	consumer->ahead = fetched->next;
-	*out = (struct record){ .topic = consumer->topic, .partition = fetched->partition, .offset = fetched->offset };
+	*out = (struct record){ .topic = consumer->ahead_of->topic, .partition = fetched->partition, .offset = fetched->offset };
 	out->timestamp_ms = fetched->timestamp_ms;
 	out->key = fetched->key;
 	out->value = fetched->value;
 	sqlq_headers_get(fetched->headers, out);
 	out->handle = fetched;
 	out->release = sqlq_fetched_release;
-	find_owned(consumer, fetched->partition)->position = fetched->offset + 1;
+	find_owned(consumer, consumer->ahead_of, fetched->partition)->position = fetched->offset + 1;
 }
 
 /* ---- offsets of the group */
@@ -293,7 +310,7 @@ static int open_offsets(struct sqlq_consumer *consumer, struct err *err)
 		return 0;
 	if (sqlq_offsets_open(consumer->queue, consumer->group, file, err) < 0)
 		return -1;
-	consumer->learn = sqlq_prepare(file, "SELECT next FROM offset WHERE topic = ? AND partition = ?", err);
+	consumer->learn = sqlq_prepare(file, "SELECT next, begun FROM offset WHERE topic = ? AND partition = ?", err);
 	consumer->save = sqlq_prepare(file, SQLQ_SAVE_OFFSET, err);
 	if (consumer->learn != NULL && consumer->save != NULL)
 		return 0;
@@ -302,17 +319,19 @@ static int open_offsets(struct sqlq_consumer *consumer, struct err *err)
 }
 
 /* -1 in *out: the group has not been there. */
-static int learn(struct sqlq_consumer *consumer, int32_t partition, int64_t *out, struct err *err)
+static int learn(struct sqlq_consumer *consumer, const struct source *source, int32_t partition, int64_t *out, int64_t *begun, struct err *err)
 {
 	int code;
 
 	consumer->offsets.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	sqlite3_bind_text(consumer->learn, 1, consumer->topic, -1, SQLITE_STATIC);
+	sqlite3_bind_text(consumer->learn, 1, source->topic, -1, SQLITE_STATIC);
 	sqlite3_bind_int(consumer->learn, 2, partition);
 	code = sqlite3_step(consumer->learn);
-	if (code == SQLITE_ROW)
+	*begun = 0;
+	if (code == SQLITE_ROW) {
 		*out = sqlite3_column_int64(consumer->learn, 0);
-	else if (code == SQLITE_DONE)
+		*begun = sqlite3_column_int64(consumer->learn, 1);
+	} else if (code == SQLITE_DONE)
 		*out = -1;
 	else
 		sqlq_err(&consumer->offsets, err, "reading the group's offset");
@@ -325,11 +344,12 @@ static bool is_dirty(const struct owned *owned)
 	return owned->stored >= 0 && owned->stored != owned->committed;
 }
 
-static int save(struct sqlq_consumer *consumer, const struct owned *owned, struct err *err)
+static int save(struct sqlq_consumer *consumer, const struct owned *owned, int64_t next, int64_t begun, struct err *err)
 {
-	sqlite3_bind_text(consumer->save, 1, consumer->topic, -1, SQLITE_STATIC);
+	sqlite3_bind_text(consumer->save, 1, owned->source->topic, -1, SQLITE_STATIC);
 	sqlite3_bind_int(consumer->save, 2, owned->partition);
-	sqlite3_bind_int64(consumer->save, 3, owned->stored);
+	sqlite3_bind_int64(consumer->save, 3, next);
+	sqlite3_bind_int64(consumer->save, 4, begun);
 	return sqlq_step(&consumer->offsets, consumer->save, err);
 }
 
@@ -339,20 +359,53 @@ static int save_dirty(struct sqlq_consumer *consumer, struct err *err)
 	for (size_t i = 0; i < consumer->owned_count; i++) {
 		const struct owned *owned = &consumer->owned[i];
 
-		if (is_dirty(owned) && sqlq_seat_own(&consumer->seat, owned->partition) && save(consumer, owned, err) < 0)
+		if (is_dirty(owned) && sqlq_seat_own(&owned->source->seat, owned->partition) &&
+			save(consumer, owned, owned->stored, 0, err) < 0)
 			return -1;
 	}
 	return 0;
 }
 
-static int commit_dirty(struct sqlq_consumer *consumer, struct err *err)
+static struct owned *ours(const struct sqlq_consumer *consumer, const char *topic, int32_t partition, struct err *err)
+{
+	struct owned *owned = NULL;
+
+	for (size_t i = 0; i < consumer->source_count && owned == NULL; i++) {
+		if (strcmp(consumer->sources[i].topic, topic) == 0)
+			owned = find_owned(consumer, &consumer->sources[i], partition);
+	}
+	if (owned == NULL && err != NULL)
+		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
+	return owned;
+}
+
+static int save_beginnings(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct owned *owned = ours(consumer, beginnings[i].topic, beginnings[i].partition, err);
+
+		if (owned == NULL || save(consumer, owned, beginnings[i].offset, beginnings[i].tries, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* What is stored, and then these. */
+static int commit_all(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
+{
+	int rc = save_dirty(consumer, err);
+
+	return rc == 0 ? save_beginnings(consumer, beginnings, count, err) : rc;
+}
+
+static int commit_dirty(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
 {
 	struct sqlq_file *file = &consumer->offsets;
 
 	file->deadline_ms = clock_mono_ms() + COMMIT_WAIT_MS;
 	if (!sqlq_file_is_there(file))
 		return err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use", file->path);
-	if (sqlq_begin(file, err) < 0 || sqlq_end(file, save_dirty(consumer, err), err) < 0)
+	if (sqlq_begin(file, err) < 0 || sqlq_end(file, commit_all(consumer, beginnings, count, err), err) < 0)
 		return -1;
 	for (size_t i = 0; i < consumer->owned_count; i++) {
 		if (is_dirty(&consumer->owned[i]))
@@ -370,90 +423,93 @@ static void commit(struct sqlq_consumer *consumer)
 	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
 	for (size_t i = 0; i < consumer->owned_count; i++)
 		dirty = dirty || is_dirty(&consumer->owned[i]);
-	if (dirty && commit_dirty(consumer, &err) < 0)
+	if (dirty && consumer->offsets.db != NULL && commit_dirty(consumer, NULL, 0, &err) < 0)
 		complain(consumer, "offsets not committed", &err);
 }
 
 /* ---- partitions */
 
-static void add_owned(struct sqlq_consumer *consumer, int32_t partition, int64_t position, int64_t committed)
+static struct owned *add_owned(struct sqlq_consumer *consumer, struct source *source, int32_t partition, int64_t position, int64_t committed)
 {
 	size_t count = consumer->owned_count;
 
 	consumer->owned = mem_grow(consumer->owned, count + 1, sizeof(*consumer->owned));
-	consumer->owned[count] = (struct owned){ .partition = partition, .position = position, .high = position, .low = position,
+	consumer->owned[count] = (struct owned){ .source = source, .partition = partition, .position = position, .high = position, .low = position,
 		.stored = -1, .committed = committed };
 	atomic_store(&consumer->owned_count, count + 1);
-	consumer->look = true;
+	source->owned_count++;
+	source->look = true;
+	return &consumer->owned[count];
 }
 
-static void remove_owned(struct sqlq_consumer *consumer, int32_t partition)
+static void remove_owned(struct sqlq_consumer *consumer, const struct source *source, int32_t partition)
 {
-	struct owned *owned = find_owned(consumer, partition);
+	struct owned *owned = find_owned(consumer, source, partition);
 	size_t last = consumer->owned_count - 1;
 
-	drop_ahead_of(consumer, partition);
+	drop_ahead_of(consumer, owned);
+	owned->source->owned_count--;
 	*owned = consumer->owned[last];
 	atomic_store(&consumer->owned_count, last);
 }
 
 /* First offset of a partition that the group has not been to. */
-static int first_offset(struct sqlq_consumer *consumer, int32_t partition, int64_t *out, struct err *err)
+static int first_offset(struct source *source, int32_t partition, int64_t *out, struct err *err)
 {
 	int code;
 
-	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
-		if (sqlite3_column_int(consumer->marks, 0) == partition)
+	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
+		if (sqlite3_column_int(source->marks, 0) == partition)
 			break;
 	}
 	if (code == SQLITE_ROW)
-		*out = sqlite3_column_int64(consumer->marks, 1);
+		*out = sqlite3_column_int64(source->marks, 1);
 	else
-		sqlq_err(&consumer->file, err, "reading where a partition begins");
-	sqlite3_reset(consumer->marks);
+		sqlq_err(&source->file, err, "reading where a partition begins");
+	sqlite3_reset(source->marks);
 	return code == SQLITE_ROW ? 0 : -1;
 }
 
 /* Takes a partition when it is free. Where the group is is read after that: whoever had it has committed before. */
-static bool take(struct sqlq_consumer *consumer, int32_t partition)
+static bool take(struct sqlq_consumer *consumer, struct source *source, int32_t partition)
 {
 	struct err err = ERR_INIT;
-	int64_t committed, position;
+	int64_t committed, begun, position;
 
-	if (find_owned(consumer, partition) != NULL || !sqlq_seat_own(&consumer->seat, partition))
+	if (find_owned(consumer, source, partition) != NULL || !sqlq_seat_own(&source->seat, partition))
 		return false;
-	if (learn(consumer, partition, &committed, &err) < 0)
+	if (learn(consumer, source, partition, &committed, &begun, &err) < 0)
 		goto fail;
 	position = committed;
-	if (committed < 0 && first_offset(consumer, partition, &position, &err) < 0)
+	if (committed < 0 && first_offset(source, partition, &position, &err) < 0)
 		goto fail;
-	add_owned(consumer, partition, position, committed);
+	add_owned(consumer, source, partition, position, committed)->begun = begun;
 	FAULT_POINT("consumer.assigned");
 	return true;
 fail:
-	sqlq_seat_give(&consumer->seat, partition);
+	sqlq_seat_give(&source->seat, partition);
 	complain(consumer, "partition not taken", &err);
 	return false;
 }
 
 /* Tells, commits, lets go: in this order. Those that stay come unpaused, as if they had been given anew. */
-static void give_up(struct sqlq_consumer *consumer, const int32_t *partitions, size_t count)
+static void give_up(struct sqlq_consumer *consumer, struct source *source, const struct topic_partition *gone, size_t count)
 {
 	if (count == 0)
 		return;
 	if (consumer->revoked != NULL)
-		consumer->revoked(consumer->arg, partitions, count, false);
+		consumer->revoked(consumer->arg, gone, count, false);
 	commit(consumer);
 	FAULT_POINT("consumer.committed");
 	for (size_t i = 0; i < count; i++) {
-		remove_owned(consumer, partitions[i]);
-		sqlq_seat_give(&consumer->seat, partitions[i]);
+		remove_owned(consumer, source, gone[i].partition);
+		sqlq_seat_give(&source->seat, gone[i].partition);
 	}
 	for (size_t i = 0; i < consumer->owned_count; i++)
 		consumer->owned[i].paused = false;
-	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
-	log_debug("partitions given up", log_str("topic", consumer->topic), log_int("count", (int64_t)count));
+	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
+	log_debug("partitions given up", log_str("topic", source->topic), log_int("count", (int64_t)count));
 }
 
 /* The share of the member with this rank, and where it would stand if all shares lay in a row. */
@@ -474,106 +530,129 @@ static bool is_within(struct share share, int32_t partition)
 }
 
 /* First those that are not in our row: after a while each member has its own. */
-static void give_up_surplus(struct sqlq_consumer *consumer, struct share share)
+static void give_up_surplus(struct sqlq_consumer *consumer, struct source *source, struct share share)
 {
-	size_t surplus = consumer->owned_count - (size_t)share.count, chosen = 0;
-	int32_t *partitions = mem_array(surplus, sizeof(*partitions));
+	size_t surplus = source->owned_count - (size_t)share.count, chosen = 0;
+	struct topic_partition *gone = mem_array(surplus, sizeof(*gone));
 
 	for (int pass = 0; pass < 2; pass++) {
 		for (size_t i = 0; i < consumer->owned_count && chosen < surplus; i++) {
-			if (is_within(share, consumer->owned[i].partition) == (pass == 1))
-				partitions[chosen++] = consumer->owned[i].partition;
+			const struct owned *owned = &consumer->owned[i];
+
+			if (owned->source == source && is_within(share, owned->partition) == (pass == 1))
+				gone[chosen++] = (struct topic_partition){ source->topic, owned->partition };
 		}
 	}
-	give_up(consumer, partitions, surplus);
-	free(partitions);
+	give_up(consumer, source, gone, surplus);
+	free(gone);
 }
 
-static void take_share(struct sqlq_consumer *consumer, struct share share)
+static void take_share(struct sqlq_consumer *consumer, struct source *source, struct share share)
 {
-	for (int32_t i = 0; i < consumer->partitions && consumer->owned_count < (size_t)share.count; i++)
-		take(consumer, (share.first + i) % consumer->partitions);
+	for (int32_t i = 0; i < source->partitions && source->owned_count < (size_t)share.count; i++)
+		take(consumer, source, (share.first + i) % source->partitions);
 }
 
-static void balance(struct sqlq_consumer *consumer)
+static bool all_joined(const struct sqlq_consumer *consumer)
+{
+	for (size_t i = 0; i < consumer->source_count; i++) {
+		if (consumer->sources[i].seat.fd < 0)
+			return false;
+	}
+	return true;
+}
+
+static void balance(struct sqlq_consumer *consumer, struct source *source)
 {
 	struct share share;
 	int32_t members, rank;
 
-	sqlq_seat_count(&consumer->seat, &members, &rank);
-	share = fair_share(consumer->partitions, members, rank);
-	if (consumer->owned_count > (size_t)share.count)
-		give_up_surplus(consumer, share);
-	else if (consumer->owned_count < (size_t)share.count)
-		take_share(consumer, share);
-	consumer->balance = false;
-	consumer->balance_ms = clock_mono_ms() + (consumer->owned_count < (size_t)share.count ? HURRY_MS : BALANCE_MS);
-	atomic_store(&consumer->joined, true);
+	sqlq_seat_count(&source->seat, &members, &rank);
+	share = fair_share(source->partitions, members, rank);
+	if (source->owned_count > (size_t)share.count)
+		give_up_surplus(consumer, source, share);
+	else if (source->owned_count < (size_t)share.count)
+		take_share(consumer, source, share);
+	source->balance = false;
+	source->balance_ms = clock_mono_ms() + (source->owned_count < (size_t)share.count ? HURRY_MS : BALANCE_MS);
+	atomic_store(&consumer->joined, all_joined(consumer));
+}
+
+/* All partitions of the topic. */
+static struct topic_partition *list_owned(const struct sqlq_consumer *consumer, const struct source *source, size_t *count)
+{
+	struct topic_partition *list = mem_array(source->owned_count + 1, sizeof(*list));
+
+	*count = 0;
+	for (size_t i = 0; i < consumer->owned_count; i++) {
+		if (consumer->owned[i].source == source)
+			list[(*count)++] = (struct topic_partition){ source->topic, consumer->owned[i].partition };
+	}
+	return list;
 }
 
 /* Somebody removed the folder: what is in our hands is nothing any more, and another may have made a new one. */
-static void lose(struct sqlq_consumer *consumer)
+static void lose(struct sqlq_consumer *consumer, struct source *source)
 {
-	int32_t *partitions = mem_array(consumer->owned_count + 1, sizeof(*partitions));
+	size_t count;
+	struct topic_partition *gone = list_owned(consumer, source, &count);
 
-	log_error("topic was removed while it was in use", log_str("topic", consumer->topic), log_str("group", consumer->group));
-	drop_ahead(consumer);
-	for (size_t i = 0; i < consumer->owned_count; i++)
-		partitions[i] = consumer->owned[i].partition;
-	if (consumer->revoked != NULL && consumer->owned_count > 0)
-		consumer->revoked(consumer->arg, partitions, consumer->owned_count, true);
-	free(partitions);
+	log_error("topic was removed while it was in use", log_str("topic", source->topic), log_str("group", consumer->group));
+	if (consumer->revoked != NULL && count > 0)
+		consumer->revoked(consumer->arg, gone, count, true);
 	if (consumer->group == NULL)
-		err_set(&consumer->lost, ERR_CONFLICT, "topic %s was removed while it was read", consumer->topic);
-	atomic_store(&consumer->owned_count, 0);
+		err_set(&consumer->lost, ERR_CONFLICT, "topic %s was removed while it was read", source->topic);
+	for (size_t i = 0; i < count; i++)
+		remove_owned(consumer, source, gone[i].partition);
+	free(gone);
 	atomic_store(&consumer->joined, false);
-	sqlq_seat_leave(&consumer->seat);
-	sqlq_file_close(&consumer->file);
+	sqlq_seat_leave(&source->seat);
+	sqlq_file_close(&source->file);
 	sqlq_file_close(&consumer->offsets);
 }
 
 /* ---- joining */
 
-static int open_topic(struct sqlq_consumer *consumer, struct err *err)
+static int open_topic(const struct sqlq_consumer *consumer, struct source *source, struct err *err)
 {
 	char path[SQLQ_PATH_MAX];
 
-	if (consumer->file.db != NULL)
+	if (source->file.db != NULL)
 		return 0;
-	if (sqlq_log_partitions(consumer->queue, consumer->topic, &consumer->partitions, err) < 0)
+	if (sqlq_log_partitions(consumer->queue, source->topic, &source->partitions, err) < 0)
 		return -1;
-	if (consumer->partitions == 0)
-		return err_set(err, ERR_INVALID, "no topic %s%s: `feedctl topics` makes it", consumer->queue->prefix, consumer->topic);
-	sqlq_path(consumer->queue, consumer->topic, ".topic", path);
-	if (sqlq_file_open(&consumer->file, path, SQLQ_READ, err) < 0)
+	if (source->partitions == 0)
+		return err_set(err, ERR_INVALID, "no topic %s%s: `feedctl topics` makes it", consumer->queue->prefix, source->topic);
+	sqlq_path(consumer->queue, source->topic, ".topic", path);
+	if (sqlq_file_open(&source->file, path, SQLQ_READ, err) < 0)
 		return -1;
-	consumer->marks = sqlq_prepare(&consumer->file, "SELECT id, low, high FROM partition ORDER BY id", err);
-	consumer->fetch = sqlq_prepare(&consumer->file,
+	source->marks = sqlq_prepare(&source->file, "SELECT id, low, high FROM partition ORDER BY id", err);
+	source->fetch = sqlq_prepare(&source->file,
 		"SELECT id, timestamp_ms, key, value, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", err);
-	if (consumer->marks != NULL && consumer->fetch != NULL)
+	if (source->marks != NULL && source->fetch != NULL)
 		return 0;
-	sqlq_file_close(&consumer->file);
+	sqlq_file_close(&source->file);
 	return -1;
 }
 
-static int join(struct sqlq_consumer *consumer, struct err *err)
+static int join(struct sqlq_consumer *consumer, struct source *source, struct err *err)
 {
-	if (open_topic(consumer, err) < 0 || open_offsets(consumer, err) < 0)
+	if (open_topic(consumer, source, err) < 0 || open_offsets(consumer, err) < 0)
 		return -1;
-	if (sqlq_seat_take(consumer->queue, consumer->group, consumer->topic, &consumer->seat, err) < 0)
+	if (sqlq_seat_take(consumer->queue, consumer->group, source->topic, &source->seat, err) < 0)
 		return -1;
-	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
-	consumer->balance = true;
+	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
+	source->balance = true;
 	return 0;
 }
 
-static void try_to_join(struct sqlq_consumer *consumer, int64_t now_ms)
+static void try_to_join(struct sqlq_consumer *consumer, struct source *source, int64_t now_ms)
 {
 	struct err err = ERR_INIT;
 
-	if (now_ms < consumer->join_ms || join(consumer, &err) == 0)
+	if (now_ms < source->join_ms || join(consumer, source, &err) == 0)
 		return;
-	consumer->join_ms = now_ms + JOIN_MS;
+	source->join_ms = now_ms + JOIN_MS;
 	complain(consumer, "group not joined", &err);
 }
 
@@ -581,26 +660,41 @@ static void try_to_join(struct sqlq_consumer *consumer, int64_t now_ms)
 
 static void hear(struct sqlq_consumer *consumer)
 {
-	int news = sqlq_door_hear(&consumer->door);
+	for (size_t i = 0; i < consumer->source_count; i++) {
+		struct source *source = &consumer->sources[i];
+		int news = source->door.is_open ? sqlq_door_hear(&source->door) : 0;
 
-	consumer->look = consumer->look || (news & SQLQ_RECORDS) != 0;
-	consumer->balance = consumer->balance || (news & SQLQ_MEMBERS) != 0;
+		source->look = source->look || (news & SQLQ_RECORDS) != 0;
+		source->balance = source->balance || (news & SQLQ_MEMBERS) != 0;
+	}
+}
+
+static void care(struct sqlq_consumer *consumer, struct source *source, int64_t now_ms)
+{
+	if (source->file.db != NULL && now_ms >= source->check_ms) {
+		source->check_ms = now_ms + CHECK_MS;
+		if (!sqlq_file_is_there(&source->file))
+			lose(consumer, source);
+	}
+	if (consumer->group == NULL)
+		return;
+	if (source->seat.fd < 0)
+		try_to_join(consumer, source, now_ms);
+	if (source->seat.fd >= 0 && consumer->offsets.db == NULL) { /* lost with another topic */
+		struct err err = ERR_INIT;
+
+		if (open_offsets(consumer, &err) < 0)
+			complain(consumer, "offsets not opened", &err);
+	}
+	if (source->seat.fd >= 0 && consumer->offsets.db != NULL && (source->balance || now_ms >= source->balance_ms))
+		balance(consumer, source);
 }
 
 static void do_chores(struct sqlq_consumer *consumer, int64_t now_ms)
 {
-	if (consumer->file.db != NULL && now_ms >= consumer->check_ms) {
-		consumer->check_ms = now_ms + CHECK_MS;
-		if (!sqlq_file_is_there(&consumer->file))
-			lose(consumer);
-	}
-	if (consumer->group == NULL)
-		return;
-	if (consumer->seat.fd < 0)
-		try_to_join(consumer, now_ms);
-	if (consumer->seat.fd >= 0 && (consumer->balance || now_ms >= consumer->balance_ms))
-		balance(consumer);
-	if (now_ms >= consumer->commit_ms)
+	for (size_t i = 0; i < consumer->source_count; i++)
+		care(consumer, &consumer->sources[i], now_ms);
+	if (consumer->group != NULL && now_ms >= consumer->commit_ms)
 		commit(consumer);
 }
 
@@ -611,16 +705,33 @@ static int64_t min(int64_t a, int64_t b)
 
 static int64_t next_chore(const struct sqlq_consumer *consumer)
 {
-	int64_t next_ms = consumer->owned_count > 0 ? consumer->look_ms : INT64_MAX;
+	int64_t next_ms = INT64_MAX;
 
-	if (consumer->group == NULL)
-		return next_ms;
-	next_ms = min(next_ms, consumer->seat.fd < 0 ? consumer->join_ms : consumer->balance_ms);
+	for (size_t i = 0; i < consumer->source_count; i++) {
+		const struct source *source = &consumer->sources[i];
+
+		if (source->owned_count > 0)
+			next_ms = min(next_ms, source->look_ms);
+		if (consumer->group != NULL)
+			next_ms = min(next_ms, source->seat.fd < 0 ? source->join_ms : source->balance_ms);
+	}
 	for (size_t i = 0; i < consumer->owned_count; i++) {
 		if (is_dirty(&consumer->owned[i]))
 			return min(next_ms, consumer->commit_ms);
 	}
 	return next_ms;
+}
+
+static void wait_for_news(const struct sqlq_consumer *consumer, int64_t timeout_ms)
+{
+	const struct sqlq_door *doors[SQLQ_DOORS_MAX];
+	size_t count = 0;
+
+	for (size_t i = 0; i < consumer->source_count; i++) {
+		if (consumer->sources[i].door.is_open)
+			doors[count++] = &consumer->sources[i].door;
+	}
+	sqlq_doors_wait(doors, count, timeout_ms);
 }
 
 int sqlq_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record *out, struct err *err)
@@ -642,20 +753,11 @@ int sqlq_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record 
 			return err_set(err, consumer->lost.kind, "%s", consumer->lost.message);
 		if (clock_mono_ms() >= until_ms)
 			return 0;
-		sqlq_door_wait(&consumer->door, min(until_ms, next_chore(consumer)) - clock_mono_ms());
+		wait_for_news(consumer, min(until_ms, next_chore(consumer)) - clock_mono_ms());
 	}
 }
 
 /* ---- offsets, pauses */
-
-static struct owned *ours(const struct sqlq_consumer *consumer, const char *topic, int32_t partition, struct err *err)
-{
-	struct owned *owned = strcmp(consumer->topic, topic) == 0 ? find_owned(consumer, partition) : NULL;
-
-	if (owned == NULL)
-		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
-	return owned;
-}
 
 int sqlq_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
@@ -674,17 +776,15 @@ int sqlq_consumer_seek(struct consumer *base, const char *topic, int32_t partiti
 
 	if (owned == NULL)
 		return -1;
-	drop_ahead_of(consumer, partition);
+	drop_ahead_of(consumer, owned);
 	owned->position = offset;
-	consumer->look = true;
+	owned->source->look = true;
 	return 0;
 }
 
 bool sqlq_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
 {
-	const struct sqlq_consumer *consumer = (const struct sqlq_consumer *)base;
-
-	return strcmp(consumer->topic, topic) == 0 && find_owned(consumer, partition) != NULL;
+	return ours((const struct sqlq_consumer *)base, topic, partition, NULL) != NULL;
 }
 
 size_t sqlq_consumer_owned(const struct consumer *base)
@@ -704,6 +804,43 @@ int sqlq_consumer_pause(struct consumer *base, bool paused, struct err *err)
 	return 0;
 }
 
+/* Where it goes on is where it stands: a seek moves it meanwhile as ever. */
+int sqlq_consumer_hold(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
+{
+	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+
+	if (owned == NULL)
+		return -1;
+	owned->held = true;
+	return sqlq_consumer_seek(base, topic, partition, offset, err);
+}
+
+int sqlq_consumer_release(struct consumer *base, const char *topic, int32_t partition, struct err *err)
+{
+	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+
+	if (owned == NULL)
+		return -1;
+	owned->held = false;
+	return 0;
+}
+
+int sqlq_consumer_begin(struct consumer *base, const struct beginning *beginnings, size_t count, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	if (consumer->offsets.db == NULL)
+		return err_set(err, ERR_CONFLICT, "the group is not joined");
+	return commit_dirty(consumer, beginnings, count, err);
+}
+
+int64_t sqlq_consumer_begun(const struct consumer *base, const char *topic, int32_t partition)
+{
+	const struct owned *owned = ours((const struct sqlq_consumer *)base, topic, partition, NULL);
+
+	return owned != NULL ? owned->begun : 0;
+}
+
 bool sqlq_consumer_connected(const struct consumer *base)
 {
 	const struct sqlq_consumer *consumer = (const struct sqlq_consumer *)base;
@@ -715,52 +852,55 @@ bool sqlq_consumer_connected(const struct consumer *base)
 
 static int start_at(struct sqlq_consumer *consumer, int32_t partition, int64_t offset, struct err *err)
 {
+	struct source *source = &consumer->sources[0];
 	int code = SQLITE_ROW;
 	int32_t found = 0;
 
-	consumer->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	while ((code = sqlite3_step(consumer->marks)) == SQLITE_ROW) {
-		int32_t number = sqlite3_column_int(consumer->marks, 0);
-		int64_t low = sqlite3_column_int64(consumer->marks, 1), high = sqlite3_column_int64(consumer->marks, 2);
+	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
+		int32_t number = sqlite3_column_int(source->marks, 0);
+		int64_t low = sqlite3_column_int64(source->marks, 1), high = sqlite3_column_int64(source->marks, 2);
 
 		if (partition != QUEUE_EVERY && partition != number)
 			continue;
-		add_owned(consumer, number, offset == QUEUE_BEGINNING ? low : offset == QUEUE_END ? high : offset, -1);
+		add_owned(consumer, source, number, offset == QUEUE_BEGINNING ? low : offset == QUEUE_END ? high : offset, -1);
 		found++;
 	}
 	if (code != SQLITE_DONE)
-		sqlq_err(&consumer->file, err, "asking where partitions begin and end");
+		sqlq_err(&source->file, err, "asking where partitions begin and end");
 	else if (found == 0)
-		err_set(err, ERR_INVALID, "topic %s has no partition %d", consumer->topic, (int)partition);
-	sqlite3_reset(consumer->marks);
+		err_set(err, ERR_INVALID, "topic %s has no partition %d", source->topic, (int)partition);
+	sqlite3_reset(source->marks);
 	return code == SQLITE_DONE && found > 0 ? 0 : -1;
 }
 
 /* Records that are not released yet point at the topic's name: a new one only for another topic. */
-static void set_topic(struct sqlq_consumer *consumer, const char *topic)
+static void set_topic(struct source *source, const char *topic)
 {
-	if (strcmp(consumer->topic, topic) == 0)
+	if (strcmp(source->topic, topic) == 0)
 		return;
-	sqlq_file_close(&consumer->file);
-	sqlq_door_close(&consumer->door);
-	free(consumer->topic);
-	consumer->topic = mem_strdup(topic);
+	sqlq_file_close(&source->file);
+	sqlq_door_close(&source->door);
+	free(source->topic);
+	source->topic = mem_strdup(topic);
 }
 
 int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
 {
 	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+	struct source *source = &consumer->sources[0];
 
 	(void)timeout_ms;
 	drop_ahead(consumer);
 	err_clear(&consumer->lost);
 	atomic_store(&consumer->owned_count, 0);
+	source->owned_count = 0;
 	if (!sqlq_is_name(topic))
 		return err_set(err, ERR_INVALID, "\"%s\" is no name for a topic", topic);
-	set_topic(consumer, topic);
-	if (open_topic(consumer, err) < 0)
+	set_topic(source, topic);
+	if (open_topic(consumer, source, err) < 0)
 		return -1;
-	if (!consumer->door.is_open && sqlq_door_open(consumer->queue, topic, true, &consumer->door, err) < 0)
+	if (!source->door.is_open && sqlq_door_open(consumer->queue, topic, true, &source->door, err) < 0)
 		return -1;
 	if (start_at(consumer, partition, offset, err) < 0)
 		return -1;
@@ -770,25 +910,50 @@ int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t parti
 
 /* ---- life */
 
+static const char *topic_at(const struct consumer_options *options, size_t i)
+{
+	return i > 0 ? options->more[i - 1] : options->topic != NULL ? options->topic : "";
+}
+
+static int open_sources(struct sqlq_consumer *consumer, const struct consumer_options *options, struct err *err)
+{
+	size_t count = 1;
+
+	while (options->more != NULL && options->more[count - 1] != NULL)
+		count++;
+	if (count > SQLQ_DOORS_MAX)
+		return err_set(err, ERR_INVALID, "a consumer of more than %d topics", SQLQ_DOORS_MAX);
+	consumer->sources = mem_array(count, sizeof(*consumer->sources));
+	for (size_t i = 0; i < count; i++) {
+		struct source *source = &consumer->sources[i];
+
+		*source = (struct source){ .topic = mem_strdup(topic_at(options, i)), .seat.fd = -1 };
+		consumer->source_count++;
+		if (!sqlq_is_name(source->topic))
+			return err_set(err, ERR_INVALID, "\"%s\" is no name for a topic", source->topic);
+		if (source->topic[0] != '\0' && sqlq_door_open(consumer->queue, source->topic, true, &source->door, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 int sqlq_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err)
 {
 	struct sqlq_consumer *consumer = mem_zalloc(sizeof(*consumer));
 
 	consumer->base.ops = queue->ops;
 	consumer->queue = (const struct sqlq *)queue;
-	consumer->topic = mem_strdup(options->topic != NULL ? options->topic : "");
 	consumer->group = options->group != NULL ? mem_strdup(options->group) : NULL;
 	consumer->revoked = options->revoked;
 	consumer->arg = options->arg;
-	consumer->seat.fd = -1;
 	consumer->readable = true;
 	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
-	if (!sqlq_is_name(consumer->topic) || (consumer->group != NULL && !sqlq_is_name(consumer->group))) {
-		err_set(err, ERR_INVALID, "\"%s\" is no name for a topic or a group", sqlq_is_name(consumer->topic) ? consumer->group : consumer->topic);
+	if (consumer->group != NULL && !sqlq_is_name(consumer->group)) {
+		err_set(err, ERR_INVALID, "\"%s\" is no name for a group", consumer->group);
 		sqlq_consumer_close(&consumer->base);
 		return -1;
 	}
-	if (consumer->topic[0] != '\0' && sqlq_door_open(consumer->queue, consumer->topic, true, &consumer->door, err) < 0) {
+	if (open_sources(consumer, options, err) < 0) {
 		sqlq_consumer_close(&consumer->base);
 		return -1;
 	}
@@ -796,31 +961,38 @@ int sqlq_consumer_open(struct queue *queue, const struct consumer_options *optio
 	return 0;
 }
 
-static void leave(struct sqlq_consumer *consumer)
+static void leave(struct sqlq_consumer *consumer, struct source *source)
 {
-	int32_t *partitions = mem_array(consumer->owned_count + 1, sizeof(*partitions));
-	size_t count = consumer->owned_count;
+	size_t count;
+	struct topic_partition *gone = list_owned(consumer, source, &count);
 
-	for (size_t i = 0; i < count; i++)
-		partitions[i] = consumer->owned[i].partition;
-	give_up(consumer, partitions, count);
-	free(partitions);
-	sqlq_seat_leave(&consumer->seat);
-	sqlq_door_knock(&consumer->door, SQLQ_MEMBERS);
+	give_up(consumer, source, gone, count);
+	free(gone);
+	sqlq_seat_leave(&source->seat);
+	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
+}
+
+static void source_release(struct source *source)
+{
+	sqlq_door_close(&source->door);
+	sqlq_file_close(&source->file);
+	free(source->topic);
 }
 
 void sqlq_consumer_close(struct consumer *base)
 {
 	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
 
-	if (consumer->seat.fd >= 0)
-		leave(consumer);
+	for (size_t i = 0; i < consumer->source_count; i++) {
+		if (consumer->sources[i].seat.fd >= 0)
+			leave(consumer, &consumer->sources[i]);
+	}
 	drop_ahead(consumer);
-	sqlq_door_close(&consumer->door);
-	sqlq_file_close(&consumer->file);
+	for (size_t i = 0; i < consumer->source_count; i++)
+		source_release(&consumer->sources[i]);
 	sqlq_file_close(&consumer->offsets);
+	free(consumer->sources);
 	free(consumer->owned);
-	free(consumer->topic);
 	free(consumer->group);
 	free(consumer);
 }

@@ -3,9 +3,27 @@
 
 #include "common/base/clock.h"
 
-static const char group_tables[] = "PRAGMA user_version = 1;"
-				   "CREATE TABLE IF NOT EXISTS offset (topic TEXT NOT NULL, partition INTEGER NOT NULL,"
-				   " next INTEGER NOT NULL, PRIMARY KEY (topic, partition)) WITHOUT ROWID";
+static const char group_tables[] = "CREATE TABLE IF NOT EXISTS offset (topic TEXT NOT NULL, partition INTEGER NOT NULL,"
+				   " next INTEGER NOT NULL, begun INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (topic, partition)) WITHOUT ROWID";
+
+static bool has_begun(struct sqlq_file *file)
+{
+	sqlite3_stmt *stmt = NULL;
+	bool found = sqlite3_prepare_v2(file->db, "SELECT begun FROM offset", -1, &stmt, NULL) == SQLITE_OK;
+
+	sqlite3_finalize(stmt);
+	return found;
+}
+
+/* Files of version 1 had no numbers of begun work. */
+static int make_tables(struct sqlq_file *file, struct err *err)
+{
+	if (sqlq_exec(file, group_tables, err) < 0)
+		return -1;
+	if (!has_begun(file) && sqlq_exec(file, "ALTER TABLE offset ADD COLUMN begun INTEGER NOT NULL DEFAULT 0", err) < 0)
+		return -1;
+	return sqlq_exec(file, "PRAGMA user_version = 2", err);
+}
 
 int sqlq_offsets_open(const struct sqlq *queue, const char *group, struct sqlq_file *out, struct err *err)
 {
@@ -14,7 +32,7 @@ int sqlq_offsets_open(const struct sqlq *queue, const char *group, struct sqlq_f
 	sqlq_path(queue, group, ".group", path);
 	if (sqlq_file_open(out, path, SQLQ_CREATE, err) < 0)
 		return -1;
-	if (sqlq_begin(out, err) == 0 && sqlq_end(out, sqlq_exec(out, group_tables, err), err) == 0)
+	if (sqlq_begin(out, err) == 0 && sqlq_end(out, make_tables(out, err), err) == 0)
 		return 0;
 	sqlq_file_close(out);
 	return -1;
@@ -29,6 +47,7 @@ static int save_all(struct sqlq_file *file, const char *topic, const struct queu
 		sqlite3_bind_text(save, 1, topic, -1, SQLITE_STATIC);
 		sqlite3_bind_int(save, 2, places[i].partition);
 		sqlite3_bind_int64(save, 3, places[i].offset);
+		sqlite3_bind_int64(save, 4, 0);
 		rc = sqlq_step(file, save, err);
 	}
 	return rc;

@@ -110,11 +110,13 @@ int sqlq_door_hear(struct sqlq_door *door)
 	return heard;
 }
 
-void sqlq_door_wait(struct sqlq_door *door, int64_t timeout_ms)
+void sqlq_doors_wait(const struct sqlq_door *const *doors, size_t count, int64_t timeout_ms)
 {
-	struct pollfd ready = { .fd = door->socket, .events = POLLIN };
+	struct pollfd ready[SQLQ_DOORS_MAX];
 
-	poll(&ready, 1, timeout_ms > 0 ? (int)timeout_ms : 0);
+	for (size_t i = 0; i < count; i++)
+		ready[i] = (struct pollfd){ .fd = doors[i]->socket, .events = POLLIN };
+	poll(ready, count, timeout_ms > 0 ? (int)timeout_ms : 0);
 }
 
 /* ---- life */

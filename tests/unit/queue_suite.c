@@ -416,16 +416,16 @@ struct taken {
 	struct consumer *consumer;
 };
 
-static void on_revoked(void *arg, const int32_t *partitions, size_t partition_count, bool lost)
+static void on_revoked(void *arg, const struct topic_partition *gone, size_t count, bool lost)
 {
 	struct taken *taken = arg;
 	struct err err = ERR_INIT;
 
 	taken->calls++;
 	taken->lost = taken->lost || lost;
-	for (size_t i = 0; i < partition_count; i++) { /* work that was under way is done now */
-		taken->partitions[partitions[i]] = true;
-		assert_int_equal(0, consumer_store(taken->consumer, TOPIC_POSTS, partitions[i], 3, &err));
+	for (size_t i = 0; i < count; i++) { /* work that was under way is done now */
+		taken->partitions[gone[i].partition] = true;
+		assert_int_equal(0, consumer_store(taken->consumer, gone[i].topic, gone[i].partition, 3, &err));
 	}
 }
 
@@ -502,6 +502,114 @@ static void a_pause_skips_and_repeats_nothing(void **state)
 	}
 	send_all(producer, TOPIC_COMMANDS, 0, 200, 201);
 	expect(consumer, 0, "200");
+	consumer_close(consumer);
+	producer_close(producer);
+}
+
+/* One partition stands still, whatever is paused and resumed, and skips and repeats nothing; the others go on. */
+static void a_held_partition_waits_alone(void **state)
+{
+	struct producer *producer = ready_producer(*state);
+	struct consumer *consumer = open_consumer(*state, &(struct consumer_options){ .topic = TOPIC_COMMANDS });
+	struct record none;
+	struct err err = ERR_INIT;
+
+	send_all(producer, TOPIC_COMMANDS, 0, 0, 100);
+	assert_int_equal(0, consumer_assign(consumer, TOPIC_COMMANDS, QUEUE_EVERY, QUEUE_BEGINNING, PATIENCE_MS, &err));
+	expect_numbers(consumer, 0, 0, 30);
+	assert_int_equal(0, consumer_hold(consumer, TOPIC_COMMANDS, 0, 29, &err)); /* the last one is to come again */
+	send_all(producer, TOPIC_COMMANDS, 1, 0, 10);
+	expect_numbers(consumer, 1, 0, 10);
+	assert_int_equal(0, consumer_pause(consumer, true, &err));
+	send_all(producer, TOPIC_COMMANDS, 1, 10, 20);
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_pause(consumer, false, &err));
+	expect_numbers(consumer, 1, 10, 20);
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_pause(consumer, true, &err));
+	assert_int_equal(0, consumer_release(consumer, TOPIC_COMMANDS, 0, &err)); /* the pause of all stands */
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_pause(consumer, false, &err));
+	expect_numbers(consumer, 0, 29, 60);
+	assert_int_equal(0, consumer_hold(consumer, TOPIC_COMMANDS, 0, 60, &err));
+	assert_int_equal(0, consumer_seek(consumer, TOPIC_COMMANDS, 0, 50, &err)); /* it is still held */
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_release(consumer, TOPIC_COMMANDS, 0, &err));
+	expect_numbers(consumer, 0, 50, 100);
+	assert_int_equal(-1, consumer_hold(consumer, TOPIC_COMMANDS, PARTITIONS + 1, 0, &err));
+	assert_int_equal(ERR_CONFLICT, err.kind);
+	assert_int_equal(-1, consumer_release(consumer, TOPIC_POSTS, 0, &err));
+	consumer_close(consumer);
+	producer_close(producer);
+}
+
+/* Two topics in one group: records say which is theirs, and each has its own offsets, also where partitions have the same number. */
+static void a_group_reads_several_topics(void **state)
+{
+	static const char *const more[] = { TOPIC_COMMANDS, NULL };
+	const struct consumer_options options = { .group = "index", .topic = TOPIC_POSTS, .more = more };
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	struct consumer *consumer;
+	struct record record, none;
+	struct err err = ERR_INIT;
+	int seen[2] = { 0, 0 };
+
+	send_all(producer, TOPIC_POSTS, 1, 0, 10);
+	send_all(producer, TOPIC_COMMANDS, 1, 0, 20);
+	consumer = open_consumer(place, &options);
+	while (seen[0] < 10 || seen[1] < 20) {
+		bool is_command;
+
+		next_record(consumer, &record);
+		is_command = strcmp(record.topic, TOPIC_COMMANDS) == 0;
+		assert_true(is_command || strcmp(record.topic, TOPIC_POSTS) == 0);
+		assert_int_equal(1, record.partition);
+		assert_int_equal(seen[is_command]++, record.offset);
+		record_release(&record);
+	}
+	assert_int_equal(2 * PARTITIONS, consumer_owned(consumer));
+	assert_true(consumer_owns(consumer, TOPIC_POSTS, 1) && consumer_owns(consumer, TOPIC_COMMANDS, 1));
+	assert_int_equal(0, consumer_hold(consumer, TOPIC_COMMANDS, 1, 5, &err));
+	send_all(producer, TOPIC_POSTS, 1, 10, 11);
+	expect(consumer, 1, "10"); /* the other topic's partition of that number is not held */
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_store(consumer, TOPIC_POSTS, 1, 3, &err));
+	assert_int_equal(0, consumer_store(consumer, TOPIC_COMMANDS, 1, 5, &err));
+	consumer_close(consumer);
+	assert_int_equal(3, committed(place, "index", TOPIC_POSTS, 1));
+	assert_int_equal(5, committed(place, "index", TOPIC_COMMANDS, 1));
+	producer_close(producer);
+}
+
+/* What was begun is known to the next who gets the partition, until the offset has moved. */
+static void work_that_was_begun_is_counted(void **state)
+{
+	const struct beginning begun = { TOPIC_COMMANDS, 2, 4, 3 };
+	struct place *place = *state;
+	struct producer *producer = ready_producer(place);
+	struct consumer *consumer;
+	struct err err = ERR_INIT;
+
+	send_all(producer, TOPIC_COMMANDS, 2, 0, 10);
+	send_all(producer, TOPIC_COMMANDS, 1, 0, 2);
+	consumer = group_consumer(place, "command", TOPIC_COMMANDS);
+	poll_until_owned(consumer, PARTITIONS);
+	assert_int_equal(0, consumer_begun(consumer, TOPIC_COMMANDS, 2));
+	assert_int_equal(0, consumer_store(consumer, TOPIC_COMMANDS, 1, 2, &err));
+	assert_int_equal(0, consumer_begin(consumer, &begun, 1, &err));
+	assert_int_equal(4, committed(place, "command", TOPIC_COMMANDS, 2)); /* at once, with all that is stored */
+	assert_int_equal(2, committed(place, "command", TOPIC_COMMANDS, 1));
+	consumer_close(consumer);
+	consumer = group_consumer(place, "command", TOPIC_COMMANDS);
+	poll_until_owned(consumer, PARTITIONS);
+	assert_int_equal(3, consumer_begun(consumer, TOPIC_COMMANDS, 2));
+	assert_int_equal(0, consumer_begun(consumer, TOPIC_COMMANDS, 1));
+	assert_int_equal(0, consumer_store(consumer, TOPIC_COMMANDS, 2, 5, &err));
+	consumer_close(consumer);
+	consumer = group_consumer(place, "command", TOPIC_COMMANDS);
+	poll_until_owned(consumer, PARTITIONS);
+	assert_int_equal(0, consumer_begun(consumer, TOPIC_COMMANDS, 2));
 	consumer_close(consumer);
 	producer_close(producer);
 }
@@ -727,6 +835,9 @@ int queue_suite_run(void)
 		STORY(what_is_done_in_revoked_is_committed),
 		STORY(seek_goes_back_and_drops_what_was_fetched),
 		STORY(a_pause_skips_and_repeats_nothing),
+		STORY(a_held_partition_waits_alone),
+		STORY(a_group_reads_several_topics),
+		STORY(work_that_was_begun_is_counted),
 		STORY(an_offset_out_of_range_is_not_passed_over),
 		STORY(a_backlog_is_read_without_stalls),
 	};

@@ -284,15 +284,17 @@ static int fake_send(void *arg, const struct record *record, sent_fn *done, void
 	return 0;
 }
 
-static void fake_store(void *arg, int32_t partition, int64_t offset)
+static void fake_store(void *arg, const char *topic, int32_t partition, int64_t offset)
 {
+	assert_string_equal("in", topic);
 	((struct fake *)arg)->stored[partition] = offset;
 }
 
-static int fake_seek(void *arg, int32_t partition, int64_t offset, struct err *err)
+static int fake_seek(void *arg, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	struct fake *fake = arg;
 
+	assert_string_equal("in", topic);
 	if (fake->seek_error != ERR_NONE)
 		return err_set(err, fake->seek_error, "can't seek");
 	fake->sought[partition] = offset;
@@ -313,7 +315,7 @@ static struct settlement *settlement_of(struct settler *settler, int32_t partiti
 	struct err err = ERR_INIT;
 
 	for (int64_t offset = from; offset < to; offset++)
-		settle_cover(settlement, partition, offset);
+		settle_cover(settlement, "in", partition, offset);
 	for (size_t i = 0; i < outputs; i++)
 		assert_int_equal(0, settle_send(settlement, &output, &err));
 	settle_seal(settlement);
@@ -353,7 +355,7 @@ static void an_open_batch_is_not_stored(void **state)
 	struct err err = ERR_INIT;
 
 	(void)state;
-	settle_cover(settlement, 0, 3);
+	settle_cover(settlement, "in", 0, 3);
 	assert_int_equal(0, settle_collect(settler, &err));
 	assert_int_equal(0, fake.stored[0]);
 	settle_seal(settlement);
@@ -401,7 +403,7 @@ static void a_failure_counts_although_others_are_acknowledged(void **state)
 	struct err err = ERR_INIT;
 
 	(void)state;
-	settle_cover(settlement, 0, 0);
+	settle_cover(settlement, "in", 0, 0);
 	fake.send_error = ERR_FULL;
 	assert_int_equal(-1, settle_send(settlement, &output, &err));
 	fake.send_error = ERR_NONE;
@@ -415,19 +417,41 @@ static void a_failure_counts_although_others_are_acknowledged(void **state)
 	settler_free(settler);
 }
 
+/* A record that stays where it is takes those of its partition behind it out; other partitions and other topics are as they were. */
+static void what_is_uncovered_is_not_stored(void **state)
+{
+	struct fake fake = { .sent = 0, .stored = { -1, -1, -1, -1 } };
+	struct settler *settler = settler_new(&fake_ops, &fake);
+	struct settlement *settlement = settlement_of(settler, 0, 5, 10, 0);
+	struct err err = ERR_INIT;
+
+	(void)state;
+	settle_cover(settlement, "in", 1, 7);
+	settle_cover(settlement, "in", 2, 3);
+	settle_uncover(settlement, "in", 0, 8);
+	settle_uncover(settlement, "other", 1, 7);
+	settle_uncover(settlement, "in", 2, 3);
+	settle_uncover(settlement, "in", 3, 0);
+	assert_int_equal(0, settle_collect(settler, &err));
+	assert_int_equal(8, fake.stored[0]);
+	assert_int_equal(8, fake.stored[1]);
+	assert_int_equal(-1, fake.stored[2]);
+	settler_free(settler);
+}
+
 static void a_lost_partition_is_neither_stored_nor_sought(void **state)
 {
 	struct fake fake = { .sent = 0, .sought = { -1, -1, -1, -1 } };
 	struct settler *settler = settler_new(&fake_ops, &fake);
-	const int32_t lost[] = { 0 };
+	const struct topic_partition lost[] = { { "other", 1 }, { "in", 0 } };
 	struct settlement *both;
 	struct err err = ERR_INIT;
 
 	(void)state;
 	both = settlement_of(settler, 0, 0, 10, 1);
-	settle_cover(both, 1, 7);
+	settle_cover(both, "in", 1, 7);
 	settlement_of(settler, 0, 10, 20, 1);
-	settle_forget(settler, lost, 1);
+	settle_forget(settler, lost, 2);
 	acknowledge(&fake, 1, SENT_NOT); /* of a batch without partitions: nothing to go back to */
 	acknowledge(&fake, 0, SENT_STORED);
 	assert_int_equal(0, settle_collect(settler, &err));
@@ -454,6 +478,7 @@ int main(void)
 		cmocka_unit_test(an_open_batch_is_not_stored),
 		cmocka_unit_test(an_output_that_is_not_stored_takes_all_later_batches_back),
 		cmocka_unit_test(a_failure_counts_although_others_are_acknowledged),
+		cmocka_unit_test(what_is_uncovered_is_not_stored),
 		cmocka_unit_test(a_lost_partition_is_neither_stored_nor_sought),
 	};
 

@@ -102,12 +102,12 @@ static void assign_all(void)
 static void rebalance(void)
 {
 	const bool lost = roll(3) == 0;
-	int32_t partitions[PARTITIONS];
+	struct topic_partition partitions[PARTITIONS];
 	size_t count = 0;
 
 	for (int32_t p = 0; p < PARTITIONS; p++)
 		if (queue.is_owned[p])
-			partitions[count++] = p;
+			partitions[count++] = (struct topic_partition){ queue.options.topic, p };
 	queue.revocations++;
 	if (count > 0) {
 		queue.options.revoked(queue.options.arg, partitions, count, lost);

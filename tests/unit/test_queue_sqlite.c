@@ -395,13 +395,13 @@ struct member {
 	int revoked; /* partitions */
 };
 
-static void on_revoked(void *arg, const int32_t *partitions, size_t count, bool lost)
+static void on_revoked(void *arg, const struct topic_partition *gone, size_t count, bool lost)
 {
 	struct member *member = arg;
 
 	assert_false(lost);
 	for (size_t i = 0; i < count; i++)
-		assert_true(consumer_owns(member->consumer, TOPIC, partitions[i]));
+		assert_true(consumer_owns(member->consumer, gone[i].topic, gone[i].partition));
 	member->revoked += (int)count;
 }
 

@@ -54,7 +54,7 @@ bool batch_still_owned(const struct batch *batch)
 	for (size_t i = 0; i < batch->count; i++) {
 		const struct record *record = batch->items[i].record;
 
-		if ((before == NULL || before->partition != record->partition) &&
+		if ((before == NULL || before->partition != record->partition || before->topic != record->topic) &&
 			!consumer_owns(batch->consumer, record->topic, record->partition))
 			return false;
 		before = record;

@@ -157,21 +157,20 @@ static int send_output(void *arg, const struct record *record, sent_fn *done, vo
 	return producer_send(loop->shared.producer, record, done, done_arg, err);
 }
 
-static void store_offset(void *arg, int32_t partition, int64_t offset)
+static void store_offset(void *arg, const char *topic, int32_t partition, int64_t offset)
 {
 	const struct loop *loop = arg;
 	struct err err = ERR_INIT;
 
 	FAULT_POINT("worker.settled");
-	if (consumer_store(loop->consumer, loop->shared.entry->topic, partition, offset, &err) < 0)
-		log_debug("offset not stored", log_int("partition", partition), log_int("offset", offset), log_err(&err));
+	if (consumer_store(loop->consumer, topic, partition, offset, &err) < 0)
+		log_debug("offset not stored", log_str("topic", topic), log_int("partition", partition), log_int("offset", offset), log_err(&err));
 	FAULT_POINT("worker.stored");
 }
 
-static int seek_back(void *arg, int32_t partition, int64_t offset, struct err *err)
+static int seek_back(void *arg, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	const struct loop *loop = arg;
-	const char *topic = loop->shared.entry->topic;
 
 	if (!consumer_owns(loop->consumer, topic, partition))
 		return 0;
@@ -196,7 +195,7 @@ static const struct settle_ops settle_ops = {
 /* ---- partitions are taken away; called from within consumer_poll() and consumer_close() */
 
 struct partitions {
-	const int32_t *ids;
+	const struct topic_partition *list;
 	size_t count;
 };
 
@@ -205,7 +204,7 @@ static bool is_gone(const struct record *record, const void *arg)
 	const struct partitions *gone = arg;
 
 	for (size_t i = 0; i < gone->count; i++)
-		if (gone->ids[i] == record->partition)
+		if (gone->list[i].partition == record->partition && strcmp(gone->list[i].topic, record->topic) == 0)
 			return true;
 	return false;
 }
@@ -235,15 +234,15 @@ static void collect_until(struct loop *loop, int64_t deadline_ms)
 	}
 }
 
-static void on_revoked(void *arg, const int32_t *partitions, size_t count, bool lost)
+static void on_revoked(void *arg, const struct topic_partition *list, size_t count, bool lost)
 {
 	struct loop *loop = arg;
-	const struct partitions gone = { partitions, count };
+	const struct partitions gone = { list, count };
 
 	FAULT_POINT("worker.revoked");
 	if (!lost)
 		collect_until(loop, clock_mono_ms() + REVOKE_PATIENCE_MS);
-	settle_forget(loop->settler, partitions, count);
+	settle_forget(loop->settler, list, count);
 	drop_stashed(loop, &gone);
 	attempt_drop(&loop->attempt, is_gone, &gone);
 	loop->is_paused = false; /* what comes next comes unpaused */
@@ -445,9 +444,9 @@ static void note_batch(struct loop *loop, struct settlement *settlement)
 		const struct record *record = loop->attempt.items[i].record;
 
 		oldest = oldest == 0 || record->timestamp_ms < oldest ? record->timestamp_ms : oldest;
-		settle_cover(settlement, record->partition, record->offset);
+		settle_cover(settlement, record->topic, record->partition, record->offset);
 		if (SABOTAGED("offset"))
-			store_offset(loop, record->partition, record->offset + 1);
+			store_offset(loop, record->topic, record->partition, record->offset + 1);
 	}
 	atomic_store(&loop->pulse->oldest_ms, oldest);
 	metric_add(loop->shared.vitals->batches, 1);
@@ -482,7 +481,7 @@ static void unstash(struct loop *loop)
 	struct settlement *stashed = settle_open(loop->settler);
 
 	for (size_t i = 0; i < loop->stashed; i++) {
-		settle_cover(stashed, loop->stash[i].partition, loop->stash[i].offset);
+		settle_cover(stashed, loop->stash[i].topic, loop->stash[i].partition, loop->stash[i].offset);
 		record_release(&loop->stash[i]);
 	}
 	loop->stashed = 0;

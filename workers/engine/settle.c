@@ -4,12 +4,14 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
 struct mark {
+	const char *topic;
 	int32_t partition;
 	int64_t from, to; /* first offset covered, and the one behind the last */
 };
@@ -102,28 +104,44 @@ struct settlement *settle_open(struct settler *settler)
 	return settlement;
 }
 
+static bool is_of(const struct mark *mark, const char *topic, int32_t partition)
+{
+	return mark->partition == partition && (mark->topic == topic || strcmp(mark->topic, topic) == 0);
+}
+
 /* A batch touches few partitions: a search from the end finds the one of the record before. */
-static struct mark *mark_of(struct settlement *settlement, int32_t partition)
+static struct mark *mark_of(struct settlement *settlement, const char *topic, int32_t partition)
 {
 	for (size_t i = settlement->mark_count; i > 0; i--)
-		if (settlement->marks[i - 1].partition == partition)
+		if (is_of(&settlement->marks[i - 1], topic, partition))
 			return &settlement->marks[i - 1];
 	return NULL;
 }
 
-void settle_cover(struct settlement *settlement, int32_t partition, int64_t offset)
+void settle_cover(struct settlement *settlement, const char *topic, int32_t partition, int64_t offset)
 {
-	struct mark *mark = mark_of(settlement, partition);
+	struct mark *mark = mark_of(settlement, topic, partition);
 
 	if (mark == NULL) {
 		settlement->marks = mem_grow(settlement->marks, settlement->mark_count + 1, sizeof(*settlement->marks));
 		mark = &settlement->marks[settlement->mark_count++];
-		*mark = (struct mark){ partition, offset, offset + 1 };
+		*mark = (struct mark){ topic, partition, offset, offset + 1 };
 	}
 	if (offset < mark->from)
 		mark->from = offset;
 	if (offset >= mark->to)
 		mark->to = offset + 1;
+}
+
+void settle_uncover(struct settlement *settlement, const char *topic, int32_t partition, int64_t offset)
+{
+	struct mark *mark = mark_of(settlement, topic, partition);
+
+	if (mark == NULL || offset >= mark->to)
+		return;
+	mark->to = offset;
+	if (mark->to <= mark->from)
+		*mark = settlement->marks[--settlement->mark_count];
 }
 
 /* With the lock held. */
@@ -193,7 +211,7 @@ static bool is_through(const struct settlement *settlement)
 static void store_marks(struct settler *settler, const struct settlement *settlement)
 {
 	for (size_t i = 0; i < settlement->mark_count; i++)
-		settler->ops->store(settler->arg, settlement->marks[i].partition, settlement->marks[i].to);
+		settler->ops->store(settler->arg, settlement->marks[i].topic, settlement->marks[i].partition, settlement->marks[i].to);
 	if (settlement->mark_count > 0 && settler->ops->settled != NULL)
 		settler->ops->settled(settler->arg, settlement->opened_mono_us);
 }
@@ -225,7 +243,7 @@ static bool is_first(const struct settler *settler, const struct mark *mark)
 {
 	for (const struct settlement *s = settler->oldest; s != NULL; s = s->next)
 		for (size_t i = 0; i < s->mark_count; i++)
-			if (s->marks[i].partition == mark->partition && s->marks[i].from < mark->from)
+			if (is_of(&s->marks[i], mark->topic, mark->partition) && s->marks[i].from < mark->from)
 				return false;
 	return true;
 }
@@ -235,28 +253,28 @@ int settle_rewind(struct settler *settler, struct err *err)
 	for (const struct settlement *s = settler->oldest; s != NULL; s = s->next)
 		for (size_t i = 0; i < s->mark_count; i++)
 			if (is_first(settler, &s->marks[i]) &&
-				settler->ops->seek(settler->arg, s->marks[i].partition, s->marks[i].from, err) < 0)
+				settler->ops->seek(settler->arg, s->marks[i].topic, s->marks[i].partition, s->marks[i].from, err) < 0)
 				return -1;
 	while (settler->oldest != NULL)
 		drop_oldest(settler);
 	return 0;
 }
 
-static bool is_among(int32_t partition, const int32_t *partitions, size_t count)
+static bool is_among(const struct mark *mark, const struct topic_partition *list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (partitions[i] == partition)
+		if (is_of(mark, list[i].topic, list[i].partition))
 			return true;
 	return false;
 }
 
-void settle_forget(struct settler *settler, const int32_t *partitions, size_t count)
+void settle_forget(struct settler *settler, const struct topic_partition *gone, size_t count)
 {
 	for (struct settlement *s = settler->oldest; s != NULL; s = s->next) {
 		size_t kept = 0;
 
 		for (size_t i = 0; i < s->mark_count; i++)
-			if (!is_among(s->marks[i].partition, partitions, count))
+			if (!is_among(&s->marks[i], gone, count))
 				s->marks[kept++] = s->marks[i];
 		s->mark_count = kept;
 	}

@@ -19,8 +19,8 @@ struct settlement;
 
 struct settle_ops {
 	int (*send)(void *arg, const struct record *record, sent_fn *done, void *done_arg, struct err *err); /* see producer_send() */
-	void (*store)(void *arg, int32_t partition, int64_t offset); /* a failure only means a later replay */
-	int (*seek)(void *arg, int32_t partition, int64_t offset, struct err *err); /* 0 also when the partition is not ours any more */
+	void (*store)(void *arg, const char *topic, int32_t partition, int64_t offset); /* a failure only means a later replay */
+	int (*seek)(void *arg, const char *topic, int32_t partition, int64_t offset, struct err *err); /* 0 also when the partition is not ours any more */
 	void (*settled)(void *arg, int64_t opened_mono_us); /* a batch is through; may be NULL */
 };
 
@@ -29,7 +29,10 @@ void settler_free(struct settler *settler); /* after the producer is closed: ack
 
 /* The settlement of a batch, behind all others. Lives until it is collected, forgotten or rewound. */
 struct settlement *settle_open(struct settler *settler);
-void settle_cover(struct settlement *settlement, int32_t partition, int64_t offset); /* this record is part of it */
+/* This record is part of it. `topic` is borrowed for as long as the settlement lives: the consumer's. */
+void settle_cover(struct settlement *settlement, const char *topic, int32_t partition, int64_t offset);
+/* This one, and those of its partition behind it, are not: they will come again. */
+void settle_uncover(struct settlement *settlement, const char *topic, int32_t partition, int64_t offset);
 int settle_send(struct settlement *settlement, const struct record *output, struct err *err); /* -1: not sent, nothing changed */
 void settle_fail(struct settlement *settlement, const char *why); /* an output can't be sent */
 void settle_seal(struct settlement *settlement); /* no more outputs */
@@ -40,7 +43,7 @@ int settle_collect(struct settler *settler, struct err *err);
  * forgotten, do it again. */
 int settle_rewind(struct settler *settler, struct err *err);
 /* These partitions are not ours any more: their offsets are neither stored nor sought. */
-void settle_forget(struct settler *settler, const int32_t *partitions, size_t count);
+void settle_forget(struct settler *settler, const struct topic_partition *gone, size_t count);
 
 size_t settle_depth(struct settler *settler); /* batches that are not through */
 /* Waits until the oldest can be collected or has failed. false: the time was up, or there is nothing to wait for. */
