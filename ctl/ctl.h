@@ -8,6 +8,7 @@
 #include "common/base/settings.h"
 
 int ctl_config(const struct settings *settings, int argc, char **argv);
+int ctl_dlq(const struct settings *settings, int argc, char **argv);
 int ctl_health(const struct settings *settings, int argc, char **argv);
 int ctl_lag(const struct settings *settings, int argc, char **argv);
 int ctl_migrate(const struct settings *settings, int argc, char **argv);

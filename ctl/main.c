@@ -40,6 +40,25 @@ static const struct verb verbs[] = {
 		"  --timeout S        leave after S seconds; exit code 1 when --count was not reached\n"
 		"One line a record; control characters and bytes that are not UTF-8 show as \\xNN.\n",
 		ctl_tail },
+	{ "dlq", "list|show|replay|purge …", "list, read, send again or delete dead letters",
+		"  list [WORKER]          the letters of a worker, or of all, oldest first: where each came from, and why it is here\n"
+		"  show WORKER OFFSET     one of them whole, with headers and value\n"
+		"  replay WORKER|all [OFFSET…]  send the same records to the topics where they came from, and mark the letters\n"
+		"  purge WORKER|all --to OFFSET|TIME|end   delete the letters before it, after asking\n"
+		"For list and replay:\n"
+		"  --since TIME, --until TIME   given up from then on, or before\n"
+		"  --error TEXT                 whose reason has these words\n"
+		"  --key KEY                    with this key\n"
+		"  --replayed                   also those that were sent again\n"
+		"Further:\n"
+		"  --json       list and show: an object a line\n"
+		"  --rate N     replay: letters a second; without: 100\n"
+		"  --dry-run    replay and purge: say what would be done\n"
+		"  --yes        purge: do not ask\n"
+		"A TIME is 2026-01-31T12:00:00Z, 2026-01-31, or 90s, 15m, 2h, 7d ago. An OFFSET is PARTITION/OFFSET where a topic has\n"
+		"several partitions. A replay may be stopped, killed or done twice: records go by their ids, and take effect once.\n"
+		"Exit code 1: something was refused, or is left to do.\n",
+		ctl_dlq },
 	{ "post", "PARTICIPANT SUBJECT STORY [--wait N]", "post through the gateway, as a client would",
 		"  --wait N   wait up to N seconds until the friends have it\n",
 		ctl_post },

@@ -11,6 +11,7 @@
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 #include "ctl/ctl.h"
+#include "ctl/visible.h"
 
 #define ASK_MS 8000
 #define POLL_MS 200 /* how late a stop signal is seen */
@@ -61,39 +62,6 @@ static int read_options(int argc, char **argv, struct tail_options *out)
 	return rc;
 }
 
-/* A control character, U+0080 to U+009F (two bytes in UTF-8) included. */
-static bool is_control(struct slice text, size_t i)
-{
-	unsigned char c = (unsigned char)text.data[i];
-	unsigned char before = i > 0 ? (unsigned char)text.data[i - 1] : 0;
-	unsigned char after = i + 1 < text.len ? (unsigned char)text.data[i + 1] : 0;
-
-	return c < 0x20 || c == 0x7f || (c == 0xc2 && after < 0xa0) || (before == 0xc2 && c < 0xa0);
-}
-
-/* Text as it is; what would move the cursor, or is no text, as \xNN. */
-static void add_visible(struct buf *line, struct slice bytes)
-{
-	bool text = str_utf8_valid(bytes);
-
-	for (size_t i = 0; i < bytes.len; i++) {
-		unsigned char c = (unsigned char)bytes.data[i];
-
-		if (is_control(bytes, i) || (c >= 0x80 && !text))
-			buf_addf(line, "\\x%02x", c);
-		else
-			buf_add_char(line, (char)c);
-	}
-}
-
-static void add_value(struct buf *line, struct slice bytes)
-{
-	if (bytes.data == NULL)
-		buf_add_str(line, "null");
-	else
-		add_visible(line, bytes);
-}
-
 static void print_record(const struct record *record, struct buf *line)
 {
 	char time[CLOCK_TEXT];
@@ -101,15 +69,15 @@ static void print_record(const struct record *record, struct buf *line)
 	clock_rfc3339(record->timestamp_ms, time);
 	buf_reset(line);
 	buf_addf(line, "partition=%d offset=%" PRId64 " time=%s key=", (int)record->partition, record->offset, time);
-	add_value(line, record->key);
+	visible_add(line, record->key);
 	for (size_t i = 0; i < record->header_count; i++) {
 		buf_add_char(line, ' ');
-		add_visible(line, slice_of(record->headers[i].name));
+		visible_add(line, slice_of(record->headers[i].name));
 		buf_add_char(line, '=');
-		add_value(line, record->headers[i].value);
+		visible_add(line, record->headers[i].value);
 	}
 	buf_add_str(line, " value=");
-	add_value(line, record->value);
+	visible_add(line, record->value);
 	puts(line->data);
 	fflush(stdout); /* whoever reads us in a pipe follows too */
 }

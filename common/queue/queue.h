@@ -39,6 +39,8 @@ enum {
 	PRODUCER_LOW_LATENCY = 1, /* linger 0, whatever kafka.linger_ms says: for workers whose results are waited for */
 	PRODUCER_PATIENT = 2,     /* no record is given up, whatever kafka.message_timeout_ms says: one that was, and sent again later,
 	                           * would come behind records that were sent after it */
+	PRODUCER_PACKED = 4,      /* compresses, and takes records as large as consumers get them, that came here compressed: to send one
+	                           * of those again. The topic's limit is asked of the cluster */
 };
 int producer_open(struct queue *queue, int flags, struct producer **out, struct err *err);
 

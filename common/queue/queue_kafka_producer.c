@@ -48,6 +48,7 @@ struct kafka_producer {
 	struct producer base;
 	const struct kafka_queue *queue;
 	int64_t linger_ms;
+	bool is_packed;
 	int64_t timeout_ms;       /* from the first send to giving up; 0: never */
 	pthread_rwlock_t lock;    /* of link: senders read */
 	struct kafka_link *link;
@@ -218,7 +219,7 @@ static int check(struct kafka_producer *producer, size_t topic, const struct rec
 	if (partition >= partitions)
 		return err_set(err, ERR_INVALID, "topic %s%s has partitions 0 to %d, not %d", producer->queue->prefix,
 			topic_table[topic].name, (int)partitions - 1, (int)partition);
-	if (size_of(record) > topic_table[topic].max_bytes)
+	if (!producer->is_packed && size_of(record) > topic_table[topic].max_bytes)
 		return err_set(err, ERR_INVALID, "a record of %lld bytes is too large for topic %s%s, which takes %lld", (long long)size_of(record),
 			producer->queue->prefix, topic_table[topic].name, (long long)topic_table[topic].max_bytes);
 	return 0;
@@ -326,10 +327,20 @@ static const struct kafka_setting producer_settings[] = {
 	{ "compression.type", "none" },
 };
 
+/* In their place with PRODUCER_PACKED. */
+static const struct kafka_setting packed_settings[] = {
+	{ "enable.idempotence", "true" },
+	{ "partitioner", "murmur2_random" },
+	{ "queue.buffering.max.kbytes", "262144" },
+	{ "message.max.bytes", "104857600" },
+	{ "compression.type", "gzip" },
+};
+
 static rd_kafka_t *handle_new(struct kafka_producer *producer, struct err *err)
 {
-	rd_kafka_conf_t *conf = kafka_conf_new(producer->queue, producer_settings,
-		sizeof(producer_settings) / sizeof(producer_settings[0]), err);
+	rd_kafka_conf_t *conf = producer->is_packed
+		? kafka_conf_new(producer->queue, packed_settings, sizeof(packed_settings) / sizeof(packed_settings[0]), err)
+		: kafka_conf_new(producer->queue, producer_settings, sizeof(producer_settings) / sizeof(producer_settings[0]), err);
 
 	if (conf == NULL)
 		return NULL;
@@ -506,6 +517,7 @@ int kafka_producer_open(struct queue *queue, int flags, struct producer **out, s
 	producer->base.ops = queue->ops;
 	producer->queue = (struct kafka_queue *)queue;
 	producer->linger_ms = flags & PRODUCER_LOW_LATENCY ? 0 : producer->queue->linger_ms;
+	producer->is_packed = (flags & PRODUCER_PACKED) != 0;
 	producer->timeout_ms = flags & PRODUCER_PATIENT ? 0 : producer->queue->message_timeout_ms;
 	rk = handle_new(producer, err);
 	if (rk == NULL) {

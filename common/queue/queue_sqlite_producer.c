@@ -530,7 +530,8 @@ int sqlq_producer_open(struct queue *queue, int flags, struct producer **out, st
 	const struct sqlq *sqlq = (const struct sqlq *)queue;
 	struct sender *sender = &producer->sender;
 
-	(void)err; /* nothing is opened yet. PRODUCER_LOW_LATENCY asks for nothing: no batch ever waits to be full */
+	(void)err; /* nothing is opened yet. PRODUCER_LOW_LATENCY asks for nothing: no batch ever waits to be full. Nor does
+	            * PRODUCER_PACKED: nothing is compressed here, so what was taken once is taken again */
 	producer->base.ops = queue->ops;
 	sender->outlet_count = topic_count;
 	sender->outlets = mem_array(topic_count, sizeof(*sender->outlets));

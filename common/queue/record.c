@@ -19,6 +19,26 @@ void record_header_add(struct record *record, const char *name, struct slice val
 	record->headers[record->header_count++] = (struct record_header){ name, value };
 }
 
+static const char *const letter_headers[] = {
+	HEADER_ORIGIN_TOPIC,
+	HEADER_ORIGIN_PARTITION,
+	HEADER_ORIGIN_OFFSET,
+	HEADER_ORIGIN_TIMESTAMP,
+	HEADER_ATTEMPTS,
+	HEADER_ERROR,
+	HEADER_WORKER,
+	HEADER_CUT,
+};
+
+bool record_header_of_letter(const char *name)
+{
+	for (size_t i = 0; i < sizeof(letter_headers) / sizeof(letter_headers[0]); i++) {
+		if (strcmp(letter_headers[i], name) == 0)
+			return true;
+	}
+	return false;
+}
+
 void record_release(struct record *record)
 {
 	if (record->release != NULL && record->handle != NULL)

@@ -5,6 +5,7 @@
 #ifndef FEEDMILL_QUEUE_RECORD_H
 #define FEEDMILL_QUEUE_RECORD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/str.h"
@@ -49,5 +50,9 @@ void record_release(struct record *record); /* safe on a zeroed or released one 
 #define HEADER_ERROR "feedmill-error"
 #define HEADER_WORKER "feedmill-worker"
 #define HEADER_CUT "feedmill-cut" /* bytes that the value had, where it was too large to be kept whole */
+bool record_header_of_letter(const char *name); /* one of those: not the record's own */
+/* Header of a mark: a record without key and value that an operator's tool puts behind a dead letter, in its partition, when the
+ * letter was sent again. The letter's "partition/offset". */
+#define HEADER_REPLAYED "feedmill-replayed"
 
 #endif

@@ -5,24 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const own_headers[] = {
-	HEADER_ORIGIN_TOPIC,
-	HEADER_ORIGIN_PARTITION,
-	HEADER_ORIGIN_OFFSET,
-	HEADER_ORIGIN_TIMESTAMP,
-	HEADER_ATTEMPTS,
-	HEADER_ERROR,
-	HEADER_WORKER,
-};
-
-static bool is_own(const char *name)
-{
-	for (size_t i = 0; i < sizeof(own_headers) / sizeof(own_headers[0]); i++)
-		if (strcmp(own_headers[i], name) == 0)
-			return true;
-	return false;
-}
-
 static struct slice number_text(char out[24], int64_t number)
 {
 	snprintf(out, 24, "%" PRId64, number);
@@ -44,7 +26,7 @@ bool dead_letter_cut(const struct record *letter, char cut[24], struct record *o
 	out->key = first_bytes(letter->key, DEAD_LETTER_CUT);
 	out->value = first_bytes(letter->value, DEAD_LETTER_CUT);
 	for (size_t i = 0; i < letter->header_count; i++)
-		if (is_own(letter->headers[i].name))
+		if (record_header_of_letter(letter->headers[i].name) && strcmp(letter->headers[i].name, HEADER_CUT) != 0)
 			record_header_add(out, letter->headers[i].name, letter->headers[i].value);
 	record_header_add(out, HEADER_CUT, number_text(cut, (int64_t)letter->value.len));
 	return true;
@@ -73,6 +55,6 @@ void dead_letter_make(struct dead_letter *letter, const char *worker, const stru
 	record_header_add(record, HEADER_ERROR, slice_of(item->why.message));
 	record_header_add(record, HEADER_WORKER, slice_of(worker));
 	for (size_t i = 0; i < origin->header_count; i++)
-		if (!is_own(origin->headers[i].name))
+		if (!record_header_of_letter(origin->headers[i].name))
 			record_header_add(record, origin->headers[i].name, origin->headers[i].value);
 }
