@@ -150,8 +150,18 @@ $(DOCS)/%: api-gateway/docs/%
 	@mkdir -p $(@D)
 	@install -m 644 $< $@
 
-bench: all ## figures against the floors (bench/run)
-	@if [ -x bench/run ]; then bench/run; else echo "bench/run is not in this tree" >&2; exit 1; fi
+# The floors and the load of the bench: one program a file, each beside what they share.
+BENCH_TOOLS := $(patsubst %.c,$(BUILD)/bench/%,$(notdir $(filter-out %/floor.c %/sql.c,$(wildcard bench/floors/*.c bench/load/*.c))))
+BENCH_SHARED = bench/floors/floor.c bench/floors/sql.c
+bench: all $(BENCH_TOOLS) ## the programs, and what they are measured against; ./dev bench runs it
+$(BUILD)/bench/%: bench/floors/%.c $(BENCH_SHARED) bench/floors/floor.h bench/floors/sql.h
+	@mkdir -p $(@D)
+	$(BENCH_LINK)
+$(BUILD)/bench/%: bench/load/%.c $(BENCH_SHARED) bench/floors/floor.h bench/floors/sql.h
+	@mkdir -p $(@D)
+	$(BENCH_LINK)
+BENCH_LINK = $(call say,CC  )$(CC) -std=c11 -D_GNU_SOURCE -pthread -Wall -Wextra $(DEP_CFLAGS) -I. $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BENCH_SHARED) \
+	-Wl,--as-needed $(DEP_LIBS) -lm
 
 SHARE = $(PREFIX)/share/feedmill
 ETC = $(if $(filter /usr,$(PREFIX)),/etc,$(PREFIX)/etc)/feedmill

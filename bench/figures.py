@@ -1,0 +1,321 @@
+"""THE TABLE of figures: what is measured of us, of a floor that does the same I/O, and of which metric of the peers; and the goals.
+
+A function measures one contender once, and returns its value under "rate" (or what `value` names) beside whatever else is worth
+keeping. Ours and the floor's follow each other in each round, in turn first.
+"""
+import contextlib
+import dataclasses
+import threading
+import time
+from typing import Callable
+
+from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, floor_server, posts_script, pss_mib, wait_until, wrk
+from ours import BYTES, Ours
+from feedmill import Client  # the tests' client, which checks each answer; found since ours.py says where
+
+QUICK, FULL = "quick", "full"
+
+
+@dataclasses.dataclass
+class Figure:
+    name: str
+    what: str
+    unit: str
+    ours: Callable | tuple[str, str]                # a function, or a value that another figure's run brings along
+    floor: Callable | None = None
+    of_floor: float | None = None                   # goal: at least so much of the floor (a time: at most)
+    peers: dict = dataclasses.field(default_factory=dict)   # peer -> (metric, goal: at least so many times it, or None)
+    value: str = "rate"
+    is_time: bool = False                           # less is better
+    limit: float | None = None                      # goal: at most so much
+    only: str | None = None                         # FULL: not in a quick run
+
+
+# ---- POST, durable
+
+AUTHORS = 100_000
+
+
+def seconds(size):
+    return 3 if size == QUICK else 6
+
+
+def post_ours(connections):
+    def measure(size):
+        with Ours() as ours:
+            ours.people(AUTHORS)
+            gateway = ours.gateway()
+            wrk(gateway.url, 100, 5 if size == QUICK else 6, posts_script(AUTHORS))  # every author is known
+            cpu = cpu_seconds([gateway.pid])
+            figures = wrk(gateway.url, connections, seconds(size), posts_script(AUTHORS))
+            figures["cpu_us"] = (cpu_seconds([gateway.pid]) - cpu) / (figures["rate"] * seconds(size)) * 1e6
+            figures["pss"] = pss_mib([gateway.pid])
+            return figures
+    return measure
+
+
+def post_floor(connections, linger):
+    def measure(size):
+        with Ours() as ours, floor_server("http_produce", TOPIC=ours.prefix + "feed.posts", LINGER_MS=linger, THREADS=1) as server:
+            url = f"http://127.0.0.1:{server.port}/"
+            wrk(url, connections, 1, posts_script(AUTHORS))
+            return wrk(url, connections, seconds(size), posts_script(AUTHORS))
+    return measure
+
+
+# ---- fan-out and index
+
+def sizes(friends, size):
+    """Posts, people and authors of a run of a few seconds."""
+    posts = {20: 30_000, 50: 16_000, 200: 5_000, 1000: 1_000}[friends] // (3 if size == QUICK else 1)
+    people = max(1000, friends * 2)
+    return posts, people, min(people, 100_000 // friends)
+
+
+def fanout_ours(friends):
+    def measure(size):
+        posts, people, authors = sizes(friends, size)
+        with Ours() as ours:
+            ours.ring(people, friends, authors)
+            ours.queue_posts(posts, people, authors)
+            figures = ours.work_off("fanout", posts)
+            rows = ours.one("SELECT COUNT(*) FROM inbound")
+            if rows != posts * friends:
+                raise Failed(f"{rows} inbound rows of {posts} posts")
+            return {**figures, "rate": figures["rate"] * friends}
+    return measure
+
+
+def insert_floor(ours, friends, posts, people, authors):
+    return floor("insert", MYSQL_DATABASE=ours.database, POSTS=posts, FRIENDS=friends, PEOPLE=people, AUTHORS=authors, BYTES=BYTES)
+
+
+def fanout_floor(friends):
+    def measure(size):
+        posts, people, authors = sizes(friends, size)
+        with Ours() as ours:
+            return {"rate": insert_floor(ours, friends, posts, people, authors)["rows_per_s"]}
+    return measure
+
+
+def docs(size):
+    return 20_000 if size == QUICK else 60_000
+
+
+def index_ours(size):
+    with Ours() as ours:
+        ours.queue_posts(docs(size), 1000)
+        figures = ours.work_off("index", docs(size))
+        if ours.documents() != docs(size):
+            raise Failed("documents are missing")
+        return figures
+
+
+def index_floor(size):
+    with Ours() as ours:
+        return {"rate": floor("bulk", SEARCH_INDEX=ours.index, DOCS=docs(size), BATCH=500, BYTES=BYTES)["docs_per_s"]}
+
+
+def both_ours(size):
+    posts, people, authors = sizes(20, size)
+    with Ours() as ours:
+        ours.ring(people, 20, authors)
+        ours.queue_posts(posts, people, authors)
+        workers = [ours.worker(name, wait=False) for name in ("fanout", "index")]
+        for worker in workers:
+            wait_until(lambda: worker.logged(r"event=ready .*admin_port="), "a worker starts", every=0.005)
+        first = wait_until(lambda: min(map(ours.handled, workers)), "both begin", every=0.005)
+        began = time.monotonic()
+        wait_until(lambda: all(ours.handled(worker) >= posts for worker in workers), "both are through", 300)
+        return {"rate": (posts - first) / (time.monotonic() - began)}
+
+
+def both_floor(size):
+    posts, people, authors = sizes(20, size)
+    with Ours() as ours:
+        threads = [threading.Thread(target=insert_floor, args=(ours, 20, posts, people, authors)),
+                   threading.Thread(target=floor, args=("bulk",), kwargs=dict(SEARCH_INDEX=ours.index, DOCS=posts, BATCH=500, BYTES=BYTES))]
+        began = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return {"rate": posts / (time.monotonic() - began)}
+
+
+# ---- one huge author
+
+def huge(size):
+    return 100_000 if size == QUICK else 1_000_000
+
+
+def huge_ours(size):
+    friends = huge(size)
+    with Ours() as ours:
+        ours.people(2)
+        ours.insert("friend (participant_id, friend_id, id)", (f"(1,{f},{f})" for f in range(10, 10 + friends)), 20_000)
+        for name in ("fanout", "chunk"):
+            ours.worker(name)
+        gateway = ours.gateway()
+        began = time.monotonic()
+        answer = Client(gateway.url).say(1, "to all")
+        wait_until(lambda: ours.one("SELECT COUNT(*) FROM fanout_chunk WHERE done = 0") == 0 and ours.one("SELECT COUNT(*) FROM outbound") == 1,
+                   "all friends have it", 600, every=0.05)
+        took = time.monotonic() - began
+        if ours.one("SELECT COUNT(*) FROM inbound WHERE post_id = %s", answer) != friends:
+            raise Failed("some friends do not have it")
+        return {"rate": took}
+
+
+def huge_floor(size):
+    with Ours() as ours:
+        return {"rate": floor("insert", MYSQL_DATABASE=ours.database, HUGE=1, POSTS=huge(size) // 5000, FRIENDS=5000, BATCH=1, THREADS=2)["seconds"]}
+
+
+# ---- when a friend sees it
+
+SEEN_OURS = "SELECT o.subject FROM inbound i JOIN outbound o ON o.id = i.post_id WHERE i.participant_id = 1 ORDER BY i.post_id DESC LIMIT"
+
+
+@contextlib.contextmanager
+def quiet_town():
+    """A thousand people who all have participant 1 for a friend beside 20 others, and all programs."""
+    with Ours() as ours:
+        ours.ring(1000, 20)
+        ours.insert("friend (participant_id, friend_id, id)", (f"({i},1,{90_000_000 + i})" for i in range(12, 991)))
+        workers = [ours.worker(name) for name in ("fanout", "index", "chunk")]
+        gateway = ours.gateway()
+        wrk(gateway.url, 16, 1, posts_script(1000))
+        for name in ("fanout", "index"):
+            wait_until(lambda: ours.lag(name) == 0, "the warm-up is through", 120, every=0.2)
+        yield ours, gateway, workers
+
+
+def visible_ours(rate):
+    def measure(size):
+        with quiet_town() as (ours, gateway, _):
+            figures = floor("visible", MYSQL_DATABASE=ours.database, PORT=gateway.url.rpartition(":")[2], AUTHORS=970, RATE=rate, SEEN=SEEN_OURS,
+                            SECONDS=seconds(size) * 2)
+            return {**figures, "rate": figures["visible_p99_ms"]}
+    return measure
+
+
+def visible_floor(rate):
+    def measure(size):
+        with Ours(**{"kafka.partitions": 1}) as ours:
+            figures = floor("visible", MODE="floor", MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.posts", RATE=rate, SEEN=SEEN_OURS,
+                            SECONDS=seconds(size) * 2)
+            return {**figures, "rate": figures["visible_p99_ms"]}
+    return measure
+
+
+# ---- lists and products
+
+def products_ours(size):
+    with Ours() as ours:
+        ours.products(10)
+        gateway = ours.gateway()
+        wrk(gateway.url + "/products", 64, 1)
+        return wrk(gateway.url + "/products", 64, seconds(size))
+
+
+def products_floor(size):
+    with Ours() as ours:
+        ours.products(10)
+        with floor_server("http_select", MYSQL_DATABASE=ours.database, WHAT="products") as server:
+            wrk(f"http://127.0.0.1:{server.port}/products", 64, 1)
+            return wrk(f"http://127.0.0.1:{server.port}/products", 64, seconds(size))
+
+
+def fill_inbound(ours):
+    """Participant 1 has 50 posts of 100 bytes."""
+    ours.people(2)
+    ours.insert("outbound (id, participant_id, posted_at, subject, story)", (f"({i},2,'2026-01-31 12:00:00','subject {i}','{'s' * 100}')" for i in range(1, 51)))
+    ours.insert("inbound (participant_id, post_id, from_id)", (f"(1,{i},2)" for i in range(1, 51)))
+
+
+def inbound_ours(size):
+    with Ours() as ours:
+        fill_inbound(ours)
+        gateway = ours.gateway()
+        wrk(gateway.url + "/participant/1/inbound", 64, 1)
+        return wrk(gateway.url + "/participant/1/inbound", 64, seconds(size))
+
+
+def inbound_floor(size):
+    with Ours() as ours:
+        fill_inbound(ours)
+        with floor_server("http_select", MYSQL_DATABASE=ours.database, WHAT="inbound") as server:
+            wrk(f"http://127.0.0.1:{server.port}/participant/1/inbound", 64, 1)
+            return wrk(f"http://127.0.0.1:{server.port}/participant/1/inbound", 64, seconds(size))
+
+
+def product_post_ours(connections):
+    def measure(size):
+        with Ours() as ours:
+            ours.worker("command")
+            gateway = ours.gateway()
+            wrk(gateway.url + "/products", connections, 1, PRODUCT_SCRIPT)
+            return wrk(gateway.url + "/products", connections, seconds(size), PRODUCT_SCRIPT)
+    return measure
+
+
+def product_post_floor(connections):
+    def measure(size):
+        with Ours(**{"kafka.partitions": 1}) as ours:
+            # Topics of one partition each: their place in Feedmill does not matter.
+            with floor_server("http_applied", MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.commands", RESULTS=ours.prefix + "feed.chunks") as server:
+                wait_until(lambda: warm(server, 2), "the hops are warm", 60)
+                return wrk(f"http://127.0.0.1:{server.port}/products", connections, seconds(size), PRODUCT_SCRIPT)
+    return measure
+
+
+def warm(server, connections):
+    """The floor's consumers begin at the end of their partitions: a request before that is never answered."""
+    with contextlib.suppress(Failed):
+        return wrk(f"http://127.0.0.1:{server.port}/products", connections, 2, PRODUCT_SCRIPT)
+
+
+# ---- a long queue
+
+def backlog(count):
+    def measure(size):
+        posts = min(count, 100_000 if size == QUICK else count)
+        with Ours() as ours:
+            ours.ring(1000, 20)
+            ours.queue_posts(posts, 1000)
+            return ours.work_off("fanout", min(posts, 30_000))
+    return measure
+
+
+P = "express", "celery", "celery-threads"
+
+
+def by(metric, **goals):
+    return {peer: (metric, goals.get(peer.replace("-", "_"))) for peer in P}
+
+
+FIGURES = [
+    Figure("post64", "POST outbound, durable, 64 connections", "posts/s", post_ours(64), post_floor(64, 0), 0.8, by("post_outbound", express=3.5, celery=20)),
+    Figure("post400", "POST outbound, durable, 400 connections", "posts/s", post_ours(400), post_floor(400, 2), 0.8, by("post_outbound_400", express=8, celery=40)),
+    Figure("fanout20", "fan-out, 20 friends", "rows/s", fanout_ours(20), fanout_floor(20), 0.8, by("fanout_rows", express=6, celery=15, celery_threads=7)),
+    Figure("fanout50", "fan-out, 50 friends", "rows/s", fanout_ours(50), fanout_floor(50), 0.8),
+    Figure("fanout200", "fan-out, 200 friends", "rows/s", fanout_ours(200), fanout_floor(200), 0.8),
+    Figure("fanout1000", "fan-out, 1,000 friends", "rows/s", fanout_ours(1000), fanout_floor(1000), 0.8),
+    Figure("both", "fan-out and index together", "posts/s", both_ours, both_floor, 0.8, by("fanout_docs", express=4, celery=8)),
+    Figure("huge", "one post to 1,000,000 friends", "s", huge_ours, huge_floor, 1.2, is_time=True),
+    Figure("visible200", "post to a friend's inbound, p99, 200 posts/s", "ms", visible_ours(200), visible_floor(200), None,
+           by("visible_p99_ms", express=0.3, celery=0.3), is_time=True),
+    Figure("visible1000", "post to a friend's inbound, p99, 1,000 posts/s", "ms", visible_ours(1000), visible_floor(1000), 2, is_time=True),
+    Figure("index", "index, stories of 190 bytes", "documents/s", index_ours, index_floor, 0.9),
+    Figure("products", "GET products, 10 rows, 64 connections", "requests/s", products_ours, products_floor, 0.8, by("get_products", express=4, celery=4)),
+    Figure("inbound", "GET inbound, 50 posts of 100 bytes", "requests/s", inbound_ours, inbound_floor, 0.8),
+    Figure("product64", "POST product, applied, 64 connections", "requests/s", product_post_ours(64), product_post_floor(64), 0.8, by("post_product", express=1.3)),
+    Figure("product400", "POST product, applied, 400 connections", "requests/s", product_post_ours(400), product_post_floor(400), 0.8,
+           by("post_product_400", express=2.5)),
+    Figure("gateway_memory", "memory of the gateway after its load", "MiB", ("post64", "pss"), None, None,
+           by("gateway_pss"), is_time=True, limit=32),
+    Figure("worker_memory", "memory of a worker with one thread", "MiB", ("fanout20", "pss"), None, None,
+           by("worker_pss"), is_time=True, limit=24),
+    Figure("backlog", "fan-out with 1,000,000 posts queued, against 10,000", "posts/s", backlog(1_000_000), backlog(10_000), 0.95, only=FULL),
+]

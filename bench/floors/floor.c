@@ -1,0 +1,92 @@
+/* Words of the command line go in; options, the time and lines with figures come out. */
+#include "bench/floors/floor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void floor_options(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		floor_want(strchr(argv[i], '=') != NULL && putenv(argv[i]) == 0, argv[i]);
+}
+
+const char *floor_text(const char *name, const char *initial)
+{
+	const char *value = getenv(name);
+
+	floor_want(value != NULL || initial != NULL, name);
+	return value != NULL ? value : initial;
+}
+
+long floor_number(const char *name, long initial)
+{
+	const char *value = getenv(name);
+
+	return value != NULL ? strtol(value, NULL, 10) : initial;
+}
+
+double floor_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+void floor_sleep_until(double when)
+{
+	const struct timespec until = { (time_t)when, (long)((when - (double)(time_t)when) * 1e9) };
+
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
+}
+
+void floor_report(const char *name, double value)
+{
+	printf("%s %.6g\n", name, value);
+	fflush(stdout);
+}
+
+void floor_want(int is_fine, const char *what)
+{
+	if (is_fine)
+		return;
+	fprintf(stderr, "floor: failed: %s\n", what);
+	exit(1);
+}
+
+void floor_story(char *out, size_t len, uint64_t seed)
+{
+	static const char *const words[] = { "river", "lantern", "market", "harbour", "copper", "window", "garden", "winter", "letter", "bridge",
+		"orchard", "signal", "thunder", "velvet", "whistle", "meadow" };
+	size_t at = 0;
+
+	while (at < len) {
+		const char *word = words[(seed >> 33) % (sizeof(words) / sizeof(words[0]))];
+
+		for (; *word != '\0' && at < len; word++)
+			out[at++] = *word;
+		if (at < len)
+			out[at++] = ' ';
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+	}
+	out[at] = '\0';
+}
+
+static int compare(const void *left, const void *right)
+{
+	const double a = *(const double *)left, b = *(const double *)right;
+
+	return (a > b) - (a < b);
+}
+
+double floor_quantile(double *values, size_t count, double p)
+{
+	if (count == 0)
+		return 0;
+	qsort(values, count, sizeof(*values), compare);
+	return values[(size_t)(p * (double)(count - 1) + 0.5)];
+}

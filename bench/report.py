@@ -1,0 +1,113 @@
+"""Samples go in; medians, spreads, ratios and verdicts come out, as a table of text, of Markdown, and as a plot."""
+import statistics
+
+MINUS = "–"
+
+
+def median(samples):
+    return statistics.median(samples) if samples else None
+
+
+def spread(samples):
+    """From the least to the most, as a part of the median."""
+    return (max(samples) - min(samples)) / median(samples) if len(samples) > 1 and median(samples) else 0.0
+
+
+def ratio(ours, other):
+    """The median of what each round says, where both were measured in it."""
+    pairs = [a / b for a, b in zip(ours, other) if b]
+    return median(pairs)
+
+
+def number(value):
+    if value is None:
+        return MINUS
+    if value >= 10_000:
+        return f"{value / 1000:,.0f} k"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def values(samples, name):
+    return [sample[name] for sample in samples if name in sample]
+
+
+def row_of(figure, samples, peer_samples):
+    """All that is said about a figure: ours, floor, peers, and each goal with whether it is met."""
+    ours, floor = values(samples["ours"], "value"), values(samples.get("floor", []), "value")
+    goals = []
+
+    def goal(what, is_met, got):
+        goals.append({"goal": what, "met": bool(is_met), "got": got})
+    of_floor = ratio(ours, floor) if floor else None
+    if figure.of_floor and of_floor:
+        goal(f"{'≤' if figure.is_time else '≥'} {figure.of_floor} of floor", of_floor <= figure.of_floor if figure.is_time else of_floor >= figure.of_floor, of_floor)
+    if figure.limit and ours:
+        goal(f"≤ {figure.limit} {figure.unit}", median(ours) <= figure.limit, median(ours))
+    peers = {}
+    for peer, (metric, least) in figure.peers.items():
+        theirs = values(peer_samples.get(peer, []), metric)
+        if not theirs or not ours:
+            continue
+        times = median(ours) / median(theirs)
+        peers[peer] = {"median": median(theirs), "spread": spread(theirs), "ratio": times}
+        if least:
+            goal(f"{'≤' if figure.is_time else '≥'} {least} × {peer}", times <= least if figure.is_time else times >= least, times)
+    return {"name": figure.name, "what": figure.what, "unit": figure.unit, "is_time": figure.is_time,
+            "ours": {"median": median(ours), "spread": spread(ours), "samples": ours, "cpu_us": median(values(samples["ours"], "cpu_us"))},
+            "floor": {"median": median(floor), "spread": spread(floor), "samples": floor, "ratio": of_floor} if floor else None,
+            "peers": peers, "goals": goals}
+
+
+def times(value):
+    return MINUS if value is None else f"{value:.2f}" if value < 10 else f"{value:.0f}"
+
+
+def verdict(row):
+    missed = [f"{goal['goal']} ({times(goal['got'])})" for goal in row["goals"] if not goal["met"]]
+    return "no goal" if not row["goals"] else "met" if not missed else "missed: " + ", ".join(missed)
+
+
+HEAD = ["figure", "unit", "ours", "±", "floor", "ours / floor", "Express + BullMQ", "FastAPI + Celery", "… with threads", "goals"]
+
+
+def cells(row):
+    def peer(name):
+        found = row["peers"].get(name)
+        return f"{number(found['median'])} ({times(found['ratio'])} ×)" if found else MINUS
+    floor = row["floor"]
+    return [row["what"], row["unit"], number(row["ours"]["median"]), f"{row['ours']['spread'] * 100:.0f} %", number(floor and floor["median"]),
+            times(floor and floor["ratio"]), peer("express"), peer("celery"), peer("celery-threads"), verdict(row)]
+
+
+def text(rows):
+    table = [HEAD, *map(cells, rows)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(HEAD))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
+
+
+def markdown(rows):
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    return "\n".join(lines + ["| " + " | ".join(cells(row)) + " |" for row in rows])
+
+
+COLOURS = {"ours": "#2a6f97", "floor": "#adb5bd", "express": "#bc6c25", "celery": "#606c38", "celery-threads": "#a3b18a"}
+BAR, GAP, LEFT, WIDTH = 13, 16, 300, 900
+
+
+def plot(rows):
+    """Bars, each figure in units of its floor (or of ours where there is none); a logarithm would hide what matters, so long bars are cut."""
+    parts, y = [], 30
+    for row in rows:
+        unit = row["floor"]["median"] if row["floor"] else row["ours"]["median"]
+        bars = [("ours", row["ours"]["median"])] + ([("floor", unit)] if row["floor"] else []) + [(name, peer["median"]) for name, peer in row["peers"].items()]
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 11}" text-anchor="end">{row["what"].replace("&", "&amp;")}</text>')
+        for name, value in bars:
+            length = min(value / unit, 2.0) * (WIDTH - LEFT - 110) / 2
+            parts.append(f'<rect x="{LEFT}" y="{y}" width="{length:.1f}" height="{BAR - 2}" fill="{COLOURS[name]}"/>'
+                         f'<text x="{LEFT + length + 5:.1f}" y="{y + 10}">{number(value)} {row["unit"]}{" …" if value / unit > 2 else ""}</text>')
+            y += BAR
+        y += GAP
+    legend = "".join(f'<rect x="{LEFT + i * 115}" y="8" width="10" height="10" fill="{colour}"/><text x="{LEFT + i * 115 + 14}" y="17">{name}</text>'
+                     for i, (name, colour) in enumerate(COLOURS.items()))
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" viewBox="0 0 {WIDTH} {y}" font-family="sans-serif" font-size="11">'
+            f'<rect width="100%" height="100%" fill="white"/>{legend}{"".join(parts)}</svg>\n')
