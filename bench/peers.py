@@ -1,12 +1,13 @@
 """The peers, each in a run of its own script: metrics by name. Their Redis is as durable as it can be."""
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 
 from machine import ROOT, TOOLS, Failed, Program, free_port, wait_until
 
-FOLDER = ROOT / "bench/peers"
+FOLDER = TOOLS / "peers"  # a copy, beside what they bring along
 
 # Each peer, and the variants in which it is at its best for one figure or another.
 PEERS = {
@@ -17,7 +18,8 @@ PEERS = {
 
 
 def install():
-    """What they need, from their registries; nothing where it is there already."""
+    """The peers with what they need, from their registries; what is there already stays."""
+    shutil.copytree(ROOT / "bench/peers", FOLDER, dirs_exist_ok=True)
     if not (FOLDER / "express-bullmq/node_modules").is_dir():
         subprocess.run(["npm", "install", "--no-package-lock", "--silent"], cwd=FOLDER / "express-bullmq", check=True, stdin=subprocess.DEVNULL)
     venv = FOLDER / "fastapi-celery/.venv"
