@@ -151,13 +151,10 @@ $(DOCS)/%: api-gateway/docs/%
 	@install -m 644 $< $@
 
 # The floors and the load of the bench: one program a file, each beside what they share.
-BENCH_TOOLS := $(patsubst %.c,$(BUILD)/bench/%,$(notdir $(filter-out %/floor.c %/sql.c,$(wildcard bench/floors/*.c bench/load/*.c))))
+BENCH_TOOLS := $(patsubst %.c,$(BUILD)/bench/%,$(notdir $(filter-out %/floor.c %/sql.c,$(wildcard bench/floors/*.c))))
 BENCH_SHARED = bench/floors/floor.c bench/floors/sql.c
 bench: all $(BENCH_TOOLS) ## the programs, and what they are measured against; ./dev bench runs it
 $(BUILD)/bench/%: bench/floors/%.c $(BENCH_SHARED) bench/floors/floor.h bench/floors/sql.h
-	@mkdir -p $(@D)
-	$(BENCH_LINK)
-$(BUILD)/bench/%: bench/load/%.c $(BENCH_SHARED) bench/floors/floor.h bench/floors/sql.h
 	@mkdir -p $(@D)
 	$(BENCH_LINK)
 BENCH_LINK = $(call say,CC  )$(CC) -std=c11 -D_GNU_SOURCE -pthread -Wall -Wextra $(DEP_CFLAGS) -I. $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(BENCH_SHARED) \
