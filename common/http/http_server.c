@@ -41,6 +41,7 @@
 #define BODY_AT_ONCE 65536   /* a longer body gets its room as it comes, not as it is announced */
 #define KEPT_BYTES 16384     /* a larger buffer is not kept for the connection's next request */
 #define RETRY_AFTER_S "1"    /* when too many bodies come at once */
+#define BEGIN_MS 1000        /* at a stop, for connections that were just accepted */
 #define EXPOSED "Location, Link, Retry-After, Preference-Applied"
 
 /* From 0.9.76 on levels above 0 also refuse what 0.9.75 can't. There level 1 adds two checks that are made here, with a
@@ -53,6 +54,7 @@ struct loop {
 	struct http_server *server;
 	struct MHD_Daemon *daemon;
 	atomic_int connections;
+	atomic_int coming; /* of these: handed over, and not begun by its thread */
 };
 
 struct http_server {
@@ -760,10 +762,12 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 {
 	struct loop *loop = arg;
 
-	if (what == MHD_CONNECTION_NOTIFY_STARTED)
+	if (what == MHD_CONNECTION_NOTIFY_STARTED) {
 		begin_connection(loop, connection, context);
-	else if (*context != NULL)
+		atomic_fetch_sub(&loop->coming, 1);
+	} else if (*context != NULL) {
 		end_connection(loop, *context);
+	}
 }
 
 /* A connection stays with its loop, so it goes to the one that has fewest. */
@@ -776,8 +780,10 @@ static void on_accepted(int fd, const struct sockaddr *address, socklen_t len, v
 		if (atomic_load(&server->loops[i].connections) < atomic_load(&loop->connections))
 			loop = &server->loops[i];
 	atomic_fetch_add(&loop->connections, 1);
+	atomic_fetch_add(&loop->coming, 1);
 	if (MHD_add_connection(loop->daemon, fd, address, len) == MHD_YES)
 		return;
+	atomic_fetch_sub(&loop->coming, 1);
 	atomic_fetch_sub(&loop->connections, 1); /* the descriptor is closed */
 	http_watch_lost(server->watch);
 }
@@ -933,6 +939,17 @@ static void nap(void)
 	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
+/* Nobody accepts any more. A connection that libmicrohttpd has not begun when it is stopped is closed from a list that it then
+ * reads without the list's lock. One that it could not begin (no memory) never comes, so this has an end. */
+static void wait_begun(struct http_server *server)
+{
+	const int64_t until_ms = clock_mono_ms() + BEGIN_MS;
+
+	for (int i = 0; i < server->loop_count; i++)
+		while (atomic_load(&server->loops[i].coming) > 0 && clock_mono_ms() < until_ms)
+			nap();
+}
+
 /* libmicrohttpd can't be stopped while a connection is suspended, nor while an answer is waking it. A handler does not block
  * and an answer is quick, so this ends soon; nobody on the hot path pays for telling when. */
 static void give_up(struct http_server *server)
@@ -955,6 +972,7 @@ void http_server_stop(struct http_server *server, int64_t timeout_ms)
 	http_server_drain(server);
 	http_watch_wait_empty(server->watch, clock_mono_ms() + timeout_ms);
 	http_watch_stop(server->watch);
+	wait_begun(server);
 	give_up(server);
 	release(server);
 }
