@@ -904,7 +904,9 @@ static void *destroy(void *rk)
 	return NULL;
 }
 
-/* librdkafka 2.0 may hang here, when a topic was deleted for instance: then the handle is left to the end of the process. */
+/* librdkafka before 2.6.1 hangs here when the topic of a partition that we read was deleted: an error for us, in the partition's
+ * queue, keeps the partition alive, which keeps its broker's thread (issue 4724). The handle is then left to the end of the
+ * process. */
 static bool destroy_in_time(rd_kafka_t *rk)
 {
 	pthread_t thread;
