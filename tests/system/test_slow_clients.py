@@ -124,15 +124,16 @@ def test_who_does_not_read_is_shut(hasty):
 def test_idle_connections_hold_nobody_up(make_feed, descriptors_for_clients):
     """As many as max_connections has room for; the gateway raises its own limit of descriptors for them."""
     count = min(IDLE, descriptors_for_clients - 1000)
-    feed = make_feed(gateway__max_connections=count + 100).prepare()
+    patient = {"gateway__header_timeout_ms": 300000, "gateway__idle_timeout_ms": 300000}  # none is shut before the last has come
+    feed = make_feed(gateway__max_connections=count + 100, **patient).prepare()
     gateway = feed.gateway(descriptors="256:")
     before = descriptors(gateway)
     with contextlib.ExitStack() as idle:
         for _ in range(count):
             idle.enter_context(connect(Client(gateway.url)))
-        wait_for(lambda: descriptors(gateway) >= before + count, "all are accepted")
+        wait_for(lambda: descriptors(gateway) >= before + count, "all are accepted", 90)
         assert Client(gateway.url).get("/products").status_code == 200
-    wait_for(lambda: descriptors(gateway) <= before + 10, "all are gone")
+    wait_for(lambda: descriptors(gateway) <= before + 10, "all are gone", 90)
     assert not gateway.logged("fewer connections"), gateway.output()
 
 
