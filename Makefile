@@ -90,9 +90,14 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtesthelp.a $(LAYERS) $(LIB
 	@mkdir -p $(@D)
 	$(LINK) $^ $(DEP_LIBS) $(TEST_LIBS) -lm
 
-check: $(TESTS) ## build and run the unit tests, one after another; fails at the end if any failed
-	@failed=; for t in $(TESTS); do $$t > $$t.log 2>&1 && { grep -h '^\[  PASSED' $$t.log | sed "s|^|$${t##*/}: |"; } \
-		|| { cat $$t.log; failed="$$failed $${t##*/}"; }; done; \
+# A test mostly waits: CHECK_JOBS of them run at once, and first those that wait longest. All are run, whichever fails.
+CHECK_JOBS = 4
+SLOW_TESTS = $(filter $(addprefix $(BUILD)/tests/test_,queue_kafka search queue_sqlite loop store_mysql store_sqlite),$(TESTS))
+check: $(TESTS) ## build and run the unit tests; fails at the end if any failed
+	@rm -f $(TESTS:=.failed); printf '%s\n' $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) | \
+		xargs -P $(CHECK_JOBS) -I '{}' sh -c '{} > {}.log 2>&1 || touch {}.failed'; \
+	failed=; for t in $(TESTS); do [ -e $$t.failed ] && { cat $$t.log; failed="$$failed $${t##*/}"; } \
+		|| grep -h '^\[  PASSED' $$t.log | sed "s|^|$${t##*/}: |"; done; \
 	if [ -n "$$failed" ]; then echo "FAILED:$$failed" >&2; exit 1; fi; echo "all $(words $(TESTS)) unit tests passed"
 
 # clang-format lays the same file out differently from version to version, so its opinion is shown and does not fail.
