@@ -12,6 +12,7 @@ int ctl_dlq(const struct settings *settings, int argc, char **argv);
 int ctl_health(const struct settings *settings, int argc, char **argv);
 int ctl_lag(const struct settings *settings, int argc, char **argv);
 int ctl_migrate(const struct settings *settings, int argc, char **argv);
+int ctl_offsets(const struct settings *settings, int argc, char **argv);
 int ctl_post(const struct settings *settings, int argc, char **argv);
 int ctl_story(const struct settings *settings, int argc, char **argv);
 int ctl_tail(const struct settings *settings, int argc, char **argv);

@@ -26,10 +26,24 @@ static const struct verb verbs[] = {
 		"  --check     make nothing; exit code 1 when a topic is missing or differs from the settings\n"
 		"A topic that differs is not changed: more partitions would send a key elsewhere than before.\n",
 		ctl_topics },
-	{ "lag", "[--partitions]", "show how far each worker's group is behind its topic",
+	{ "lag", "[--partitions] [--watch] [--every S]", "show how far each worker's group is behind its topic, and what is at risk",
 		"  --partitions   a line for each partition\n"
-		"committed and end are sums of offsets over all partitions; lag is the number of records not done.\n",
+		"  --watch        again every 5 seconds, until a signal comes; at a terminal in place of what was shown before\n"
+		"  --every S      with another time between\n"
+		"committed and end are sums of offsets over all partitions; lag is the number of records not done; oldest is the age of\n"
+		"the oldest of them, and retention that age as a part of how long the topic keeps records: at 100% they are lost.\n"
+		"Exit code 3: some group is past half of it (AT RISK), or has lost records (LOST); of --watch the last look counts.\n",
 		ctl_lag },
+	{ "offsets", "GROUP show|set|to-time … [--topic T] [--partition N] [--dry-run]", "show where a group is, or set where it goes on",
+		"  GROUP show                     each partition's offset, first and end, and when the next record was written\n"
+		"  GROUP set beginning|end|N      goes on at what is left of the beginning, at the end, or at that offset\n"
+		"  GROUP to-time TIME             goes on at the first record of that time or later\n"
+		"  --topic T, --partition N       of these alone; N of set is an offset of one partition\n"
+		"  --dry-run                      say what would be set\n"
+		"The group's workers must be stopped first; Kafka keeps a name's place for kafka.session_timeout_ms after that. To go back is\n"
+		"safe: replaying any record changes nothing. What is skipped is not done by anybody.\n"
+		"A TIME is 2026-01-31T12:00:00Z, 2026-01-31, or 90s, 15m, 2h, 7d ago.\n",
+		ctl_offsets },
 	{ "health", "[ADDRESS]", "ask a gateway or worker whether it is ready",
 		"  ADDRESS   address:port of its admin port; without: the setting gateway.admin\n"
 		"Exit code 1 when it is not ready, or does not answer.\n",

@@ -131,7 +131,7 @@ def completed(*words):
 def test_completion_knows_verbs_and_options():
     assert completed("feedctl", "") == set(verbs())
     assert completed("feedctl", "mi") == {"migrate"}
-    assert completed("feedctl", "-c", "/etc/x.cfg", "lag", "--") == {"--partitions", "--help"}
+    assert completed("feedctl", "-c", "/etc/x.cfg", "lag", "--") == {"--partitions", "--watch", "--every", "--help"}
     assert completed("feedctl", "--ch") == {"--check-config"}
     assert completed("feedctl", "config", "") == {"check", "show"}
     assert completed("feedctl", "config", "check", "") == set()
