@@ -182,7 +182,9 @@ class Feedmill:
 
     workers = ("command", "fanout", "chunk", "index")
 
-    def __init__(self, folder, **settings):
+    def __init__(self, folder, servers=None, build=BUILD, **settings):
+        """`servers`: addresses that stand over those of the environment. `build`: where the programs are."""
+        self.servers, self.build = servers or {}, build
         self.name = "t" + uuid.uuid4().hex[:10]
         self.folder = pathlib.Path(folder)
         self.prefix = self.name + "."
@@ -191,15 +193,18 @@ class Feedmill:
         self.processes = []
         self.numbers = itertools.count(1)
         self.settings = {
-            "kafka.brokers": server("KAFKA_BROKERS"), "kafka.topic_prefix": self.prefix, "kafka.partitions": 4,
-            "mysql.host": server("MYSQL_HOST"), "mysql.port": int(server("MYSQL_PORT")), "mysql.user": server("MYSQL_USER"),
-            "mysql.password": server("MYSQL_PASSWORD"), "mysql.database": self.database,
-            "search.url": server("SEARCH_URL"), "search.index": self.index,
+            "kafka.brokers": self.server("KAFKA_BROKERS"), "kafka.topic_prefix": self.prefix, "kafka.partitions": 4,
+            "mysql.host": self.server("MYSQL_HOST"), "mysql.port": int(self.server("MYSQL_PORT")), "mysql.user": self.server("MYSQL_USER"),
+            "mysql.password": self.server("MYSQL_PASSWORD"), "mysql.database": self.database,
+            "search.url": self.server("SEARCH_URL"), "search.index": self.index,
             "gateway.listen": "127.0.0.1:0", "gateway.admin": "127.0.0.1:0", "worker.admin": "127.0.0.1:0",
             **settings,
         }
         self.config = self.folder / f"{self.name}.cfg"
         self.write_config()
+
+    def server(self, name):
+        return self.servers.get(name) or server(name)
 
     def write_config(self, path=None, **changes):
         """The settings as a libconfig file."""
@@ -219,7 +224,7 @@ class Feedmill:
     # ---- programs
 
     def ctl(self, *arguments, check=True, config=None, timeout=120, under=(), **more):
-        done = subprocess.run([*under, BUILD / "feedctl", "-c", config or self.config, *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL,
+        done = subprocess.run([*under, self.build / "feedctl", "-c", config or self.config, *map(str, arguments)], cwd=ROOT, stdin=subprocess.DEVNULL,
                               capture_output=True, text=True, timeout=timeout, **more)
         if check and done.returncode != 0:
             raise AssertionError(f"feedctl {arguments}: {done.returncode}\n{done.stdout}{done.stderr}")
@@ -232,7 +237,7 @@ class Feedmill:
 
     def _start(self, kind, name, *argv, config=None, env=None, before=()):
         number = next(self.numbers)
-        process = kind(f"{name}-{number}", [*before, str(BUILD / argv[0]), "-c", str(config or self.config), *argv[1:]],
+        process = kind(f"{name}-{number}", [*before, str(self.build / argv[0]), "-c", str(config or self.config), *argv[1:]],
                        self.folder / f"{self.name}-{number:02}-{name}.log", env)
         self.processes.append(process)
         return process
@@ -276,9 +281,9 @@ class Feedmill:
     def drop(self):
         with contextlib.suppress(pymysql.Error):
             self.sql(f"DROP DATABASE IF EXISTS {self.database}")
-        requests.delete(f"{server('SEARCH_URL')}/{self.index}", timeout=30)
-        requests.delete(f"{server('SEARCH_URL')}/_index_template/feedmill-{self.index}", timeout=30)
-        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")})
+        requests.delete(f"{self.server('SEARCH_URL')}/{self.index}", timeout=30)
+        requests.delete(f"{self.server('SEARCH_URL')}/_index_template/feedmill-{self.index}", timeout=30)
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.server("KAFKA_BROKERS")})
         mine = [t for t in admin.list_topics(timeout=30).topics if t.startswith(self.prefix)]
         if mine:
             for done in admin.delete_topics(mine, operation_timeout=30).values():
@@ -287,8 +292,8 @@ class Feedmill:
     # ---- what others see
 
     def connect(self):
-        return pymysql.connect(host=server("MYSQL_HOST"), port=int(server("MYSQL_PORT")), user=server("MYSQL_USER"),
-                               password=server("MYSQL_PASSWORD"), charset="utf8mb4", autocommit=True)
+        return pymysql.connect(host=self.server("MYSQL_HOST"), port=int(self.server("MYSQL_PORT")), user=self.server("MYSQL_USER"),
+                               password=self.server("MYSQL_PASSWORD"), charset="utf8mb4", autocommit=True)
 
     def sql(self, statement, *values):
         with self.connect() as connection, connection.cursor() as cursor:
@@ -303,7 +308,7 @@ class Feedmill:
     def subscribe(self, topic, group=None):
         """A plain consumer of all that the topic holds, from its beginning."""
         consumer = confluent_kafka.Consumer({
-            "bootstrap.servers": server("KAFKA_BROKERS"), "group.id": group or "subscriber-" + uuid.uuid4().hex,
+            "bootstrap.servers": self.server("KAFKA_BROKERS"), "group.id": group or "subscriber-" + uuid.uuid4().hex,
             "auto.offset.reset": "earliest", "enable.auto.commit": False})
         consumer.subscribe([self.prefix + topic])
         return consumer
@@ -325,7 +330,7 @@ class Feedmill:
         return records
 
     def producer(self, **more):
-        return confluent_kafka.Producer({"bootstrap.servers": server("KAFKA_BROKERS"), "partitioner": "murmur2_random", **more})
+        return confluent_kafka.Producer({"bootstrap.servers": self.server("KAFKA_BROKERS"), "partitioner": "murmur2_random", **more})
 
     def produce_all(self, topic, records, **settings):
         """Records, as a foreign producer would write them: what produce() of confluent_kafka takes, each. Their partitions and offsets."""
@@ -345,17 +350,17 @@ class Feedmill:
 
     def searchable(self):
         """Makes what the engine has visible to searches."""
-        requests.post(f"{server('SEARCH_URL')}/{self.index}/_refresh", timeout=30).raise_for_status()
+        requests.post(f"{self.server('SEARCH_URL')}/{self.index}/_refresh", timeout=30).raise_for_status()
 
     def documents(self):
         self.searchable()
-        answer = requests.get(f"{server('SEARCH_URL')}/{self.index}/_count", timeout=30)
+        answer = requests.get(f"{self.server('SEARCH_URL')}/{self.index}/_count", timeout=30)
         answer.raise_for_status()
         return answer.json()["count"]
 
     def ends(self, topic):
         """Where each partition ends: what was ever put there, as a number."""
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": server("KAFKA_BROKERS"), "group.id": self.prefix + "nobody"})
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.server("KAFKA_BROKERS"), "group.id": self.prefix + "nobody"})
         try:
             partitions = consumer.list_topics(self.prefix + topic, timeout=30).topics[self.prefix + topic].partitions
             return [consumer.get_watermark_offsets(confluent_kafka.TopicPartition(self.prefix + topic, p), timeout=30)[1] for p in sorted(partitions)]
@@ -365,7 +370,7 @@ class Feedmill:
     def lag(self, group, topic=None):
         """Records of the topic that the group has not committed, as any Kafka client sees it."""
         topic = self.prefix + (topic or {"command": "feed.commands", "chunk": "feed.chunks"}.get(group, "feed.posts"))
-        consumer = confluent_kafka.Consumer({"bootstrap.servers": server("KAFKA_BROKERS"), "group.id": self.prefix + group})
+        consumer = confluent_kafka.Consumer({"bootstrap.servers": self.server("KAFKA_BROKERS"), "group.id": self.prefix + group})
         try:
             partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
             places = consumer.committed([confluent_kafka.TopicPartition(topic, p) for p in partitions], timeout=30)
@@ -380,7 +385,7 @@ class Feedmill:
     @contextlib.contextmanager
     def without_topic(self, topic):
         """The topic is gone meanwhile, and made again after."""
-        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")})
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.server("KAFKA_BROKERS")})
         for done in admin.delete_topics([self.prefix + topic], operation_timeout=30).values():
             done.result(60)
         try:

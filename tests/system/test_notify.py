@@ -57,24 +57,24 @@ def held_feed(make_feed, proxy):
 
 
 def test_ready_signs_of_life_and_stopping(held_feed, proxy, tmp_path):
-    proxy.flowing.clear()  # the database can be reached and says nothing: not ready
+    proxy.hold()  # the database can be reached and says nothing: not ready
     managers = [Manager(str(tmp_path / "gateway")), Manager(str(tmp_path / "worker"))]
     processes = [held_feed.gateway(env=managers[0].env, wait=False), held_feed.worker("command", env=managers[1].env, wait=False)]
     for process in processes:
         process.wait_logged("event=start ")
     assert [manager.said for manager in managers] == [[], []]
-    proxy.flowing.set()
+    proxy.restore()
     for manager, process in zip(managers, processes):
         wait_for(lambda: manager.said, "the first word")
         assert manager.said[0] == "READY=1"
         process.wait_logged("event=ready ")
         wait_for(lambda: manager.signs() >= 2, "signs of life")
 
-    proxy.flowing.clear()  # calls hang
+    proxy.hold()  # calls hang
     for manager, process in zip(managers, processes):
         wait_for(lambda: manager.silent_since() is not None, "no more signs of life", 20)
         assert process.running()
-    proxy.flowing.set()
+    proxy.restore()
     for manager in managers:
         signs = manager.signs()
         wait_for(lambda: manager.signs() > signs, "signs of life again")
