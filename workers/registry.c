@@ -11,11 +11,24 @@
 	W(chunk,    TOPIC_CHUNKS,   "store: inbound, fanout_chunk; feed.results") \
 	W(index,    TOPIC_POSTS,    "search: feed")
 
+/* Where relay brings events to. */
+#define SINKS(S) \
+	S(rabbitmq, "RabbitMQ: a topic exchange") \
+	S(redis,    "Redis: a channel")
+
 #define DECLARE(name, reads, writes) extern const struct worker_ops name##_worker;
 WORKERS(DECLARE)
+#define DECLARE_SINK(name, writes) extern const struct worker_ops relay_##name##_sink;
+SINKS(DECLARE_SINK)
 
-#define ROW(name, reads, writes) { #name, reads, writes, &name##_worker },
-const struct worker_entry worker_table[] = { WORKERS(ROW) };
+#define SINK(name, writes) { "relay." #name, TOPIC_PRODUCT_EVENTS, writes, &relay_##name##_sink, NULL, 0 },
+static const struct worker_entry relay_sinks[] = { SINKS(SINK) };
+
+#define ROW(name, reads, writes) { #name, reads, writes, &name##_worker, NULL, 0 },
+const struct worker_entry worker_table[] = {
+	WORKERS(ROW)
+	{ "relay", TOPIC_PRODUCT_EVENTS, "RabbitMQ, Redis, webhooks: product events", NULL, relay_sinks, sizeof(relay_sinks) / sizeof(relay_sinks[0]) },
+};
 const size_t worker_count = sizeof(worker_table) / sizeof(worker_table[0]);
 
 const struct worker_entry *worker_find(const char *name)

@@ -61,6 +61,7 @@ struct worker_ops {
 	int (*check)(void *state, struct err *err);
 	int (*handle)(void *state, struct batch *batch, struct err *err);
 	void (*close)(void *state); /* NULL is fine */
+	bool (*is_on)(const struct settings *settings); /* of a sink: its settings are there; NULL: it always is */
 };
 
 struct worker_entry {
@@ -68,6 +69,10 @@ struct worker_entry {
 	const char *topic; /* that it reads */
 	const char *writes;
 	const struct worker_ops *ops;
+	/* A worker with several places to bring its records to has these in place of ops: each a row of its own, with a group of its own
+	 * ("relay.redis"), so that one whose place is away does not hold up the others. The process runs those that are on. */
+	const struct worker_entry *sinks;
+	size_t sink_count;
 };
 
 extern const struct worker_entry worker_table[];

@@ -62,10 +62,13 @@ static const struct conf_row rows[] = {
 		"how long one that writes waits for another that does, milliseconds"),
 
 	SECRET("amqp.url", amqp.url, "amqp://user:password@host:port/vhost of RabbitMQ, amqps for TLS; empty: nothing uses it"),
-	TEXT("amqp.ca_file", amqp.ca_file, "", 0, 4096, "of amqps: the server's certificate must be signed by this CA; empty: by one of the system's"),
+	TEXT("amqp.ca_file", amqp.ca_file, "", 0, 4096, "of amqps: the server's certificate must be signed by this CA"),
 	INT("amqp.heartbeat_s", amqp.heartbeat_s, "20", 5, 600, "a server that is silent twice as long counts as lost, seconds"),
 	INT("amqp.connect_timeout_ms", amqp.connect_timeout_ms, "5000", 100, 5 * MINUTE_MS, "of connecting and logging in, milliseconds"),
 	INT("amqp.answer_timeout_ms", amqp.answer_timeout_ms, "10000", 100, 5 * MINUTE_MS, "after which an answer that does not come ends the connection, milliseconds"),
+
+	SECRET("redis.url", redis.url, "redis://user:password@host:port of Redis; empty: nothing uses it"),
+	INT("redis.timeout_ms", redis.timeout_ms, "5000", 100, 5 * MINUTE_MS, "of connecting, and of one answer, milliseconds"),
 
 	TEXT("gateway.listen", gateway.listen, "127.0.0.1:8080", 1, 255, "address:port of the public API; port 0: any free one"),
 	TEXT("gateway.admin", gateway.admin, "127.0.0.1:8081", 1, 255, "address:port of /healthz, /readyz and /metrics"),
@@ -104,6 +107,11 @@ static const struct conf_row rows[] = {
 	WORKER(chunk, "2", "1", "0"),
 
 	WORKER(index, "1", "500", "20"),
+
+	WORKER(relay, "1", "200", "0"),
+	TEXT("relay.exchange", sink.exchange, "product_events", 1, 255, "topic exchange of RabbitMQ that gets product events"),
+	TEXT("relay.channel", sink.channel, "product_events", 1, 255, "channel of Redis that gets product events"),
+	INT("relay.window", sink.window, "10000", 0, 10000000, "event ids that a thread remembers, to drop repeats"),
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

@@ -54,10 +54,22 @@ struct embedded_settings {
 
 struct amqp_settings {
 	char *url;     /* amqp://user:password@host:port/vhost, or amqps; empty: nothing uses RabbitMQ */
-	char *ca_file; /* of amqps: who must have signed the server's certificate; empty: the system's */
+	char *ca_file; /* of amqps: who must have signed the server's certificate */
 	int64_t heartbeat_s;
 	int64_t connect_timeout_ms;
 	int64_t answer_timeout_ms;
+};
+
+struct redis_settings {
+	char *url; /* redis://[user:password@]host[:port]; empty: nothing uses Redis */
+	int64_t timeout_ms;
+};
+
+/* Of the worker relay, beside what every worker has. */
+struct sink_settings {
+	char *exchange;
+	char *channel;
+	int64_t window; /* event ids that are remembered, to drop repeats */
 };
 
 struct gateway_settings {
@@ -98,11 +110,13 @@ struct settings {
 	struct search_settings search;
 	struct embedded_settings embedded;
 	struct amqp_settings amqp;
+	struct redis_settings redis;
+	struct sink_settings sink;
 	struct gateway_settings gateway;
 	char *worker_admin;
 	int64_t drain_timeout_ms;
 	int64_t fanout_chunk; /* a friend list longer than this is planned in chunks */
-	struct worker_settings command, fanout, chunk, index;
+	struct worker_settings command, fanout, chunk, index, relay;
 };
 
 int settings_load(struct settings *out, const char *file, struct err *err);

@@ -163,21 +163,39 @@ static int connect_link(struct amqp *amqp, const struct settings *settings, cons
 	return amqp_check_reply(amqp, "opening", "a channel", err);
 }
 
+/* Cuts the copy `url` into info. The URL is not shown: it is a secret. */
+static int parse_url(const struct settings *settings, char *url, struct amqp_connection_info *info, struct err *err)
+{
+	amqp_default_connection_info(info);
+	if (amqp_parse_url(url, info) != AMQP_STATUS_OK)
+		return err_set(err, ERR_FATAL, "setting amqp.url is no URL like amqp://user:password@host:5672/vhost");
+	if (info->ssl && settings->amqp.ca_file[0] == '\0')
+		return err_set(err, ERR_FATAL, "setting amqp.url is for TLS: amqp.ca_file must say which CA signs "
+			"(Debian's: /etc/ssl/certs/ca-certificates.crt)");
+	return 0;
+}
+
+int amqp_check_settings(const struct settings *settings, struct err *err)
+{
+	char *url = mem_strdup(settings->amqp.url);
+	struct amqp_connection_info info;
+	const int rc = parse_url(settings, url, &info, err);
+
+	free(url);
+	return rc;
+}
+
 int amqp_open(const struct settings *settings, const char *purpose, struct amqp **out, struct err *err)
 {
 	struct amqp *amqp = mem_zalloc(sizeof(*amqp));
 	char *url = mem_strdup(settings->amqp.url);
 	struct amqp_connection_info info;
-	int rc = -1;
+	int rc;
 
-	amqp_default_connection_info(&info);
 	amqp->generation = atomic_fetch_add(&generations, 1) + 1;
 	amqp->answer_timeout_ms = settings->amqp.answer_timeout_ms;
-	if (amqp_parse_url(url, &info) != AMQP_STATUS_OK)
-		err_set(err, ERR_FATAL, "setting amqp.url is no URL like amqp://user:password@host:5672/vhost"); /* not shown: it is a secret */
-	else if (info.ssl && settings->amqp.ca_file[0] == '\0')
-		err_set(err, ERR_FATAL, "setting amqp.url is for TLS: amqp.ca_file must say which CA signs (Debian's: /etc/ssl/certs/ca-certificates.crt)");
-	else
+	rc = parse_url(settings, url, &info, err);
+	if (rc == 0)
 		rc = connect_link(amqp, settings, &info, purpose, err);
 	if (rc == 0)
 		*out = amqp;

@@ -102,6 +102,7 @@ void amqp_delivery_free(struct amqp_delivery *delivery); /* NULL is fine */
 /* Setting amqp.url says where, and must not be empty. purpose: shown in the server's list of connections. ERR_UNAVAILABLE: not in reach, or
  * it refused the account or the virtual host (the words say so); ERR_FATAL: the setting is no URL. */
 int amqp_open(const struct settings *settings, const char *purpose, struct amqp **out, struct err *err);
+int amqp_check_settings(const struct settings *settings, struct err *err); /* ERR_FATAL: amqp_open() could never work with these */
 bool amqp_is_open(const struct amqp *amqp);
 bool amqp_is_blocked(const struct amqp *amqp); /* by an alarm of the server's: do not publish; amqp_next() says when it is over */
 void amqp_close(struct amqp *amqp); /* says good-bye where that works; NULL is fine */

@@ -365,9 +365,12 @@ static void wake(struct amqp_publisher *publisher)
 
 int amqp_publisher_open(const struct settings *settings, const struct amqp_publisher_options *options, struct amqp_publisher **out, struct err *err)
 {
-	struct amqp_publisher *publisher = mem_zalloc(sizeof(*publisher));
+	struct amqp_publisher *publisher;
 	int rc;
 
+	if (amqp_check_settings(settings, err) < 0)
+		return -1;
+	publisher = mem_zalloc(sizeof(*publisher));
 	publisher->settings = settings;
 	publisher->options = *options;
 	publisher->backoff = (struct backoff){ 100, 5000, 0 };

@@ -34,7 +34,7 @@ struct amqp_publisher_options {
 	size_t room;   /* messages in here at once; more: ERR_FULL */
 };
 
-/* settings and options->arg must live as long as it does. Connects in the background: -1 only for want of a thread. */
+/* settings and options->arg must live as long as it does. Connects in the background: -1 for settings that can't work, or want of a thread. */
 int amqp_publisher_open(const struct settings *settings, const struct amqp_publisher_options *options, struct amqp_publisher **out,
 	struct err *err);
 

@@ -21,7 +21,9 @@ const struct topic topic_table[] = {
 	DEAD_LETTERS("fanout"),
 	DEAD_LETTERS("chunk"),
 	DEAD_LETTERS("index"),
-	DEAD_LETTERS("relay"),
+	DEAD_LETTERS("relay.rabbitmq"),
+	DEAD_LETTERS("relay.redis"),
+	DEAD_LETTERS("relay.webhook"),
 };
 const size_t topic_count = sizeof(topic_table) / sizeof(topic_table[0]);
 
@@ -30,6 +32,9 @@ const struct consumer_group consumer_group_table[] = {
 	{ "fanout", TOPIC_POSTS },
 	{ "chunk", TOPIC_CHUNKS },
 	{ "index", TOPIC_POSTS },
+	{ "relay.rabbitmq", TOPIC_PRODUCT_EVENTS },
+	{ "relay.redis", TOPIC_PRODUCT_EVENTS },
+	{ "relay.webhook", TOPIC_PRODUCT_EVENTS },
 };
 const size_t consumer_group_count = sizeof(consumer_group_table) / sizeof(consumer_group_table[0]);
 

@@ -1,14 +1,13 @@
 """The description of the topics is valid AsyncAPI, names the topics that there are, and real records are as it says."""
 import json
 import re
-import subprocess
 
 import jsonschema_rs
 import pytest
 import yaml
 
 import npm
-from feedmill import BUILD, ROOT
+from feedmill import ROOT
 
 DESCRIPTION = yaml.safe_load((ROOT / "config/api/feedmill.asyncapi.yaml").read_text())
 SPECS = ("@asyncapi/specs", "6.11.1", "A3WBLqAKGoJ2+6FWFtpjBlCQ1oFCcs4GxF7zsIGvNqp/klGUHjlA3aAcZ9XMMpLGE8zPeYDz2x9FmO6DSuKraQ==")
@@ -67,10 +66,10 @@ def test_its_channels_are_the_topics_there_are(feed):
     assert described == there
 
 
-def test_its_groups_are_the_workers_there_are():
+def test_its_groups_are_those_there_are(feed):
     receivers = [o["bindings"]["kafka"]["groupId"]["enum"] for o in DESCRIPTION["operations"].values() if "bindings" in o]
-    workers = subprocess.run([BUILD / "feed-worker", "--list"], capture_output=True, text=True, check=True).stdout
-    assert sorted(group for groups in receivers for group in groups) == sorted(line.split()[0] for line in workers.splitlines())
+    known = {line.split()[0] for line in feed.ctl("lag").stdout.splitlines()[1:] if line.strip()}
+    assert {group for groups in receivers for group in groups} == known
 
 
 @pytest.mark.parametrize("name, message", [pytest.param(n, m, id=n) for n, m in messages()])

@@ -8,7 +8,7 @@ from samples import post
 
 def test_list_and_unknown_name(feed):
     listed = subprocess.run([BUILD / "feed-worker", "--list"], capture_output=True, text=True, check=True).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == ["command", "fanout", "chunk", "index"]
+    assert [line.split()[0] for line in listed.splitlines()] == ["command", "fanout", "chunk", "index", "relay"]
     unknown = subprocess.run([BUILD / "feed-worker", "fan-out"], capture_output=True, text=True)
     assert unknown.returncode == 2
     for name in ("fan-out", "command", "fanout", "chunk", "index"):

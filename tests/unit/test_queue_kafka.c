@@ -33,7 +33,7 @@ static void mock_topics(struct place *place)
 	const struct topic *results = topic_find(TOPIC_RESULTS);
 	const struct rd_kafka_metadata *seen;
 	rd_kafka_conf_t *conf = rd_kafka_conf_new();
-	rd_kafka_topic_t *topics[32];
+	rd_kafka_topic_t *topics[64];
 	rd_kafka_t *rk;
 	char name[KAFKA_NAME_MAX];
 	char why[256];
@@ -42,7 +42,7 @@ static void mock_topics(struct place *place)
 	assert_int_equal(0, rd_kafka_mock_topic_create(place->cluster, name, results->partitions, 1));
 	rd_kafka_conf_set(conf, "bootstrap.servers", place->settings.kafka.brokers, why, sizeof(why));
 	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, why, sizeof(why));
-	assert_in_range(topic_count, 1, 32);
+	assert_in_range(topic_count, 1, 64);
 	for (size_t i = 0; i < topic_count; i++) {
 		kafka_name((struct kafka_queue *)place->queue, topic_table[i].name, name);
 		topics[i] = rd_kafka_topic_new(rk, name, NULL);
@@ -66,7 +66,7 @@ static void delete_topics(struct place *place)
 {
 	struct kafka_queue *queue = (struct kafka_queue *)place->queue;
 	rd_kafka_queue_t *answers = rd_kafka_queue_new(queue->admin);
-	rd_kafka_DeleteTopic_t *gone[16];
+	rd_kafka_DeleteTopic_t *gone[64];
 	char name[KAFKA_NAME_MAX];
 
 	for (size_t i = 0; i < topic_count; i++) {

@@ -187,9 +187,17 @@ bool vitals_ready(const struct vitals *vitals)
 	return atomic_load(&vitals->is_producing);
 }
 
-void vitals_checks(struct vitals *vitals, struct health_check checks[VITALS_CHECKS])
+void vitals_checks(struct vitals *vitals, bool is_sink, struct health_check checks[VITALS_CHECKS])
 {
-	checks[0] = (struct health_check){ "kafka", true, false, ask_kafka, vitals };
-	checks[1] = (struct health_check){ vitals->entry->ops->dependency, true, false, ask_dependency, vitals };
-	checks[2] = (struct health_check){ "progress", true, true, ask_progress, vitals };
+	const char *what[VITALS_CHECKS] = { "kafka", vitals->entry->ops->dependency, "progress" };
+
+	checks[0] = (struct health_check){ .fatal = !is_sink, .ask = ask_kafka };
+	checks[1] = (struct health_check){ .fatal = !is_sink, .ask = ask_dependency };
+	checks[2] = (struct health_check){ .fatal = true, .live = true, .ask = ask_progress };
+	for (size_t i = 0; i < VITALS_CHECKS; i++) {
+		snprintf(vitals->check_names[i], sizeof(vitals->check_names[i]), "%s%s%s", is_sink ? vitals->entry->name : "",
+			is_sink ? "." : "", what[i]);
+		checks[i].name = vitals->check_names[i];
+		checks[i].arg = vitals;
+	}
 }

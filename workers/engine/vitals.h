@@ -37,6 +37,7 @@ struct vitals {
 	struct metric *batches, *batch_records, *handle_seconds, *settle_seconds, *unsettled;
 	struct metric *failures[ERR_FATAL + 1]; /* of handle(), by kind */
 	struct metric *dead_letters, *rewinds;
+	char check_names[3][64];
 };
 
 void vitals_init(struct vitals *vitals, const struct worker_entry *entry, size_t threads); /* must not move afterwards */
@@ -49,7 +50,8 @@ bool vitals_moved(const struct vitals *vitals, int64_t since_mono_ms); /* every 
 bool vitals_ready(const struct vitals *vitals); /* connected, dependency there: all threads */
 double vitals_oldest_s(void *vitals);           /* how long the oldest record in hand has been in the topic; 0: none in hand */
 
+/* Of a sink (is_sink) all but progress is shown and does not count: the others go on. */
 #define VITALS_CHECKS 3
-void vitals_checks(struct vitals *vitals, struct health_check checks[VITALS_CHECKS]);
+void vitals_checks(struct vitals *vitals, bool is_sink, struct health_check checks[VITALS_CHECKS]);
 
 #endif
