@@ -357,7 +357,7 @@ static void check_end(void)
 
 static int run(unsigned number)
 {
-	static const struct worker_entry entry = { "tester", "in", "out", &tester_ops };
+	static const struct worker_entry entry = { .name = "tester", .topic = "in", .writes = "out", .ops = &tester_ops };
 	struct settings settings = { .drain_timeout_ms = 5000, .fanout = { 1, BATCH, 2 } };
 	struct vitals vitals;
 	struct loop_shared shared = { &entry, &settings, NULL, NULL, &vitals };
@@ -422,7 +422,7 @@ static int run_fatal(void)
 {
 	static const struct worker_ops ops = { .settings = tester_settings, .open = tester_open, .dependency = "nothing",
 		.check = tester_check, .handle = fatal_handle };
-	static const struct worker_entry entry = { "tester", "in", "out", &ops };
+	static const struct worker_entry entry = { .name = "tester", .topic = "in", .writes = "out", .ops = &ops };
 	struct settings settings = { .drain_timeout_ms = 5000, .fanout = { 1, BATCH, 2 } };
 	struct vitals vitals;
 	struct loop_shared shared = { &entry, &settings, NULL, NULL, &vitals };
