@@ -197,6 +197,7 @@ class Feedmill:
             "mysql.host": self.server("MYSQL_HOST"), "mysql.port": int(self.server("MYSQL_PORT")), "mysql.user": self.server("MYSQL_USER"),
             "mysql.password": self.server("MYSQL_PASSWORD"), "mysql.database": self.database,
             "search.url": self.server("SEARCH_URL"), "search.index": self.index,
+            "kafka.session_timeout_ms": 6000, "mysql.idle_transaction_s": 5,  # a killed worker's partitions lie still for a session; Kafka's minimum
             "gateway.listen": "127.0.0.1:0", "gateway.admin": "127.0.0.1:0", "worker.admin": "127.0.0.1:0",
             **settings,
         }

@@ -16,7 +16,8 @@ def uuid7(wall_ms):
     return str(uuid.UUID(int=(wall_ms << 80) | (7 << 76) | (uuid.uuid4().int & (0xfff << 64)) | (2 << 62) | (uuid.uuid4().int & ((1 << 62) - 1))))
 
 
-@pytest.mark.parametrize("id", ["x", "1", "00000000-0000-0000-0000-000000000000", str(uuid.uuid4()), str(uuid.uuid4()).replace("-", "")])
+@pytest.mark.parametrize("id", ["x", "1", "00000000-0000-0000-0000-000000000000", str(uuid.uuid4()), uuid.uuid4().hex],
+                         ids=["letter", "digit", "zero", "random", "no dashes"])
 def test_what_is_no_command_id(client, id):
     problem(client.get(f"/commands/{id}"), 404)
 

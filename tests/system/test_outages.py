@@ -139,6 +139,7 @@ def test_kafka_never_there_is_503(make_feed):
     wait_for(lambda: client.get("/products").status_code == 200, "reading needs no Kafka")
 
 
+@pytest.mark.alone
 def test_kafka_silent_is_504_and_the_command_tells(make_feed):
     feed = make_feed(gateway__wait_ms=1000, kafka__session_timeout_ms=45000, mysql__idle_transaction_s=8).start()
     client = feed.client

@@ -6,6 +6,7 @@ import time
 import zoneinfo
 
 from feedmill import Client, wait_for
+from wire import connect, next_status
 
 LINE = re.compile(rb"(\d{4})\|(\d\d)\|(\d\d)\|(\d\d)\|(\d\d)\|(participant|friends|inbound|outbound)\|(get|post|search)\|(\d+)")
 ZONE = "Asia/Kathmandu"  # 5 h 45 min from UTC: no other zone of ours could be taken for it
@@ -114,11 +115,15 @@ def test_a_full_log_takes_no_room_from_posts(make_feed):
     slowest = []
 
     def hammer(seed):
+        """Requests without waiting for each answer, fifty at a time: Python would take its time for so many."""
         client, worst = Client(gateway.url), 0.0
-        for n in range(4000):
-            began = time.monotonic()
-            client.ok("GET", f"/participant/{author}")
-            worst = max(worst, time.monotonic() - began)
+        with connect(client) as connection, connection.makefile("rb") as answers:
+            for _ in range(80):
+                began = time.monotonic()
+                connection.sendall(b"GET /participant/%d HTTP/1.1\r\nHost: x\r\n\r\n" % author * 50)
+                for _ in range(50):
+                    assert next_status(answers) == 200
+                worst = max(worst, time.monotonic() - began)
         slowest.append(worst)
         return [client.say(author, f"{seed} {n}") for n in range(50)]
 

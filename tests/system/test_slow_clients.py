@@ -171,6 +171,7 @@ def measure(url, author, seconds):
     return [sorted(t)[len(t) * 99 // 100] for t in times]
 
 
+@pytest.mark.alone
 def test_slow_clients_do_not_delay_the_others(make_feed, descriptors_for_clients):
     """2,000 connections with a byte a second, on a gateway that lets them: it does not shut them while we measure."""
     feed = make_feed(gateway__header_timeout_ms=600000, gateway__body_min_rate=0).prepare()

@@ -8,6 +8,8 @@ import pytest
 
 from feedmill import Client, server, wait_for
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = r"""
 local authors = {%s}
 local path = "%s"

@@ -35,7 +35,7 @@ def work(feed, client):
 @pytest.mark.timeout(150)
 def test_gateway_and_workers(make_feed):
     """Feedmill.stop() asks for exit codes 0; what valgrind found is in the log that it shows."""
-    feed = make_feed().prepare()
+    feed = make_feed(kafka__session_timeout_ms=45000).prepare()
     workers = [feed.worker(name, under=VALGRIND, wait=False) for name in WORKERS]
     gateway = feed.gateway(under=VALGRIND)
     for worker in workers:

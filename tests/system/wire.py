@@ -35,6 +35,16 @@ def status(answer):
     return int(answer.split(b" ", 2)[1]) if answer else None
 
 
+def next_status(answers):
+    """The code of the next answer of a connection that stays open, read as a file; its body is passed over."""
+    code, length = status(answers.readline()), 0
+    while header := answers.readline().strip():
+        name, _, value = header.partition(b":")
+        length = int(value) if name.lower() == b"content-length" else length
+    answers.read(length)
+    return code
+
+
 def statuses(answer):
     """The codes of all answers, those of pipelined requests for instance."""
     return [status(b"HTTP/1.1" + part) for part in answer.split(b"HTTP/1.1")[1:]]
