@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "api-gateway/once.h"
 #include "api-gateway/reply.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -34,6 +35,7 @@ void call_release(void *arg)
 	if (atomic_fetch_sub(&call->holders, 1) > 1)
 		return;
 	call_drop_body(call);
+	once_free(call->once);
 	buf_release(&call->answer);
 	free(call);
 }

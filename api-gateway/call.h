@@ -22,6 +22,7 @@
 #include "common/model/friendship.h"
 
 struct call;
+struct once;
 typedef void call_fn(struct call *call, const struct reader *reader);
 
 struct call {
@@ -35,6 +36,10 @@ struct call {
 	struct trace trace;            /* our span; see call_trace() */
 	bool has_trace;
 	bool is_post;                  /* what is published is a post: durable is good enough to be answered */
+	bool is_sent;                  /* its record was given to the producer */
+	int64_t entity;                /* the id of what is made or changed, and when that was asked for; see once.h */
+	int64_t made_at_ms;            /* wall clock */
+	struct once *once;             /* of its Idempotency-Key; NULL: it has none */
 	struct prefer prefer;
 	int64_t newcomer;              /* the participant that the command creates; 0: none */
 	struct buf answer;             /* a post's, ready before it is sent */

@@ -3,26 +3,25 @@
 
 #include "api-gateway/call.h"
 #include "api-gateway/known.h"
-#include "api-gateway/lease_keeper.h"
+#include "api-gateway/once.h"
 #include "api-gateway/publish.h"
 #include "api-gateway/reply.h"
 #include "common/store/people.h"
 
 /* ---- participants */
 
-void add_participant(struct call *call)
+static void send_participant(struct call *call)
 {
 	struct command command = { .type = COMMAND_PARTICIPANT_CREATE };
-	struct participant *participant = &command.data.participant;
-	struct err err = ERR_INIT;
 
-	if (lease_keeper_id(call->gateway->lease, &participant->id, &err) < 0) {
-		reply_away(call, &err);
-		return;
-	}
-	participant->name = json_string(call_field(call, "name"));
-	call->newcomer = participant->id;
+	command.data.participant = (struct participant){ .id = call->entity, .name = json_string(call_field(call, "name")) };
+	call->newcomer = call->entity;
 	publish_command(call, &command);
+}
+
+void add_participant(struct call *call)
+{
+	once_begin(call, send_participant);
 }
 
 static int write_participant(void *arg, const struct participant *participant)
@@ -56,15 +55,12 @@ void get_participant(struct call *call)
 
 /* ---- friendships */
 
-static void make_friends(struct call *call)
+static void send_friendship(struct call *call)
 {
 	struct command command = { .type = COMMAND_FRIEND_CREATE, .data.friendship = call->want.friendship };
-	struct err err = ERR_INIT;
 
-	if (lease_keeper_id(call->gateway->lease, &command.data.friendship.id, &err) < 0)
-		reply_away(call, &err);
-	else
-		publish_command(call, &command);
+	command.data.friendship.id = call->entity;
+	publish_command(call, &command);
 }
 
 /* At least one of the two is not in the cache. */
@@ -82,7 +78,7 @@ static void read_both(struct call *call, const struct reader *reader)
 		if (known[i])
 			known_add(call->gateway->known, ids[i]);
 	if (known[0] && known[1])
-		make_friends(call);
+		once_begin(call, send_friendship);
 	else
 		reply_problem(call, 404, "", "there is no participant %lld", (long long)ids[known[0] ? 1 : 0]);
 }
@@ -100,7 +96,7 @@ void add_friend(struct call *call)
 	else if (friendship->to == friendship->from)
 		reply_problem(call, 400, "/to", "nobody is a friend of oneself");
 	else if (known_has(known, friendship->from) && known_has(known, friendship->to))
-		make_friends(call);
+		once_begin(call, send_friendship);
 	else
 		call_read(call, READ_STORE, read_both);
 }

@@ -3,7 +3,7 @@
 
 #include "api-gateway/call.h"
 #include "api-gateway/known.h"
-#include "api-gateway/lease_keeper.h"
+#include "api-gateway/once.h"
 #include "api-gateway/publish.h"
 #include "api-gateway/reply.h"
 #include "common/base/clock.h"
@@ -35,16 +35,11 @@ static void write_answer(const struct call *call, const struct post *post, struc
 }
 
 /* By an author who exists: nothing but Kafka is needed from here on. */
-static void post_it(struct call *call)
+static void send_post(struct call *call)
 {
-	struct post post = { .from = call->id, .posted_at_ms = clock_wall_ms() };
+	struct post post = { .id = call->entity, .from = call->id, .posted_at_ms = call->made_at_ms };
 	struct buf answer = BUF_INIT;
-	struct err err = ERR_INIT;
 
-	if (lease_keeper_id(call->gateway->lease, &post.id, &err) < 0) {
-		reply_away(call, &err);
-		return;
-	}
 	post.subject = json_string(call_field(call, "subject"));
 	post.story = json_string(call_field(call, "story"));
 	write_answer(call, &post, &answer);
@@ -62,7 +57,7 @@ static void read_author(struct call *call, const struct reader *reader)
 		reply_problem(call, 404, "", "there is no participant %lld", (long long)call->id);
 	} else {
 		known_add(call->gateway->known, call->id);
-		post_it(call);
+		once_begin(call, send_post);
 	}
 }
 
@@ -82,8 +77,9 @@ void add_outbound(struct call *call)
 {
 	if (!call_from_is_path(call) || !occurred_is_time(call))
 		return;
+	call->is_post = true;
 	if (known_has(call->gateway->known, call->id))
-		post_it(call);
+		once_begin(call, send_post);
 	else
 		call_read(call, READ_STORE, read_author);
 }

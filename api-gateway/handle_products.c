@@ -2,37 +2,49 @@
 #include "api-gateway/handlers.h"
 
 #include "api-gateway/call.h"
-#include "api-gateway/lease_keeper.h"
+#include "api-gateway/once.h"
 #include "api-gateway/publish.h"
 #include "api-gateway/reply.h"
 #include "common/store/products.h"
 
-void add_product(struct call *call)
+/* The digits as they came: a price is exact, no double ever holds it. */
+static bool read_price(const struct call *call, char out[PRICE_TEXT])
+{
+	return price_read(json_number(call_field(call, "price")), out);
+}
+
+static void send_product(struct call *call)
 {
 	struct command command = { .type = COMMAND_PRODUCT_CREATE };
-	struct product *product = &command.data.product;
-	struct err err = ERR_INIT;
 
-	/* The digits as they came: a price is exact, no double ever holds it. */
-	if (!price_read(json_number(call_field(call, "price")), command.price)) {
-		reply_problem(call, 400, "/price", "price is not a number from 0 to 9999999999.99 with at most 2 decimals");
-		return;
-	}
-	if (lease_keeper_id(call->gateway->lease, &product->id, &err) < 0) {
-		reply_away(call, &err);
-		return;
-	}
-	product->name = json_string(call_field(call, "name"));
-	product->price = slice_of(command.price);
+	read_price(call, command.price);
+	command.data.product =
+		(struct product){ .id = call->entity, .name = json_string(call_field(call, "name")), .price = slice_of(command.price) };
 	publish_command(call, &command);
 }
 
-/* Whether it is there is found out in order, by the worker. */
-void delete_product(struct call *call)
+void add_product(struct call *call)
 {
-	struct command command = { .type = COMMAND_PRODUCT_DELETE, .data.product.id = call->id };
+	char price[PRICE_TEXT];
+
+	if (read_price(call, price))
+		once_begin(call, send_product);
+	else
+		reply_problem(call, 400, "/price", "price is not a number from 0 to 9999999999.99 with at most 2 decimals");
+}
+
+/* Whether it is there is found out in order, by the worker. */
+static void send_deletion(struct call *call)
+{
+	struct command command = { .type = COMMAND_PRODUCT_DELETE, .data.product.id = call->entity };
 
 	publish_command(call, &command);
+}
+
+void delete_product(struct call *call)
+{
+	call->entity = call->id;
+	once_begin(call, send_deletion);
 }
 
 static int write_product(void *arg, const struct product *product)

@@ -17,6 +17,16 @@ struct meter {
 	struct metric *seconds;
 };
 
+static const char *const key_events[KEY_EVENTS] = {
+	[RESERVED_FIRST] = "first",
+	[RESERVED_AGAIN] = "taken_over",
+	[RESERVED_ANSWERED] = "answered",
+	[RESERVED_BUSY] = "busy",
+	[RESERVED_OTHER] = "other",
+	[KEY_NOT_KEPT] = "not_kept",
+};
+static struct metric *keys[KEY_EVENTS];
+
 static struct meter *meters; /* one a route, and behind them one for what reached none */
 
 static void meter_init(struct meter *meter, const char *operation)
@@ -65,8 +75,24 @@ static double read_bodies(void *arg)
 	return gateway->server != NULL ? (double)http_server_body_bytes(gateway->server) : 0;
 }
 
+static void keys_init(void)
+{
+	char labels[64];
+
+	for (int event = 0; event < KEY_EVENTS; event++) {
+		snprintf(labels, sizeof(labels), "found=\"%s\"", key_events[event]);
+		keys[event] = metric_counter("feedmill_gateway_keys_total", labels, "requests with an Idempotency-Key, by what came of it");
+	}
+}
+
+void meters_key(int event)
+{
+	metric_add(keys[event], 1);
+}
+
 void meters_init(struct gateway *gateway)
 {
+	keys_init();
 	meters = mem_array(route_count + 1, sizeof(*meters));
 	for (size_t i = 0; i < route_count; i++)
 		meter_init(&meters[i], route_table[i].operation);

@@ -195,15 +195,6 @@ static void set_deadlines(struct call *call)
 	call->waiter.answer_by_ms = started_ms + (call->prefer.wait_s >= 0 ? call->prefer.wait_s * 1000 : wait_ms);
 }
 
-/* The record was not taken. ERR_INVALID: it never will be. */
-static void answer_not_sent(struct call *call, const struct err *err)
-{
-	if (err->kind == ERR_INVALID)
-		reply_problem(call, 413, "", "the queue takes no record as long as this");
-	else
-		reply_away(call, err);
-}
-
 /* Waits in the table before it is sent: the answer may come before producer_send() returns. */
 static void send_waiting(struct call *call, const struct record *record)
 {
@@ -217,6 +208,7 @@ static void send_waiting(struct call *call, const struct record *record)
 		call_release(call);
 		return;
 	}
+	call->is_sent = true; /* before it is: the report may come first */
 	FAULT_POINT("gateway.parsed");
 	if (SABOTAGED("report"))
 		on_stored(call);
@@ -224,8 +216,10 @@ static void send_waiting(struct call *call, const struct record *record)
 		FAULT_POINT("gateway.sent");
 		return;
 	}
-	if (pending_take(gateway->pending, &call->waiter))
-		answer_not_sent(call, &err);
+	if (pending_take(gateway->pending, &call->waiter)) {
+		call->is_sent = false;
+		reply_away(call, &err);
+	}
 	call_release(call);
 }
 
@@ -267,10 +261,8 @@ void publish_post(struct call *call, const struct post *post, struct buf *answer
 		refuse(call, member, &err);
 		return;
 	}
-	call->is_post = true;
 	call->answer = *answer;
 	*answer = (struct buf)BUF_INIT;
-	uuid_of_post(post->id, call->waiter.command);
 	buf_reserve(&value, post->subject.len + post->story.len + 256);
 	post_encode(post, &value);
 	publish(call, TOPIC_POSTS, post->from, &value);
@@ -287,8 +279,7 @@ void publish_command(struct call *call, struct command *command)
 		refuse(call, member, &err);
 		return;
 	}
-	uuid_v7(command->id);
-	memcpy(call->waiter.command, command->id, sizeof(command->id));
+	memcpy(command->id, call->waiter.command, sizeof(command->id));
 	command_encode(command, &value);
 	publish(call, TOPIC_COMMANDS, command_key(command), &value);
 	buf_release(&value);

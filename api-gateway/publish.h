@@ -2,7 +2,6 @@
  *
  *   not what the model takes, whatever    400, nothing was sent
  *   the contract says
- *   longer than the queue takes           413
  *   refused, or certainly not stored      503 with Retry-After
  *   not known, or no word in time         504, names the command
  *   stored: a post                        200; with Prefer: wait=N when the fan-out is seen, or after N seconds all the same
@@ -16,7 +15,8 @@
 #include "common/model/command.h"
 #include "common/model/post.h"
 
-/* Both end the call. publish_post takes answer's bytes, the entity for 200. publish_command gives command->id. */
+/* Both end the call, whose ids are the post's or command's (once.h). publish_post takes answer's bytes, the entity for 200.
+ * publish_command sets command->id. */
 void publish_post(struct call *call, const struct post *post, struct buf *answer);
 void publish_command(struct call *call, struct command *command);
 

@@ -222,7 +222,7 @@ int readers_open(const struct settings *settings, struct readers **out, struct e
 	readers->threads = mem_array(count, sizeof(*readers->threads));
 	for (size_t i = 0; i < READ_FROM_COUNT; i++)
 		readers->lanes[i].ring = mem_array(readers->room, sizeof(struct job));
-	readers->lanes[READ_STORE].limit = count;
+	readers->lanes[READ_ANSWER].limit = readers->lanes[READ_STORE].limit = count;
 	readers->lanes[READ_SEARCH].limit = count > 1 ? count / 2 : 1;
 	if (open_each(readers, settings, count, err) < 0 || start_each(readers, err) < 0) {
 		readers_close(readers);

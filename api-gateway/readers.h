@@ -1,6 +1,6 @@
 /* readers: threads that ask the store and the search engine, so that no HTTP thread ever waits for them. Uses store, search.
  *
- * There are gateway.readers of them, each with connections of its own. What they are to read waits in two queues of bounded
+ * There are gateway.readers of them, each with connections of its own. What they are to do waits in queues of bounded
  * length, and no longer than each has time to: then it is handed back, whatever the threads hang on. Searches get half of the threads at most, so that a search engine that hangs leaves the rest to the store. */
 #ifndef FEEDMILL_API_GATEWAY_READERS_H
 #define FEEDMILL_API_GATEWAY_READERS_H
@@ -18,7 +18,12 @@ struct reader {
 	struct search *search;
 };
 
-enum read_from { READ_STORE, READ_SEARCH, READ_FROM_COUNT };
+enum read_from {
+	READ_ANSWER, /* comes first: an answer that is to be kept in the store before it is given; the request is done */
+	READ_STORE,
+	READ_SEARCH,
+	READ_FROM_COUNT,
+};
 /* reader NULL: nothing was asked, because the time was up or the gateway stops; must not block then. */
 typedef void read_fn(const struct reader *reader, void *arg);
 

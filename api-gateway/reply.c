@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "api-gateway/meters.h"
+#include "api-gateway/once.h"
 #include "api-gateway/request_log.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -44,10 +45,22 @@ static void measure(struct call *call, int status)
 	request_log_add(call->gateway->request_log, call->route, status, took_us);
 }
 
+void reply_kept(struct call *call, int status, const char *type, struct buf *body)
+{
+	measure(call, status);
+	http_answer(call->exchange, status, type, body);
+}
+
+/* Takes body's bytes. */
+static void answer(struct call *call, int status, const char *type, struct buf *body)
+{
+	if (!once_keeps(call, status, type, body))
+		reply_kept(call, status, type, body);
+}
+
 void reply_json(struct call *call, struct buf *body)
 {
-	measure(call, 200);
-	http_answer(call->exchange, 200, JSON_TYPE, body);
+	answer(call, 200, JSON_TYPE, body);
 }
 
 void reply_static(struct call *call, int status, const char *type, struct slice body)
@@ -65,7 +78,7 @@ void reply_empty(struct call *call, int status)
 }
 
 /* At most LOGGED_A_SECOND lines a second: a broker that is away would fill the disk otherwise; the counters have all. */
-static bool may_log(void)
+bool reply_may_log(void)
 {
 	static _Atomic int64_t second;
 	static atomic_int lines;
@@ -80,7 +93,7 @@ static void log_failure(struct call *call, int status, const char *reason)
 {
 	char trace[33];
 
-	if (!may_log())
+	if (!reply_may_log())
 		return;
 	trace_id_format(call_trace(call), trace);
 	log_warn("request failed", log_int("status", status),
@@ -90,8 +103,10 @@ static void log_failure(struct call *call, int status, const char *reason)
 
 static void answer_problem(struct call *call, const struct problem *problem)
 {
-	measure(call, problem->status);
-	problem_answer(call->exchange, problem);
+	struct buf body = BUF_INIT;
+
+	problem_write(problem, &body);
+	answer(call, problem->status, PROBLEM_TYPE, &body);
 }
 
 void reply_with_problem(struct call *call, const struct problem *problem)
@@ -120,6 +135,10 @@ void reply_away(struct call *call, const struct err *err)
 	bool is_full = err->kind == ERR_FULL;
 	struct problem problem;
 
+	if (once_in_doubt(call)) {
+		reply_unknown(call, err->message);
+		return;
+	}
 	log_failure(call, 503, err->message);
 	problem_set(&problem, 503, "", "%s; nothing was stored, try again later",
 		is_full ? "too many requests wait already" : "a server that this needs is away");
@@ -145,8 +164,20 @@ void reply_accepted(struct call *call)
 	json_put_string(&w, "id", slice_of(call->waiter.command));
 	json_put_string(&w, "status", slice_of("pending"));
 	json_close(&w, '}');
-	measure(call, 202);
-	http_answer(call->exchange, 202, JSON_TYPE, &body);
+	answer(call, 202, JSON_TYPE, &body);
+}
+
+void reply_again(struct call *call, int status, struct buf *body)
+{
+	if (status == 202)
+		add_location(call);
+	answer(call, status, status < 400 ? JSON_TYPE : PROBLEM_TYPE, body);
+}
+
+void reply_busy(struct call *call, const char *what)
+{
+	http_answer_header(call->exchange, "Retry-After", RETRY_SOON);
+	reply_problem(call, 409, "", "%s", what);
 }
 
 void reply_unknown(struct call *call, const char *why)

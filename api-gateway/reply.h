@@ -15,11 +15,19 @@ void reply_empty(struct call *call, int status);
 void reply_problem(struct call *call, int status, const char *pointer, const char *format, ...) __attribute__((format(printf, 4, 5)));
 void reply_with_problem(struct call *call, const struct problem *problem);
 
-/* 503 with Retry-After: certainly nothing was stored, because of err. */
+/* 503 with Retry-After: certainly nothing was stored, because of err; 504 when that is not certain, see once_in_doubt(). */
 void reply_away(struct call *call, const struct err *err);
 /* 202 with Location: it is stored, and not known to be applied. */
 void reply_accepted(struct call *call);
+/* What another attempt with the same key was answered, under the call's ids; takes body's bytes. */
+void reply_again(struct call *call, int status, struct buf *body);
+/* 409 with Retry-After. */
+void reply_busy(struct call *call, const char *what);
 /* 504 with Location: not known whether it is stored. */
 void reply_unknown(struct call *call, const char *why);
+
+/* For once.h: gives an answer that is kept, or need not be. */
+void reply_kept(struct call *call, int status, const char *type, struct buf *body);
+bool reply_may_log(void); /* false: there were enough lines this second */
 
 #endif

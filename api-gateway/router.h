@@ -15,14 +15,21 @@ typedef void handler_fn(struct call *call); /* must not block; see call.h */
 
 enum route_kind {
 	ROUTE_READ,   /* answered from store or search */
-	ROUTE_WRITE,  /* puts a record on the queue: the header Prefer is read */
+	ROUTE_WRITE,  /* puts a record on the queue: the headers Prefer and Idempotency-Key are read */
+};
+
+/* The path's first parameter, when it is an id: what is none is 404. */
+enum path_id {
+	NO_ID,
+	AN_ID,
+	OF_PARTICIPANT, /* who asks, as long as nobody is authenticated */
 };
 
 struct route {
 	const char *operation; /* operationId */
 	handler_fn *handle;
 	enum route_kind kind;
-	bool takes_id; /* the path's first parameter is an id: what is none is 404 */
+	enum path_id path_id;
 };
 
 extern const struct route route_table[];

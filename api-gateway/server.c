@@ -5,6 +5,7 @@
 
 #include "api-gateway/call.h"
 #include "api-gateway/documents.h"
+#include "api-gateway/once.h"
 #include "api-gateway/reply.h"
 
 #define PREFLIGHT_MAX_AGE_S "600"
@@ -91,7 +92,7 @@ static void answer_no_route(struct call *call, const struct problem *problem)
 
 static bool id_is_right(struct call *call)
 {
-	if (!call->route->takes_id || (call->contract.param_count > 0 && str_id(call->contract.params[0], &call->id)))
+	if (call->route->path_id == NO_ID || (call->contract.param_count > 0 && str_id(call->contract.params[0], &call->id)))
 		return true;
 	reply_problem(call, 404, "", "there is no such id: they go from 1 to 2^53-1");
 	return false;
@@ -108,8 +109,11 @@ static void handle_routed(struct call *call)
 		reply_with_problem(call, &problem);
 		return;
 	}
-	if (call->route->kind == ROUTE_WRITE)
+	if (call->route->kind == ROUTE_WRITE) {
 		prefer_read(http_header(call->exchange, "Prefer"), &call->prefer);
+		if (!once_read_key(call))
+			return;
+	}
 	call->route->handle(call);
 }
 

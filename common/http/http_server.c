@@ -795,6 +795,29 @@ const struct http_request *http_request_of(const struct http_exchange *exchange)
 	return &exchange->request;
 }
 
+struct name_count {
+	const char *name;
+	size_t count;
+};
+
+static enum MHD_Result count_name(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+	struct name_count *wanted = arg;
+
+	(void)kind, (void)value;
+	wanted->count += strcasecmp(name, wanted->name) == 0;
+	return MHD_YES;
+}
+
+size_t http_header_count(const struct http_exchange *exchange, const char *name)
+{
+	struct name_count wanted = { name, 0 };
+
+	if (atomic_load(&exchange->state) != ABANDONED)
+		MHD_get_connection_values(exchange->connection, MHD_HEADER_KIND, count_name, &wanted);
+	return wanted.count;
+}
+
 struct slice http_header(const struct http_exchange *exchange, const char *name)
 {
 	const char *value = NULL;

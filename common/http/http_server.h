@@ -68,6 +68,7 @@ void http_server_stop(struct http_server *server, int64_t timeout_ms);
 
 const struct http_request *http_request_of(const struct http_exchange *exchange);
 struct slice http_header(const struct http_exchange *exchange, const char *name); /* first; SLICE_NONE */
+size_t http_header_count(const struct http_exchange *exchange, const char *name); /* how many lines of that name */
 /* The value of a query parameter, decoded ('+' is a space), or SLICE_NONE; lives as long as the exchange.
  * `broken` (may be NULL) becomes true when it has a bad escape or is not UTF-8. */
 struct slice http_query(struct http_exchange *exchange, const char *name, bool *broken);

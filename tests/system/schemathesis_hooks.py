@@ -5,10 +5,12 @@ Requests that are meant to be wrong stay as they are.
 """
 import json
 import os
+import uuid
 
 import schemathesis
 from schemathesis import GenerationMode
 
+KEY = "Idempotency-Key"
 KNOWN = json.loads(os.environ["FEED_KNOWN"])
 
 
@@ -42,5 +44,7 @@ def before_call(context, case, kwargs):
     operation = case.operation.definition.raw["operationId"]
     if case.query and "cursor" in case.query:
         case.query["cursor"] = KNOWN["cursors"][operation]      # opaque: it comes from the service
+    if case.headers and KEY in case.headers:
+        case.headers[KEY] = f'"{uuid.uuid4()}"'      # a key of its own: one that another request had is refused
     if operation in BODIES and isinstance(case.body, dict):
         BODIES[operation](case)
