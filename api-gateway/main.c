@@ -65,7 +65,7 @@ static void fail(void *arg)
 
 /* ---- what /readyz asks */
 
-static bool kafka_is_ready(void *arg, struct err *why)
+static bool queue_is_ready(void *arg, struct err *why)
 {
 	return producer_ready(((struct gateway *)arg)->producer, why);
 }
@@ -97,7 +97,7 @@ static bool search_is_there(void *arg, struct err *why)
 
 /* A database that is away is shown only: posts go on as long as the lease lasts. */
 static const struct health_check checks[] = {
-	{ .name = "kafka", .fatal = true, .ask = kafka_is_ready },
+	{ .name = NULL /* of the back end: queue.type */, .fatal = true, .ask = queue_is_ready },
 	{ .name = "lease", .fatal = true, .ask = lease_is_held },
 	{ .name = "schema", .fatal = true, .ask = schema_is_right },
 	{ .name = "results", .fatal = true, .ask = results_are_ready },
@@ -252,8 +252,11 @@ static int open_servers(struct gateway *gateway, struct err *err)
 	if (options.inherited_fd >= 0)
 		wait_ready(gateway, INHERITED_WAIT_MS);
 	memcpy(mine, checks, sizeof(checks));
-	for (size_t i = 0; i < CHECKS; i++)
+	for (size_t i = 0; i < CHECKS; i++) {
 		mine[i].arg = gateway;
+		if (mine[i].name == NULL)
+			mine[i].name = gateway->settings->queue.type;
+	}
 	if (http_server_start(&options, &gateway->server, err) < 0)
 		return -1;
 	return admin_start(s->admin, mine, CHECKS, &gateway->admin, err);
@@ -330,13 +333,16 @@ static void close_parts(struct gateway *gateway, int code)
 
 static void log_start(const struct settings *settings)
 {
-	struct buf database = BUF_INIT;
+	struct buf queue = BUF_INIT, database = BUF_INIT;
 
+	queue_describe(settings, &queue);
 	store_describe(settings, &database);
 	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("contract", settings->gateway.contract),
-		log_str("brokers", settings->kafka.brokers),
+		log_str(settings->queue.type, queue.data),
 		log_str("topic_prefix", settings->kafka.topic_prefix[0] != '\0' ? settings->kafka.topic_prefix : NULL),
-		log_str("database", database.data), log_str("index", settings->search.index), log_int("wait_ms", settings->gateway.wait_ms));
+		log_str("database", database.data), log_str("index", strcmp(settings->search.type, "elastic") == 0 ? settings->search.index : NULL),
+		log_int("wait_ms", settings->gateway.wait_ms));
+	buf_release(&queue);
 	buf_release(&database);
 	packages_warn();
 }

@@ -24,6 +24,11 @@ static const struct queue_ops *backend_of(const char *type)
 	return backends[0].ops;
 }
 
+void queue_describe(const struct settings *settings, struct buf *out)
+{
+	backend_of(settings->queue.type)->describe(settings, out);
+}
+
 int queue_open(const struct settings *settings, struct queue **out, struct err *err)
 {
 	return backend_of(settings->queue.type)->open(settings, out, err);

@@ -27,6 +27,8 @@ struct queue;
 struct producer;
 struct consumer;
 
+/* Adds where the queue is, for people: "127.0.0.1:9092", ".feedmill". What it is, is the setting queue.type. */
+void queue_describe(const struct settings *settings, struct buf *out);
 int queue_open(const struct settings *settings, struct queue **out, struct err *err); /* connects to nothing yet */
 void queue_close(struct queue *queue);
 

@@ -198,8 +198,14 @@ static const char *kafka_library(void)
 	return text;
 }
 
+static void kafka_describe(const struct settings *settings, struct buf *out)
+{
+	buf_add_str(out, settings->kafka.brokers);
+}
+
 const struct queue_ops queue_kafka = {
 	.library = kafka_library,
+	.describe = kafka_describe,
 	.open = kafka_open,
 	.close = kafka_close,
 	.producer_open = kafka_producer_open,

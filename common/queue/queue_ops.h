@@ -10,6 +10,7 @@
 
 struct queue_ops {
 	const char *(*library)(void); /* NULL: it is named elsewhere */
+	void (*describe)(const struct settings *settings, struct buf *out);
 	int (*open)(const struct settings *settings, struct queue **out, struct err *err);
 	void (*close)(struct queue *queue);
 

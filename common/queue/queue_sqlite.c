@@ -74,7 +74,13 @@ fail:
 	return -1;
 }
 
+static void sqlq_describe(const struct settings *settings, struct buf *out)
+{
+	buf_add_str(out, settings->embedded.folder);
+}
+
 const struct queue_ops queue_sqlite = {
+	.describe = sqlq_describe,
 	.open = sqlq_open,
 	.close = sqlq_close,
 	.producer_open = sqlq_producer_open,

@@ -1,6 +1,8 @@
 """feedctl health: what a container engine, or a person, asks a program."""
 import subprocess
 
+import requests
+
 from feedmill import BUILD, wait_for
 
 
@@ -29,3 +31,14 @@ def test_health_of_nothing():
     for words in (["here"], ["127.0.0.1:0"], ["127.0.0.1:1", "127.0.0.1:2"]):
         wrong = subprocess.run([BUILD / "feedctl", "health", *words], capture_output=True, text=True, timeout=20)
         assert wrong.returncode == 2 and "health" in wrong.stderr, words
+
+
+def test_the_back_end_in_use_is_the_one_that_is_named(make_feed, folder):
+    embedded = make_feed(queue__type="sqlite", store__type="sqlite", search__type="sqlite", embedded__folder=str(folder / "named")).prepare()
+    for feed, queue, place in (make_feed().prepare(), "kafka", "127.0.0.1:"), (embedded, "sqlite", embedded.settings["embedded.folder"]):
+        for process in feed.gateway(), feed.worker("fanout"):
+            checks = requests.get(process.admin + "/readyz", timeout=10).json()["checks"]
+            assert {"kafka", "sqlite"} & set(checks) == {queue}, process.name
+            line = next(line for line in process.output().splitlines() if "event=start " in line)
+            assert f" {queue}={place}" in line and "brokers" not in line
+            assert (queue == "sqlite") == (feed.settings["kafka.brokers"] not in line)

@@ -76,13 +76,17 @@ static void log_start(const struct engine *engine)
 {
 	const struct worker_entry *first = engine->entry->sinks != NULL ? &engine->entry->sinks[0] : engine->entry;
 	const struct worker_settings *limits = first->ops->settings(engine->settings);
+	struct buf queue = BUF_INIT;
 	char sinks[256] = "";
 
+	queue_describe(engine->settings, &queue);
 	list_sinks(engine, sinks, sizeof(sinks));
 	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("topic", engine->entry->topic), log_str("sinks", shown(sinks)),
-		log_int("threads", limits->threads), log_int("batch", limits->batch), log_int("linger_ms", limits->linger_ms), log_str("brokers", engine->settings->kafka.brokers),
+		log_int("threads", limits->threads), log_int("batch", limits->batch), log_int("linger_ms", limits->linger_ms),
+		log_str(engine->settings->queue.type, queue.data),
 		log_str("topic_prefix", shown(engine->settings->kafka.topic_prefix)), log_str("instance", shown(engine->settings->instance)),
 		log_int("admin_port", admin_port(engine->admin)));
+	buf_release(&queue);
 }
 
 static int64_t sum(const struct engine *engine, enum outcome outcome)
@@ -139,7 +143,7 @@ static int start(struct engine *engine, struct err *err)
 	size_t count = 0;
 
 	for (size_t i = 0; i < engine->part_count; i++, count += VITALS_CHECKS)
-		vitals_checks(&engine->parts[i].vitals, engine->entry->sinks != NULL, &checks[count]);
+		vitals_checks(&engine->parts[i].vitals, engine->entry->sinks != NULL, engine->settings->queue.type, &checks[count]);
 	if (engine->entry->sinks != NULL)
 		checks[count++] = (struct health_check){ .name = "sinks", .fatal = true, .ask = ask_sinks, .arg = engine };
 	if (admin_start(engine->settings->worker_admin, checks, count, &engine->admin, err) < 0)

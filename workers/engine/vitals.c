@@ -187,9 +187,9 @@ bool vitals_ready(const struct vitals *vitals)
 	return atomic_load(&vitals->is_producing);
 }
 
-void vitals_checks(struct vitals *vitals, bool is_sink, struct health_check checks[VITALS_CHECKS])
+void vitals_checks(struct vitals *vitals, bool is_sink, const char *queue, struct health_check checks[VITALS_CHECKS])
 {
-	const char *what[VITALS_CHECKS] = { "kafka", vitals->entry->ops->dependency, "progress" };
+	const char *what[VITALS_CHECKS] = { queue, vitals->entry->ops->dependency, "progress" };
 
 	checks[0] = (struct health_check){ .fatal = !is_sink, .ask = ask_kafka };
 	checks[1] = (struct health_check){ .fatal = !is_sink, .ask = ask_dependency };

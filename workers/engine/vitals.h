@@ -52,6 +52,6 @@ double vitals_oldest_s(void *vitals);           /* how long the oldest record in
 
 /* Of a sink (is_sink) all but progress is shown and does not count: the others go on. */
 #define VITALS_CHECKS 3
-void vitals_checks(struct vitals *vitals, bool is_sink, struct health_check checks[VITALS_CHECKS]);
+void vitals_checks(struct vitals *vitals, bool is_sink, const char *queue, struct health_check checks[VITALS_CHECKS]);
 
 #endif
