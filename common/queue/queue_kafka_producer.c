@@ -322,6 +322,7 @@ static const struct kafka_setting producer_settings[] = {
 	{ "enable.idempotence", "true" }, /* with it: acks=all, no reordering, no duplicates by librdkafka's own retries */
 	{ "partitioner", "murmur2_random" },
 	{ "queue.buffering.max.kbytes", "16384" },
+	{ "queue.buffering.max.messages", "32768" }, /* a small one costs much more than its bytes */
 	{ "message.max.bytes", "4194304" }, /* a dead letter is a record and more; topics.c has what each topic takes */
 	/* Processor time is scarcer than the network where records are small and a client waits. */
 	{ "compression.type", "none" },

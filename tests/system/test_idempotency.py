@@ -10,7 +10,7 @@ import requests
 
 from expect import problem
 from feedmill import Client, server, wait_for
-from proxy import Proxy
+from proxy import DOWN, Proxy
 from wire import raw, status
 
 EMBEDDED = {"store__type": "sqlite", "queue__type": "sqlite", "search__type": "sqlite"}
@@ -243,7 +243,7 @@ def test_killed_between_reservation_and_record(make_feed, request):
     one, other = clients(feed)
     one.ok("POST", "/products", {"name": "warm", "price": 1}, headers=key())    # the statements are prepared
     before, name, body = sum(feed.ends("feed.commands")), key(), {"name": "survivor", "price": 1}
-    proxy.hold_answers()
+    proxy.hold(DOWN)
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(one.post, "/products", body, headers=name)
         wait_for(lambda: len(rows(feed)) == 2, "it is reserved")

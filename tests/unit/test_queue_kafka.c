@@ -105,24 +105,36 @@ struct queue_rig queue_rig = { .type = "kafka", .start = start, .make_topics = m
 
 /* ---- stories: sending, groups */
 
-static void a_full_queue_says_so(void **state)
+/* How many records of a length are taken while the broker does not answer; all are stored when it does. */
+static int fill_queue(struct place *place, size_t length)
 {
-	struct producer *producer = ready_producer(*state);
+	struct producer *producer = ready_producer(place);
 	struct err err = ERR_INIT;
-	char *value = calloc(1, 1 << 20);
-	struct record record = { .topic = TOPIC_POSTS, .partition = 0, .value = { value, 1 << 20 } };
+	char *value = calloc(1, length);
+	struct record record = { .topic = TOPIC_POSTS, .partition = 0, .value = { value, length } };
 	struct tally tally = { 0 };
 	int taken = 0;
 
-	rd_kafka_mock_broker_set_rtt(((struct place *)*state)->cluster, 1, 300);
-	while (taken < 100 && producer_send(producer, &record, tally_up, &tally, &err) == 0)
+	rd_kafka_mock_broker_set_rtt(place->cluster, 1, 1000);
+	while (taken < 100000 && producer_send(producer, &record, tally_up, &tally, &err) == 0)
 		taken++;
 	assert_int_equal(ERR_FULL, err.kind);
-	assert_in_range(taken, 10, 16); /* MiB */
+	rd_kafka_mock_broker_set_rtt(place->cluster, 1, 0);
 	assert_int_equal(0, producer_flush(producer, PATIENCE_MS));
 	assert_int_equal(taken, tally.outcomes[SENT_STORED]);
 	producer_close(producer);
 	free(value);
+	return taken;
+}
+
+static void a_full_queue_says_so(void **state)
+{
+	assert_in_range(fill_queue(*state, 1 << 20), 10, 16); /* MiB */
+}
+
+static void a_queue_full_of_small_records_says_so(void **state)
+{
+	assert_int_equal(32768, fill_queue(*state, 10));
 }
 
 static void a_second_holder_of_an_instance_fences_the_first(void **state)
@@ -384,6 +396,7 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest mock[] = {
 		STORY(a_full_queue_says_so),
+		STORY(a_queue_full_of_small_records_says_so),
 		STORY(no_broker_is_said_at_once_and_its_return_is_seen),
 		STORY(a_reaped_connection_refuses_nothing),
 		STORY(what_is_not_acknowledged_in_time_is_not_called_stored),
