@@ -598,22 +598,31 @@ static bool check_string(const struct json_schema *schema, const struct value *v
 }
 
 /* Says of all branches what they want: "must be a date, or must be a date-time". */
-static bool check_any_of(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
+static bool wants_one_of(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
 {
-	const struct branch *branch;
-	struct json_schema_fault one;
 	struct buf wanted = BUF_INIT;
-	bool is_met = !schema->any_of;
 
-	for (branch = schema->any_of; branch && !is_met; branch = branch->next) {
-		one = *fault;
-		is_met = check(branch->schema, value, &one, depth);
+	for (const struct branch *branch = schema->any_of; branch; branch = branch->next) {
+		struct json_schema_fault one = *fault;
+
+		check(branch->schema, value, &one, depth);
 		buf_addf(&wanted, "%s%s", wanted.len ? ", or " : "", one.what);
 	}
-	if (!is_met)
-		fail(fault, "%s", wanted.data);
+	fail(fault, "%s", wanted.data);
 	buf_release(&wanted);
-	return is_met;
+	return false;
+}
+
+static bool check_any_of(const struct json_schema *schema, const struct value *value, struct json_schema_fault *fault, int depth)
+{
+	const size_t place = strlen(fault->pointer);
+
+	for (const struct branch *branch = schema->any_of; branch; branch = branch->next) {
+		if (check(branch->schema, value, fault, depth))
+			return true;
+		fault->pointer[place] = '\0'; /* where this branch found its fault */
+	}
+	return !schema->any_of || wants_one_of(schema, value, fault, depth);
 }
 
 static bool has_twin(const struct json *item)

@@ -17,7 +17,6 @@
 #include "common/store/ledger.h"
 #include "common/store/posts.h"
 
-#define NUMBER_TEXT 24
 #define LAST_LOOK_MS 1000 /* how long behind its time an answer may wait for the store to be asked */
 
 static bool waits_for_result(const struct call *call)
@@ -225,16 +224,16 @@ static void send_waiting(struct call *call, const struct record *record)
 
 static void publish(struct call *call, const char *topic, int64_t key, const struct buf *value)
 {
-	char key_text[NUMBER_TEXT], reply_text[NUMBER_TEXT], trace_text[TRACE_TEXT];
+	char key_text[STR_INT64], reply_text[STR_INT64], trace_text[TRACE_TEXT];
 	int reply = results_partition(call->gateway->results);
 	struct record record = { .topic = topic, .partition = -1, .key.data = key_text, .value = { value->data, value->len } };
 
-	record.key.len = (size_t)snprintf(key_text, sizeof(key_text), "%lld", (long long)key);
+	record.key.len = str_put_int64(key, key_text);
 	trace_format(call_trace(call), trace_text);
 	record_header_add(&record, HEADER_TRACE, slice_of(trace_text));
 	record_header_add(&record, HEADER_COMMAND, slice_of(call->waiter.command));
 	if (waits_for_result(call) && reply >= 0) {
-		snprintf(reply_text, sizeof(reply_text), "%d", reply);
+		str_put_int64(reply, reply_text);
 		record_header_add(&record, HEADER_REPLY, slice_of(reply_text));
 	}
 	call_drop_body(call);

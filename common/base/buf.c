@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/base/str.h"
 
 #define BUF_FIRST 64
 
@@ -84,17 +85,9 @@ void buf_add_char(struct buf *b, char c)
 
 void buf_add_int(struct buf *b, int64_t number)
 {
-	char digits[20];
-	size_t at = sizeof(digits);
-	uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+	char digits[STR_INT64];
 
-	do {
-		digits[--at] = (char)('0' + rest % 10);
-		rest /= 10;
-	} while (rest > 0);
-	if (number < 0)
-		digits[--at] = '-';
-	buf_add(b, digits + at, sizeof(digits) - at);
+	buf_add(b, digits, str_put_int64(number, digits));
 }
 
 void buf_addf(struct buf *b, const char *format, ...)

@@ -1,4 +1,4 @@
-/* buf: a growable run of bytes. Uses mem only.
+/* buf: a growable run of bytes. Uses mem and str.
  *
  * data is always NUL-terminated and never NULL after BUF_INIT, buf_reset() or buf_release(). len does not count the NUL.
  * Adding can't fail (see mem.h), so a text is built without checks. */

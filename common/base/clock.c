@@ -1,7 +1,6 @@
 /* The kernel's clocks go in, numbers and RFC 3339 texts come out, and back. */
 #include "common/base/clock.h"
 
-#include <stdio.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t which)
@@ -27,20 +26,40 @@ int64_t clock_wall_ms(void)
 	return read_us(CLOCK_REALTIME) / 1000;
 }
 
+/* `digits` digits, and what stands behind them. printf() would be the dearest part of writing a post. */
+static char *put(char *at, int number, int digits, char behind)
+{
+	for (int i = digits - 1; i >= 0; i--, number /= 10)
+		at[i] = (char)('0' + number % 10);
+	at[digits] = behind;
+	return at + digits + 1;
+}
+
+/* The years 0 to 9999 that RFC 3339 has: a time beyond them, which only a foreign record can bring, becomes the last or first. */
+#define FIRST_MS INT64_C(-62167219200000)
+#define LAST_MS INT64_C(253402300799999)
+
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_TEXT])
 {
-	int64_t ms = wall_ms % 1000;
-	time_t seconds = (time_t)(wall_ms / 1000);
+	const int64_t there_ms = wall_ms < FIRST_MS ? FIRST_MS : wall_ms > LAST_MS ? LAST_MS : wall_ms;
+	int64_t ms = there_ms % 1000;
+	time_t seconds = (time_t)(there_ms / 1000);
 	struct tm tm;
-	size_t len;
+	char *at = out;
 
 	if (ms < 0) { /* before 1970: towards the earlier second */
 		ms += 1000;
 		seconds--;
 	}
 	gmtime_r(&seconds, &tm);
-	len = strftime(out, CLOCK_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(out + len, CLOCK_TEXT - len, ".%03dZ", (int)ms);
+	at = put(at, tm.tm_year + 1900, 4, '-');
+	at = put(at, tm.tm_mon + 1, 2, '-');
+	at = put(at, tm.tm_mday, 2, 'T');
+	at = put(at, tm.tm_hour, 2, ':');
+	at = put(at, tm.tm_min, 2, ':');
+	at = put(at, tm.tm_sec, 2, '.');
+	at = put(at, (int)ms, 3, 'Z');
+	*at = '\0';
 }
 
 void clock_date(int64_t wall_ms, char out[CLOCK_TEXT])

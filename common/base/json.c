@@ -121,6 +121,27 @@ static bool is_special(unsigned char c)
 	return c < ' ' || c >= 0x80 || c == '"' || c == '\\';
 }
 
+/* How long the run of plain ASCII is that begins here: eight bytes at a look while none of them is special. In each byte of
+ * `eight` the top bit of (x - n) & ~x says that x < n, and a borrow can only come from a byte that is. */
+static size_t plain_run(const char *at, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101), tops = ones * 0x80;
+	size_t run = 0;
+
+	for (uint64_t eight; len - run >= sizeof(eight); run += sizeof(eight)) {
+		uint64_t quote, backslash;
+
+		memcpy(&eight, at + run, sizeof(eight));
+		quote = eight ^ ones * '"';
+		backslash = eight ^ ones * '\\';
+		if (((eight | ((eight - ones * ' ') & ~eight) | ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash)) & tops) != 0)
+			break;
+	}
+	while (run < len && !is_special((unsigned char)at[run]))
+		run++;
+	return run;
+}
+
 /* UTF-8 is checked at the end, over the whole string: its bytes are never a quote or a backslash. */
 static int scan_string(struct scan *s)
 {
@@ -131,8 +152,7 @@ static int scan_string(struct scan *s)
 		return expected(s, "a string");
 	s->at++;
 	for (;;) {
-		while (s->at < s->end && !is_special((unsigned char)*s->at))
-			s->at++;
+		s->at += plain_run(s->at, (size_t)(s->end - s->at));
 		if (s->at == s->end)
 			return expected(s, "the end of the string");
 		if (*s->at == '"')
@@ -515,19 +535,23 @@ static void add_special(struct buf *out, char c, bool is_utf8)
 
 static void add_quoted(struct buf *out, struct slice text)
 {
-	bool is_utf8 = str_utf8_valid(text);
+	bool is_utf8 = true, is_asked = false;
 	size_t plain = 0; /* what starts here and needs nothing is added in one piece */
 
 	buf_reserve(out, text.len + 2);
 	buf_add_char(out, '"');
-	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.data[i];
+	for (size_t i = plain_run(text.data, text.len); i < text.len; i += plain_run(text.data + i, text.len - i)) {
+		const bool is_ascii = (unsigned char)text.data[i] < 0x80;
 
-		if (!is_special(c) || (c >= 0x80 && is_utf8))
-			continue;
-		buf_add(out, text.data + plain, i - plain);
-		add_special(out, text.data[i], is_utf8);
-		plain = i + 1;
+		if (!is_ascii && !is_asked)
+			is_utf8 = str_utf8_valid(text);
+		is_asked = is_asked || !is_ascii;
+		if (is_ascii || !is_utf8) {
+			buf_add(out, text.data + plain, i - plain);
+			add_special(out, text.data[i], is_utf8);
+			plain = i + 1;
+		}
+		i++;
 	}
 	if (text.len > plain)
 		buf_add(out, text.data + plain, text.len - plain);

@@ -66,6 +66,23 @@ struct slice slice_cut(struct slice *rest, char separator)
 	return part;
 }
 
+size_t str_put_int64(int64_t number, char out[STR_INT64])
+{
+	char digits[STR_INT64];
+	size_t at = sizeof(digits);
+	uint64_t rest = number < 0 ? 0 - (uint64_t)number : (uint64_t)number;
+
+	digits[--at] = '\0';
+	do {
+		digits[--at] = (char)('0' + rest % 10);
+		rest /= 10;
+	} while (rest > 0);
+	if (number < 0)
+		digits[--at] = '-';
+	memcpy(out, digits + at, sizeof(digits) - at);
+	return sizeof(digits) - at - 1;
+}
+
 bool str_int64(struct slice s, int64_t *out)
 {
 	bool negative = s.len > 0 && s.data[0] == '-';
@@ -151,11 +168,16 @@ bool str_utf8_valid(struct slice s)
 
 size_t str_utf8_length(struct slice s)
 {
-	size_t count = 0;
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	size_t tails = 0, i = 0;
 
-	for (size_t i = 0; i < s.len; i++)
-		count += !is_tail((unsigned char)s.data[i]);
-	return count;
+	for (uint64_t eight; s.len - i >= sizeof(eight); i += sizeof(eight)) { /* top bit set, the next one not */
+		memcpy(&eight, s.data + i, sizeof(eight));
+		tails += (size_t)((((eight & ~(eight << 1)) >> 7 & ones) * ones) >> 56);
+	}
+	for (; i < s.len; i++)
+		tails += is_tail((unsigned char)s.data[i]);
+	return s.len - tails;
 }
 
 static int hex_digit(char c)

@@ -22,6 +22,9 @@ struct slice slice_cut(struct slice *rest, char separator); /* the part before i
 
 /* A whole number in plain decimal: no sign but '-', no leading zero, no space, nothing behind it. */
 bool str_int64(struct slice s, int64_t *out);
+/* The same backwards, NUL-terminated; returns the length. */
+#define STR_INT64 21
+size_t str_put_int64(int64_t number, char out[STR_INT64]);
 
 /* An id as it stands in a path, a link or a record: 1 to 2^53-1, plain decimal. */
 #define ID_MAX ((INT64_C(1) << 53) - 1)

@@ -1,8 +1,6 @@
 /* A participant goes in, its JSON comes out; an id goes in, a link comes out, and back. */
 #include "common/model/participant.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/model/fields.h"
@@ -11,7 +9,8 @@ static const char link_path[] = "/participant/";
 
 void link_format(int64_t id, char out[LINK_TEXT])
 {
-	snprintf(out, LINK_TEXT, "%s%" PRId64, link_path, id);
+	memcpy(out, link_path, sizeof(link_path) - 1);
+	str_put_int64(id, out + sizeof(link_path) - 1);
 }
 
 bool link_parse(struct slice text, int64_t *id)

@@ -38,6 +38,10 @@ static void times_are_written(void **state)
 	assert_string_equal("1970-01-01T00:00:00.000Z", out);
 	clock_rfc3339(INT64_C(1769860800123), out);
 	assert_string_equal("2026-01-31T12:00:00.123Z", out);
+	clock_rfc3339(INT64_MAX, out);
+	assert_string_equal("9999-12-31T23:59:59.999Z", out);
+	clock_rfc3339(INT64_MIN, out);
+	assert_string_equal("0000-01-01T00:00:00.000Z", out);
 	clock_rfc3339(-1, out);
 	assert_string_equal("1969-12-31T23:59:59.999Z", out);
 }

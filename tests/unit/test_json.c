@@ -332,6 +332,48 @@ static void a_long_string_is_read(void **state)
 	buf_release(&b);
 }
 
+/* Every byte that a string may hold, at every place of a text that is looked at eight bytes at a time. */
+static void strings_come_back_as_they_were(void **state)
+{
+	(void)state;
+	for (size_t at = 0; at < 20; at++) {
+		for (int c = 1; c < 0x80; c++) {
+			struct buf text = BUF_INIT;
+			struct json_writer w = JSON_WRITER(&text);
+			char plain[21] = "xxxxxxxxxxxxxxxxxxxx";
+			struct json *root;
+			struct err err = ERR_INIT;
+
+			plain[at] = (char)c;
+			json_open(&w, NULL, '{');
+			json_put_string(&w, "s", (struct slice){ plain, 20 });
+			json_close(&w, '}');
+			root = json_parse((struct slice){ text.data, text.len }, &err);
+			assert_non_null(root);
+			assert_true(slice_equal(json_string(json_get(root, "s")), (struct slice){ plain, 20 }));
+			json_free(root);
+			buf_release(&text);
+		}
+	}
+}
+
+/* A control character, a quote or half a character is found wherever it stands. */
+static void raw_bytes_are_refused_everywhere(void **state)
+{
+	static const char bytes[] = { 1, 0x1f, '"', '\\', (char)0x80, (char)0xff };
+
+	(void)state;
+	for (size_t at = 0; at < 20; at++) {
+		for (size_t b = 0; b < sizeof(bytes); b++) {
+			char text[25] = "\"xxxxxxxxxxxxxxxxxxxx\"";
+			struct err err = ERR_INIT;
+
+			text[1 + at] = bytes[b];
+			assert_null(json_parse((struct slice){ text, 22 }, &err));
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -346,6 +388,8 @@ int main(void)
 		cmocka_unit_test(the_tree_is_walked),
 		cmocka_unit_test(nodes_are_written_with_their_own_digits),
 		cmocka_unit_test(the_writer_puts_commas_and_escapes),
+		cmocka_unit_test(strings_come_back_as_they_were),
+		cmocka_unit_test(raw_bytes_are_refused_everywhere),
 		cmocka_unit_test(every_cut_of_a_text_is_refused),
 		cmocka_unit_test(a_long_string_is_read),
 	};

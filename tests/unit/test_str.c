@@ -41,6 +41,22 @@ static void cut_walks_all_parts(void **state)
 	assert_null(rest.data);
 }
 
+static void int64_there_and_back(void **state)
+{
+	static const int64_t numbers[] = { 0, 1, -1, 9, 10, 4711, INT64_MAX, INT64_MIN };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		char text[STR_INT64];
+		int64_t back = 42;
+		const size_t len = str_put_int64(numbers[i], text);
+
+		assert_int_equal(strlen(text), len);
+		assert_true(str_int64(slice_of(text), &back));
+		assert_true(back == numbers[i]);
+	}
+}
+
 static void int64_reads_plain_decimals(void **state)
 {
 	static const struct {
@@ -102,6 +118,14 @@ static void utf8_takes_what_rfc_3629_takes(void **state)
 	assert_true(str_utf8_valid(S("a\0b")));
 	assert_int_equal(6, str_utf8_length(S("a\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80 b")));
 	assert_int_equal(0, str_utf8_length(SLICE_NONE));
+	for (size_t at = 0; at + 3 <= 40; at++) { /* wherever a character stands among others */
+		char text[41];
+
+		memset(text, 'x', 40);
+		memcpy(text + at, "\xe2\x82\xac", 3);
+		assert_int_equal(38, str_utf8_length((struct slice){ text, 40 }));
+		assert_int_equal(at + 1, str_utf8_length((struct slice){ text, at + 3 }));
+	}
 }
 
 static void utf8_refuses_the_rest(void **state)
@@ -162,6 +186,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(slices_compare_and_trim),
 		cmocka_unit_test(cut_walks_all_parts),
+		cmocka_unit_test(int64_there_and_back),
 		cmocka_unit_test(int64_reads_plain_decimals),
 		cmocka_unit_test(int64_refuses_the_rest),
 		cmocka_unit_test(ids_end_at_2_to_53),
