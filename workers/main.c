@@ -11,14 +11,16 @@
 #include "workers/engine/engine.h"
 #include "workers/worker.h"
 
-/* One line for each worker: name, topic that it reads, where its effects go. Lives until the next call. */
-static const char *list(void)
+/* One line for each worker that reads topics, and is always wanted: name, topic, where its effects go; or for each of the others.
+ * Lives until the next call. */
+static const char *list(bool of_topics)
 {
 	static struct buf text = BUF_INIT;
 
 	buf_reset(&text);
 	for (size_t i = 0; i < worker_count; i++)
-		buf_addf(&text, "%-9s %-15s %s\n", worker_table[i].name, worker_table[i].topic, worker_table[i].writes);
+		if ((worker_table[i].run == NULL) == of_topics)
+			buf_addf(&text, "%-9s %-15s %s\n", worker_table[i].name, worker_table[i].topic, worker_table[i].writes);
 	return text.data;
 }
 
@@ -29,7 +31,9 @@ static const char *details(void)
 	buf_reset(&text);
 	buf_addf(&text, "NAME is one of (with the topic that it reads, and what it writes):\n%s"
 		"feed-worker --list prints this table alone.\n"
-		"NAME-REPLICA, such as fanout-2, runs the same worker: the rest is for lists of processes.\n", list());
+		"NAME-REPLICA, such as fanout-2, runs the same worker: the rest is for lists of processes.\n"
+		"Where RabbitMQ runs (setting amqp.url), there is also:\n", list(true));
+	buf_add_str(&text, list(false));
 	return text.data;
 }
 
@@ -71,7 +75,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 	entry = find(argv[0]);
 	if (entry == NULL)
 		return program_usage("no worker is called \"%s\"; there are: %s", argv[0], names());
-	return engine_run(entry, settings);
+	return entry->run != NULL ? entry->run(settings) : engine_run(entry, settings);
 }
 
 static const struct program feed_worker = {
@@ -86,6 +90,6 @@ static const struct program feed_worker = {
 int main(int argc, char **argv)
 {
 	if (argc == 2 && strcmp(argv[1], "--list") == 0)
-		return fputs(list(), stdout) < 0;
+		return fputs(list(true), stdout) < 0;
 	return program_main(&feed_worker, argc, argv);
 }

@@ -21,13 +21,17 @@ WORKERS(DECLARE)
 #define DECLARE_SINK(name, writes) extern const struct worker_ops relay_##name##_sink;
 SINKS(DECLARE_SINK)
 
-#define SINK(name, writes) { "relay." #name, TOPIC_PRODUCT_EVENTS, writes, &relay_##name##_sink, NULL, 0 },
+#define SINK(name, writes) { "relay." #name, TOPIC_PRODUCT_EVENTS, writes, &relay_##name##_sink, NULL, 0, NULL },
 static const struct worker_entry relay_sinks[] = { SINKS(SINK) };
 
-#define ROW(name, reads, writes) { #name, reads, writes, &name##_worker, NULL, 0 },
+/* Reads no topic, and runs itself. */
+int job_worker_run(const struct settings *settings);
+
+#define ROW(name, reads, writes) { #name, reads, writes, &name##_worker, NULL, 0, NULL },
 const struct worker_entry worker_table[] = {
 	WORKERS(ROW)
-	{ "relay", TOPIC_PRODUCT_EVENTS, "RabbitMQ, Redis, webhooks: product events", NULL, relay_sinks, sizeof(relay_sinks) / sizeof(relay_sinks[0]) },
+	{ "relay", TOPIC_PRODUCT_EVENTS, "RabbitMQ, Redis, webhooks: product events", NULL, relay_sinks, sizeof(relay_sinks) / sizeof(relay_sinks[0]), NULL },
+	{ "job", "RabbitMQ", "results: rpc, database; celeryev; whatever its handlers do", NULL, NULL, 0, job_worker_run },
 };
 const size_t worker_count = sizeof(worker_table) / sizeof(worker_table[0]);
 

@@ -73,6 +73,7 @@ struct worker_entry {
 	 * ("relay.redis"), so that one whose place is away does not hold up the others. The process runs those that are on. */
 	const struct worker_entry *sinks;
 	size_t sink_count;
+	int (*run)(const struct settings *settings); /* runs itself, without the engine: the exit code; else NULL */
 };
 
 extern const struct worker_entry worker_table[];

@@ -9,6 +9,7 @@
 #define TEXT(name, member, initial, min, max, help) { name, CONF_TEXT, FIELD(member), initial, min, max, NULL, help }
 #define INT(name, member, initial, min, max, help) { name, CONF_INT, FIELD(member), initial, min, max, NULL, help }
 #define SECRET(name, member, help) { name, CONF_SECRET, FIELD(member), "", 0, 1024, NULL, help }
+#define BOOL(name, member, initial, help) { name, CONF_BOOL, FIELD(member), initial, 0, 0, NULL, help }
 #define CHOICE(name, member, initial, choices, help) { name, CONF_CHOICE, FIELD(member), initial, 0, 0, choices, help }
 
 #define MINUTE_MS 60000
@@ -114,6 +115,41 @@ static const struct conf_row rows[] = {
 	TEXT("relay.exchange", sink.exchange, "product_events", 1, 255, "topic exchange of RabbitMQ that gets product events"),
 	TEXT("relay.channel", sink.channel, "product_events", 1, 255, "channel of Redis that gets product events"),
 	INT("relay.window", sink.window, "10000", 0, 10000000, "event ids that a thread remembers, to drop repeats"),
+
+	TEXT("job.node", job.node, "feed-%p@%h", 3, 200, "name of the job worker among Celery's nodes, no two alike: %h host, %p process id, %i instance"),
+	TEXT("job.queues", job.queues, "celery", 1, 2000, "RabbitMQ queues that it consumes: name,name; the first is where what names no queue is sent"),
+	CHOICE("job.queue_type", job.queue_type, "classic", "classic|quorum", "of queues that it declares; must be what Celery clients declare"),
+	CHOICE("job.exchange_type", job.exchange_type, "direct", "direct|topic", "of the exchanges of those queues; likewise (topic with quorum queues and countdowns)"),
+	INT("job.max_priority", job.max_priority, "0", 0, 255, "x-max-priority of those queues; 0: no priorities"),
+	CHOICE("job.delay_queue_type", job.delay_queue_type, "quorum", "quorum|classic", "of the queues celery_delayed_*, where countdowns wait"),
+	TEXT("job.dead_letter_queue", job.dead_letter_queue, "feed.jobs.dead", 0, 200, "where messages go that can't be read or were lost too often; empty: they are rejected"),
+	CHOICE("job.pool", job.pool, "children", "children|threads", "where handlers run that are safe in threads; the others run in children"),
+	INT("job.concurrency", job.concurrency, "4", 1, 512, "child processes; with threads, also the number of those"),
+	INT("job.prefetch_multiplier", job.prefetch_multiplier, "4", 1, 1000, "deliveries taken ahead of time, for each of job.concurrency"),
+	CHOICE("job.acks", job.acks, "late", "late|early", "a job is acknowledged when its result is safe, or before it runs"),
+	BOOL("job.acks_on_failure", job.acks_on_failure, "true", "late: a job that failed is acknowledged; else rejected, for the queue's dead letters"),
+	BOOL("job.reject_on_worker_lost", job.reject_on_worker_lost, "true", "late: a job whose child died goes back, until job.delivery_limit"),
+	INT("job.delivery_limit", job.delivery_limit, "5", 1, 1000, "how often a late job may be started; then it goes to job.dead_letter_queue"),
+	INT("job.soft_time_limit_ms", job.soft_time_limit_ms, "0", 0, 7 * 24 * 60 * MINUTE_MS, "a job is asked to end, milliseconds; 0: never; a message's own limit wins"),
+	INT("job.hard_time_limit_ms", job.hard_time_limit_ms, "0", 0, 7 * 24 * 60 * MINUTE_MS, "its child is killed, milliseconds; 0: never; a message's own limit wins"),
+	INT("job.soft_shutdown_ms", job.soft_shutdown_ms, "0", 0, 24 * 60 * MINUTE_MS, "how long SIGQUIT waits for jobs before it ends them, milliseconds"),
+	INT("job.max_tasks_per_child", job.max_tasks_per_child, "0", 0, 1000000000, "after so many jobs a child is replaced; 0: never"),
+	INT("job.max_memory_per_child_kib", job.max_memory_per_child_kib, "0", 0, 1 << 30, "a child that used more is replaced after its job, KiB; 0: never"),
+	CHOICE("job.results", job.results, "rpc", "rpc|database|both|none", "where results go: to the client's own queue, to the table celery_taskmeta of store.type"),
+	CHOICE("job.database_format", job.database_format, "pickle", "pickle|json", "of results in that table; every Celery reads pickle, json is for 5.7 and later"),
+	INT("job.result_expires_s", job.result_expires_s, "86400", 0, 3650 * 86400, "after which results in the table are deleted, seconds; 0: never"),
+	BOOL("job.result_extended", job.result_extended, "false", "results tell name, arguments, worker, retries and queue too"),
+	BOOL("job.track_started", job.track_started, "false", "the state STARTED is stored"),
+	BOOL("job.events", job.events, "false", "events of tasks are sent (worker -E); else when `enable_events` asks"),
+	CHOICE("job.control", job.control, "all", "all|inspect|none", "remote control that is obeyed: whoever may publish on RabbitMQ can send it"),
+	BOOL("job.mingle", job.mingle, "true", "other nodes are asked for their revoked tasks and clock at start"),
+	TEXT("job.state_file", job.state_file, "", 0, 4096, "keeps revoked tasks over a restart; empty: none"),
+	BOOL("job.durable_revokes", job.durable_revokes, "false", "revoked tasks are kept in the table job_revoked of store.type, which every node reads"),
+	INT("job.retry_first_ms", job.retry_first_ms, "1000", 1, 24 * 60 * MINUTE_MS, "most that the first retry of a handler waits, milliseconds; doubles each time, full jitter"),
+	INT("job.retry_limit_ms", job.retry_limit_ms, "600000", 1, 7 * 24 * 60 * MINUTE_MS, "most that any retry waits, milliseconds"),
+	TEXT("job.rate_limits", job.rate_limits, "", 0, 4000, "of this node: task=10/m,other=2/s"),
+	TEXT("job.exec", job.exec, "", 0, 8000, "jobs that programs do: task=/path/program argument; other=/path/program"),
+	TEXT("job.http", job.http, "", 0, 8000, "jobs that HTTP endpoints do: task=https://host/path; other=http://host/path"),
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

@@ -72,6 +72,43 @@ struct sink_settings {
 	int64_t window; /* event ids that are remembered, to drop repeats */
 };
 
+struct job_settings {
+	char *node;                 /* name among Celery's nodes */
+	char *queues;               /* "a,b": the first is where what names no queue goes */
+	char *queue_type;           /* "classic", "quorum" */
+	char *exchange_type;        /* "direct", "topic" */
+	int64_t max_priority;
+	char *delay_queue_type;
+	char *dead_letter_queue;
+	char *pool;                 /* "children", "threads" */
+	int64_t concurrency;
+	int64_t prefetch_multiplier;
+	char *acks;                 /* "late", "early" */
+	bool acks_on_failure;
+	bool reject_on_worker_lost;
+	int64_t delivery_limit;
+	int64_t soft_time_limit_ms;
+	int64_t hard_time_limit_ms;
+	int64_t soft_shutdown_ms;
+	int64_t max_tasks_per_child;
+	int64_t max_memory_per_child_kib;
+	char *results;              /* "rpc", "database", "both", "none" */
+	char *database_format;      /* "pickle", "json" */
+	int64_t result_expires_s;
+	bool result_extended;
+	bool track_started;
+	bool events;
+	char *control;              /* "all", "inspect", "none" */
+	bool mingle;
+	char *state_file;
+	bool durable_revokes;
+	int64_t retry_first_ms;
+	int64_t retry_limit_ms;
+	char *rate_limits;          /* "task=10/m,other=2/s" */
+	char *exec;                 /* "task=/program arg; other=/program" */
+	char *http;                 /* "task=https://…; other=…" */
+};
+
 struct gateway_settings {
 	char *listen; /* "address:port"; port 0: any free one, named in the ready line */
 	char *admin;
@@ -117,6 +154,7 @@ struct settings {
 	char *worker_admin;
 	int64_t drain_timeout_ms;
 	int64_t fanout_chunk; /* a friend list longer than this is planned in chunks */
+	struct job_settings job;
 	struct worker_settings command, fanout, chunk, index, relay;
 };
 

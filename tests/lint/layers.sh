@@ -59,6 +59,7 @@ libconfig: common/base/conf.c
 cjson/: common/base/json.c
 cJSON: common/base/json.c
 yaml: api-gateway/yaml.c
+zlib: workers/celery/unpack.c
 hiredis: workers/relay_redis.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them

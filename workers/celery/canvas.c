@@ -1,0 +1,390 @@
+/* Signatures of a finished task go in, the messages that follow it come out. */
+#include "workers/celery/canvas.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "workers/celery/python.h"
+
+#define DEPTH_MAX 16
+#define REPR_MAX 1024
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+void canvas_init(struct canvas *c, const struct outgoing *outgoing, const struct request *parent, struct buf *children)
+{
+	*c = (struct canvas){ .outgoing = outgoing, .parent = parent, .children = children };
+	c->last = &c->first;
+}
+
+void canvas_release(struct canvas *c)
+{
+	while (c->first != NULL) {
+		struct post *post = c->first;
+
+		c->first = post->next;
+		post_free(post);
+	}
+	c->last = &c->first;
+}
+
+static void add_post(struct canvas *c, struct post *post)
+{
+	post->next = NULL;
+	*c->last = post;
+	c->last = &post->next;
+	c->count++;
+}
+
+/* ---- options */
+
+static struct slice text_option(const struct json *options, const char *name)
+{
+	const struct json *node = json_get(options, name);
+
+	return node != NULL ? json_string(node) : SLICE_NONE;
+}
+
+static double number_option(const struct json *options, const char *name)
+{
+	const struct json *node = json_get(options, name);
+
+	return node != NULL && json_type(node) == JSON_NUMBER ? strtod(json_number(node).data, NULL) : 0;
+}
+
+static void json_option(const struct json *options, const char *name, struct buf *out)
+{
+	const struct json *node = json_get(options, name);
+
+	if (node != NULL && json_type(node) != JSON_NULL)
+		json_write_node(out, node);
+}
+
+/* A list, whatever is there: link may be one signature alone. */
+static void list_option(const struct json *options, const char *name, struct buf *out)
+{
+	const struct json *node = json_get(options, name);
+
+	if (node == NULL || json_type(node) == JSON_NULL)
+		return;
+	if (json_type(node) == JSON_ARRAY) {
+		json_write_node(out, node);
+		return;
+	}
+	buf_add_char(out, '[');
+	json_write_node(out, node);
+	buf_add_char(out, ']');
+}
+
+static int64_t delay_of(const struct json *options, char eta[40])
+{
+	const double countdown = number_option(options, "countdown");
+	const struct slice at = text_option(options, "eta");
+	const int64_t now = clock_wall_ms();
+	int64_t due = 0;
+
+	if (countdown > 0 && countdown < (double)OUTGOING_DELAY_MAX_S)
+		due = now + (int64_t)(countdown * 1000);
+	else if (at.len == 0 || !clock_parse_rfc3339(at, &due))
+		return 0;
+	outgoing_time(due, eta);
+	return due > now ? (due - now + 999) / 1000 : 0;
+}
+
+/* ---- one task */
+
+struct texts {
+	struct buf args, kwargs, link, errors, chain, chord, stamps, stamped, argsrepr, kwargsrepr;
+};
+
+static void texts_release(struct texts *t)
+{
+	struct buf *const all[] = { &t->args, &t->kwargs, &t->link, &t->errors, &t->chain, &t->chord, &t->stamps, &t->stamped, &t->argsrepr, &t->kwargsrepr };
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		buf_release(all[i]);
+}
+
+static void write_args(struct buf *out, const struct json *signature, struct slice given)
+{
+	const struct json *args = json_get(signature, "args"), *immutable = json_get(signature, "immutable");
+	const bool takes = given.data != NULL && !(immutable != NULL && json_bool(immutable));
+	bool comma = takes;
+
+	buf_add_char(out, '[');
+	if (takes)
+		buf_add(out, given.data, given.len);
+	for (const struct json *arg = args != NULL ? json_first(args) : NULL; arg != NULL; arg = json_next(arg)) {
+		if (comma)
+			buf_add_char(out, ',');
+		json_write_node(out, arg);
+		comma = true;
+	}
+	buf_add_char(out, ']');
+}
+
+/* The rest of the chain that this task is in, then what its own options say comes before it: both are last one first. */
+static void write_chain(struct buf *out, const struct json *options, struct slice rest)
+{
+	const struct json *own = json_get(options, "chain");
+
+	buf_add_char(out, '[');
+	if (rest.len > 2)
+		buf_add(out, rest.data + 1, rest.len - 2);
+	for (const struct json *s = own != NULL ? json_first(own) : NULL; s != NULL; s = json_next(s)) {
+		if (out->data[out->len - 1] != '[')
+			buf_add_char(out, ',');
+		json_write_node(out, s);
+	}
+	buf_add_char(out, ']');
+	if (out->len == 2)
+		buf_reset(out);
+}
+
+static void add_child(struct canvas *c, struct slice id)
+{
+	struct json_writer w = JSON_WRITER(c->children);
+
+	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';
+	json_open(&w, NULL, '[');
+	json_open(&w, NULL, '[');
+	json_put_string(&w, NULL, id);
+	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
+	json_close(&w, ']');
+	json_put_raw(&w, NULL, slice_of("null"));
+	json_close(&w, ']');
+}
+
+static void fill_texts(struct texts *t, const struct json *signature, const struct json *options, struct slice given, struct slice rest)
+{
+	const struct json *kwargs = json_get(signature, "kwargs");
+
+	write_args(&t->args, signature, given);
+	if (kwargs != NULL && json_type(kwargs) == JSON_OBJECT)
+		json_write_node(&t->kwargs, kwargs);
+	else
+		buf_add_str(&t->kwargs, "{}");
+	list_option(options, "link", &t->link);
+	list_option(options, "link_error", &t->errors);
+	write_chain(&t->chain, options, rest);
+	json_option(options, "chord", &t->chord);
+	json_option(options, "stamps", &t->stamps);
+	json_option(options, "stamped_headers", &t->stamped);
+	python_repr_json(&t->argsrepr, bytes(&t->args), REPR_MAX);
+	python_repr_json(&t->kwargsrepr, bytes(&t->kwargs), REPR_MAX);
+}
+
+struct place { /* in a group */
+	struct slice group;
+	int64_t index;
+};
+
+static int add_plain(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place)
+{
+	const struct json *options = json_get(signature, "options"), *ignore = json_get(options, "ignore_result");
+	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
+	char id[37], eta[40] = "", queue[256], exchange[256] = "", key[256] = "";
+	const struct slice where = text_option(options, "queue"), through = text_option(options, "exchange"), with = text_option(options, "routing_key");
+	struct outgoing_task task = { .task = json_string(json_get(signature, "task")), .priority = REQUEST_NO_PRIORITY };
+	int64_t number;
+
+	outgoing_uuid4(id);
+	fill_texts(&t, signature, options, given, rest);
+	snprintf(queue, sizeof(queue), "%.*s", (int)where.len, where.len > 0 ? where.data : "");
+	if (where.len == 0 && through.len == 0)
+		snprintf(queue, sizeof(queue), "%.*s", (int)(with.len > 0 ? with.len : strlen(c->outgoing->queue)), with.len > 0 ? with.data : c->outgoing->queue);
+	if (where.len == 0 && through.len > 0) {
+		snprintf(exchange, sizeof(exchange), "%.*s", (int)through.len, through.data);
+		snprintf(key, sizeof(key), "%.*s", (int)with.len, with.len > 0 ? with.data : "");
+	}
+	task.id = text_option(options, "task_id").len > 0 ? text_option(options, "task_id") : slice_of(id);
+	task.root_id = c->parent->root_id;
+	task.parent_id = c->parent->id;
+	task.group = place != NULL ? place->group : text_option(options, "group_id");
+	if (place != NULL) {
+		task.has_group_index = true;
+		task.group_index = place->index;
+	} else {
+		task.has_group_index = json_get(options, "group_index") != NULL && json_int64(json_get(options, "group_index"), &task.group_index);
+	}
+	task.shadow = text_option(options, "shadow");
+	task.origin = slice_of(c->outgoing->node);
+	task.reply_to = text_option(options, "reply_to").len > 0 ? text_option(options, "reply_to") : c->parent->reply_to;
+	task.delay_s = delay_of(options, eta);
+	task.eta = slice_of(eta);
+	task.expires = text_option(options, "expires");
+	task.args = bytes(&t.args);
+	task.kwargs = bytes(&t.kwargs);
+	task.callbacks = bytes(&t.link);
+	task.errbacks = bytes(&t.errors);
+	task.chain = bytes(&t.chain);
+	task.chord = bytes(&t.chord);
+	task.stamps = bytes(&t.stamps);
+	task.stamped_headers = bytes(&t.stamped);
+	task.argsrepr = bytes(&t.argsrepr);
+	task.kwargsrepr = bytes(&t.kwargsrepr);
+	task.ignore_result = ignore != NULL && json_bool(ignore);
+	task.hard_s = number_option(options, "time_limit");
+	task.soft_s = number_option(options, "soft_time_limit");
+	if (json_get(options, "priority") != NULL && json_int64(json_get(options, "priority"), &number) && number >= 0 && number <= 255)
+		task.priority = (int)number;
+	task.queue = queue;
+	task.exchange = exchange;
+	task.routing_key = key;
+	add_child(c, task.id);
+	add_post(c, outgoing_post(&task));
+	texts_release(&t);
+	return 0;
+}
+
+/* ---- chains and groups */
+
+static int add_signature(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place, struct err *err);
+
+/* tasks: in the order in which they run. */
+static int add_forward_chain(struct canvas *c, const struct json *tasks, struct slice given, struct slice rest, const struct place *place, struct err *err)
+{
+	const struct json *first = tasks != NULL ? json_first(tasks) : NULL;
+	const struct json **others;
+	struct buf later = BUF_INIT;
+	size_t count = 0;
+	int rc;
+
+	if (first == NULL)
+		return 0;
+	for (const struct json *t = json_next(first); t != NULL; t = json_next(t))
+		count++;
+	others = calloc(count + 1, sizeof(*others));
+	if (others == NULL)
+		abort();
+	count = 0;
+	for (const struct json *t = json_next(first); t != NULL; t = json_next(t))
+		others[count++] = t;
+	buf_add_char(&later, '[');
+	if (rest.len > 2)
+		buf_add(&later, rest.data + 1, rest.len - 2);
+	while (count-- > 0) {
+		if (later.len > 1)
+			buf_add_char(&later, ',');
+		json_write_node(&later, others[count]);
+	}
+	buf_add_char(&later, ']');
+	rc = add_signature(c, first, given, bytes(&later), place, err);
+	buf_release(&later);
+	free(others);
+	return rc;
+}
+
+static int add_members(struct canvas *c, const struct json *members, struct slice given, struct slice group, int64_t *index, struct err *err)
+{
+	int rc = 0;
+
+	for (const struct json *m = json_first(members); m != NULL && rc == 0; m = json_next(m)) {
+		const struct json *type = json_get(m, "subtask_type");
+
+		if (type != NULL && slice_is(json_string(type), "group")) { /* nested ones are flattened */
+			const struct json *tasks = json_get(json_get(m, "kwargs"), "tasks");
+
+			rc = tasks != NULL ? add_members(c, tasks, given, group, index, err) : 0;
+			continue;
+		}
+		const struct place place = { group, (*index)++ };
+
+		rc = add_signature(c, m, given, SLICE_NONE, &place, err);
+	}
+	return rc;
+}
+
+static int add_group(struct canvas *c, const struct json *members, struct slice given, struct slice group_id, struct err *err)
+{
+	struct json_writer w = JSON_WRITER(c->children);
+	int64_t index = 0;
+	char id[37];
+	int rc;
+
+	if (members == NULL || json_first(members) == NULL)
+		return 0;
+	outgoing_uuid4(id);
+	if (group_id.len == 0)
+		group_id = slice_of(id);
+	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';
+	json_open(&w, NULL, '[');
+	json_open(&w, NULL, '[');
+	json_put_string(&w, NULL, group_id);
+	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
+	json_close(&w, ']');
+	json_open(&w, NULL, '[');
+	rc = add_members(c, members, given, group_id, &index, err);
+	json_close(&w, ']');
+	json_close(&w, ']');
+	return rc;
+}
+
+static bool is_empty(struct slice list)
+{
+	return list.len <= 2;
+}
+
+static int add_signature(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place, struct err *err)
+{
+	const struct json *task = json_get(signature, "task"), *type = json_get(signature, "subtask_type"), *kwargs = json_get(signature, "kwargs");
+	const struct slice name = task != NULL ? json_string(task) : SLICE_NONE, kind = type != NULL ? json_string(type) : SLICE_NONE;
+	int rc;
+
+	if (name.len == 0 || name.len > REQUEST_NAME_MAX)
+		return err_set(err, ERR_INVALID, "a signature without a task");
+	if (c->depth >= DEPTH_MAX || c->count >= CANVAS_MAX)
+		return err_set(err, ERR_INVALID, "signatures are nested too deeply, or are too many");
+	if (slice_is(kind, "chord") || slice_is(name, "celery.chord"))
+		return err_set(err, ERR_INVALID, "chords are not served by this worker");
+	c->depth++;
+	if (slice_is(kind, "chain"))
+		rc = add_forward_chain(c, json_get(kwargs, "tasks"), given, rest, place, err);
+	else if (slice_is(kind, "group") && !is_empty(rest))
+		rc = err_set(err, ERR_INVALID, "a group in the middle of a chain is a chord, which this worker does not serve");
+	else if (slice_is(kind, "group"))
+		rc = add_group(c, json_get(kwargs, "tasks"), given, text_option(json_get(signature, "options"), "task_id"), err);
+	else
+		rc = add_plain(c, signature, given, rest, place);
+	c->depth--;
+	return rc;
+}
+
+int canvas_add(struct canvas *c, const struct json *signature, struct slice given, struct err *err)
+{
+	return add_signature(c, signature, given, SLICE_NONE, NULL, err);
+}
+
+int canvas_add_all(struct canvas *c, const struct json *signatures, struct slice given, struct err *err)
+{
+	int rc = 0;
+
+	for (const struct json *s = json_first(signatures); s != NULL && rc == 0; s = json_next(s))
+		rc = canvas_add(c, s, given, err);
+	return rc;
+}
+
+int canvas_add_chain(struct canvas *c, const struct json *chain, struct slice given, struct err *err)
+{
+	const struct json *next = NULL;
+	struct buf rest = BUF_INIT;
+	int rc;
+
+	buf_add_char(&rest, '[');
+	for (const struct json *s = json_first(chain); s != NULL; s = json_next(s)) {
+		next = s;
+		if (json_next(s) == NULL)
+			break;
+		if (rest.len > 1)
+			buf_add_char(&rest, ',');
+		json_write_node(&rest, s);
+	}
+	buf_add_char(&rest, ']');
+	rc = next != NULL ? add_signature(c, next, given, bytes(&rest), NULL, err) : 0;
+	buf_release(&rest);
+	return rc;
+}

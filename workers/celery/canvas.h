@@ -1,0 +1,27 @@
+/* canvas: what comes after a task: signatures become messages. Plain ones, chains and groups are known; what would need a chord (a
+ * group in the middle of a chain) is refused, and so is a chord. */
+#ifndef FEEDMILL_WORKERS_CELERY_CANVAS_H
+#define FEEDMILL_WORKERS_CELERY_CANVAS_H
+
+#include "workers/celery/outgoing.h"
+
+struct canvas {
+	const struct outgoing *outgoing;
+	const struct request *parent;
+	struct post *first, **last;  /* messages so far, by post->next */
+	struct buf *children;        /* JSON: result tuples, with commas between them */
+	unsigned depth;
+	size_t count;
+};
+
+#define CANVAS_MAX 10000 /* messages that one task may cause */
+
+void canvas_init(struct canvas *canvas, const struct outgoing *outgoing, const struct request *parent, struct buf *children);
+void canvas_release(struct canvas *canvas); /* frees messages that nobody took */
+
+/* With `given`, a JSON value, before its arguments. ERR_INVALID: not a signature, or one that is refused. */
+int canvas_add(struct canvas *canvas, const struct json *signature, struct slice given, struct err *err);
+int canvas_add_all(struct canvas *canvas, const struct json *signatures, struct slice given, struct err *err); /* several: a group */
+int canvas_add_chain(struct canvas *canvas, const struct json *chain, struct slice given, struct err *err);    /* of a body: last one first */
+
+#endif

@@ -1,0 +1,299 @@
+/* Requests of remote control go in by pidbox, answers go out; and at start, what other nodes know of revoked tasks comes in. */
+#include "workers/celery/control.h"
+
+#include <fnmatch.h>
+#include <regex.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "workers/celery/wire.h"
+
+#define MAILBOX "celery.pidbox"
+#define REPLIES "reply.celery.pidbox"
+#define CONSUMER "pidbox"
+#define REPLY_CONSUMER "reply"
+
+enum right { TELLS, CHANGES };
+
+/* THE TABLE of verbs. */
+static const struct verb {
+	const char *name, *alias;
+	enum right right;
+	verb_fn *run;
+} verbs[] = {
+	{ "ping", NULL, TELLS, inspect_ping },
+	{ "clock", NULL, TELLS, inspect_clock },
+	{ "stats", NULL, TELLS, inspect_stats },
+	{ "active", "dump_active", TELLS, inspect_active },
+	{ "reserved", "dump_reserved", TELLS, inspect_reserved },
+	{ "scheduled", "dump_schedule", TELLS, inspect_scheduled },
+	{ "revoked", "dump_revoked", TELLS, inspect_revoked },
+	{ "registered", "dump_tasks", TELLS, inspect_registered },
+	{ "active_queues", NULL, TELLS, inspect_active_queues },
+	{ "query_task", NULL, TELLS, inspect_query_task },
+	{ "conf", "dump_conf", TELLS, inspect_conf },
+	{ "report", NULL, TELLS, inspect_report },
+	{ "hello", NULL, TELLS, inspect_hello },
+	{ "memsample", NULL, TELLS, inspect_memsample },
+	{ "memdump", NULL, TELLS, inspect_memdump },
+	{ "enable_events", NULL, TELLS, command_enable_events },
+	{ "disable_events", NULL, TELLS, command_disable_events },
+	{ "heartbeat", NULL, TELLS, command_heartbeat },
+	{ "election", NULL, TELLS, command_election },
+	{ "revoke", NULL, CHANGES, command_revoke },
+	{ "terminate", NULL, CHANGES, command_terminate },
+	{ "revoke_by_stamped_headers", NULL, CHANGES, command_revoke_by_stamps },
+	{ "rate_limit", NULL, CHANGES, command_rate_limit },
+	{ "time_limit", NULL, CHANGES, command_time_limit },
+	{ "pool_grow", NULL, CHANGES, command_pool_grow },
+	{ "pool_shrink", NULL, CHANGES, command_pool_shrink },
+	{ "pool_restart", NULL, CHANGES, command_pool_restart },
+	{ "autoscale", NULL, CHANGES, command_autoscale },
+	{ "shutdown", NULL, CHANGES, command_shutdown },
+	{ "add_consumer", NULL, CHANGES, command_add_consumer },
+	{ "cancel_consumer", NULL, CHANGES, command_cancel_consumer },
+};
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+/* ---- what verbs say */
+
+static void say(struct buf *out, const char *key, const char *format, va_list arguments)
+{
+	struct json_writer w = JSON_WRITER(out);
+	char text[2048];
+
+	vsnprintf(text, sizeof(text), format, arguments);
+	json_open(&w, NULL, '{');
+	json_put_string(&w, key, slice_of(text));
+	json_close(&w, '}');
+}
+
+void control_ok(struct buf *out, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say(out, "ok", format, arguments);
+	va_end(arguments);
+}
+
+void control_error(struct buf *out, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	say(out, "error", format, arguments);
+	va_end(arguments);
+}
+
+struct slice control_text(const struct json *arguments, const char *name)
+{
+	const struct json *node = json_get(arguments, name);
+
+	return node != NULL ? json_string(node) : SLICE_NONE;
+}
+
+/* ---- the mailbox */
+
+int control_open(struct node *node, struct err *err)
+{
+	const struct amqp_field arguments[] = { amqp_int("x-message-ttl", 300000), amqp_int("x-expires", 10000) };
+	const struct amqp_field expires[] = { amqp_int("x-expires", 10000) };
+	char queue[NODE_NAME_MAX + 32], replies[80];
+
+	if (strcmp(node->settings->job.control, "none") == 0)
+		return 0;
+	snprintf(queue, sizeof(queue), "%s.%s", node->name, MAILBOX);
+	snprintf(replies, sizeof(replies), "%s.%s", node->oid, REPLIES);
+	if (amqp_declare_exchange(node->control, MAILBOX, "fanout", 0, AMQP_NO_TABLE, err) < 0 ||
+		amqp_declare_exchange(node->control, REPLIES, "direct", 0, AMQP_NO_TABLE, err) < 0 ||
+		amqp_declare_queue(node->control, queue, AMQP_EXCLUSIVE | AMQP_AUTO_DELETE, AMQP_TABLE(arguments), NULL, err) < 0 ||
+		amqp_bind_queue(node->control, queue, MAILBOX, "", AMQP_NO_TABLE, err) < 0 ||
+		amqp_consume(node->control, queue, CONSUMER, AMQP_NO_ACK, 1, AMQP_NO_TABLE, err) < 0)
+		return err_wrap(err, "remote control of %s (is another node of this name running?): ", node->name);
+	if (!node->settings->job.mingle)
+		return 0;
+	if (amqp_declare_queue(node->control, replies, AMQP_EXCLUSIVE | AMQP_AUTO_DELETE, AMQP_TABLE(expires), NULL, err) < 0 ||
+		amqp_bind_queue(node->control, replies, REPLIES, node->oid, AMQP_NO_TABLE, err) < 0 ||
+		amqp_consume(node->control, replies, REPLY_CONSUMER, AMQP_NO_ACK, 1, AMQP_NO_TABLE, err) < 0)
+		return -1;
+	control_mingle(node);
+	return 0;
+}
+
+static void put_clock(struct node *node, struct post *post, struct slice ticket)
+{
+	struct buf headers = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&headers);
+
+	json_open(&w, NULL, '{');
+	json_put_int(&w, "clock", (int64_t)node_tick(node));
+	if (ticket.len > 0)
+		json_put_string(&w, "ticket", ticket);
+	else
+		json_put_int(&w, "expires", 0);
+	json_close(&w, '}');
+	post_headers(post, bytes(&headers));
+	post_json(post);
+	buf_release(&headers);
+}
+
+/* What others have revoked, and how late it is on their clocks: their answers come as they come, nobody waits for them. */
+void control_mingle(struct node *node)
+{
+	struct post *post = post_new(slice_of(MAILBOX), slice_of(""));
+	struct json_writer w = JSON_WRITER(&post->body);
+	char ticket[37];
+
+	outgoing_uuid4(ticket);
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "method", slice_of("hello"));
+	json_open(&w, "arguments", '{');
+	json_put_string(&w, "from_node", slice_of(node->name));
+	revoked_write(&node->revoked, &w, "revoked");
+	json_close(&w, '}');
+	json_put_raw(&w, "destination", slice_of("null"));
+	json_put_raw(&w, "pattern", slice_of("null"));
+	json_put_raw(&w, "matcher", slice_of("null"));
+	json_put_string(&w, "ticket", slice_of(ticket));
+	json_open(&w, "reply_to", '{');
+	json_put_string(&w, "exchange", slice_of(REPLIES));
+	json_put_string(&w, "routing_key", slice_of(node->oid));
+	json_close(&w, '}');
+	json_close(&w, '}');
+	put_clock(node, post, SLICE_NONE);
+	publisher_send(node->publisher, post);
+}
+
+/* ---- one request */
+
+static bool matches(const struct node *node, struct slice pattern, struct slice matcher)
+{
+	char text[256];
+	regex_t expression;
+	bool is_match;
+
+	snprintf(text, sizeof(text), "%.*s", (int)pattern.len, pattern.data);
+	if (!slice_is(matcher, "pcre"))
+		return fnmatch(text, node->name, 0) == 0;
+	if (regcomp(&expression, text, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	is_match = regexec(&expression, node->name, 0, NULL, 0) == 0;
+	regfree(&expression);
+	return is_match;
+}
+
+static bool is_for_us(const struct node *node, const struct json *request)
+{
+	const struct json *destination = json_get(request, "destination");
+	const struct slice pattern = control_text(request, "pattern"), matcher = control_text(request, "matcher");
+
+	if (destination != NULL && json_type(destination) == JSON_ARRAY && json_first(destination) != NULL) {
+		for (const struct json *d = json_first(destination); d != NULL; d = json_next(d))
+			if (slice_is(json_string(d), node->name))
+				return true;
+		return false;
+	}
+	return pattern.len == 0 || matcher.len == 0 || matches(node, pattern, matcher);
+}
+
+static const struct verb *find_verb(struct slice name)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (slice_is(name, verbs[i].name) || (verbs[i].alias != NULL && slice_is(name, verbs[i].alias)))
+			return &verbs[i];
+	return NULL;
+}
+
+static void reply(struct node *node, const struct json *request, const struct buf *value)
+{
+	const struct json *to = json_get(request, "reply_to");
+	const struct slice exchange = control_text(to, "exchange"), key = control_text(to, "routing_key");
+	struct json_writer w;
+	struct post *post;
+
+	if (to == NULL || value->len == 0 || exchange.len > 255 || key.len > 255 || key.len == 0)
+		return;
+	post = post_new(exchange, key);
+	w = (struct json_writer)JSON_WRITER(&post->body);
+	json_open(&w, NULL, '{');
+	json_put_raw(&w, node->name, bytes(value));
+	json_close(&w, '}');
+	put_clock(node, post, control_text(request, "ticket").len > 0 ? control_text(request, "ticket") : slice_of("none"));
+	publisher_send(node->publisher, post);
+}
+
+static void obey(struct node *node, const struct json *request)
+{
+	static const char nothing[] = "{}";
+	const struct verb *verb = find_verb(control_text(request, "method"));
+	const struct json *arguments = json_get(request, "arguments");
+	struct json *none = NULL;
+	struct buf value = BUF_INIT;
+	struct err err = ERR_INIT;
+
+	if (arguments == NULL || json_type(arguments) != JSON_OBJECT)
+		arguments = none = json_parse(slice_of(nothing), &err);
+	if (verb == NULL) {
+		control_error(&value, "KeyError('%.*s')", (int)(control_text(request, "method").len < 60 ? control_text(request, "method").len : 60),
+			control_text(request, "method").len > 0 ? control_text(request, "method").data : "");
+	} else if (verb->right == CHANGES && strcmp(node->settings->job.control, "all") != 0) {
+		control_error(&value, "this node lets itself be looked at, not changed (job.control)");
+	} else {
+		if (verb->right == CHANGES)
+			log_info("remote control", log_str("verb", verb->name));
+		verb->run(node, arguments, &value);
+	}
+	reply(node, request, &value);
+	buf_release(&value);
+	json_free(none);
+}
+
+static void take_hello(struct node *node, const struct json *answers)
+{
+	int64_t clock;
+
+	for (const struct json *answer = json_first(answers); answer != NULL; answer = json_next(answer)) {
+		if (json_type(answer) != JSON_OBJECT || slice_is(slice_of(json_key(answer)), node->name))
+			continue;
+		if (json_get(answer, "revoked") != NULL)
+			revoked_merge(&node->revoked, json_get(answer, "revoked"));
+		if (json_get(answer, "clock") != NULL && json_int64(json_get(answer, "clock"), &clock))
+			node_heard(node, clock);
+	}
+}
+
+static int64_t number_header(const struct amqp_delivery *delivery, const char *name)
+{
+	const struct amqp_value *value = amqp_table_value(&delivery->properties.headers, name);
+
+	if (value != NULL && value->type == AMQP_VALUE_FLOAT)
+		return value->real > 0 && value->real < 1e15 ? (int64_t)value->real : 0;
+	return value != NULL && value->type == AMQP_VALUE_INT ? value->number : 0;
+}
+
+void control_message(struct node *node, const struct amqp_delivery *delivery)
+{
+	const int64_t expires = number_header(delivery, "expires");
+	struct err err = ERR_INIT;
+	struct json *request;
+
+	node_heard(node, number_header(delivery, "clock"));
+	if (expires > 0 && expires < clock_wall_ms() / 1000)
+		return;
+	request = json_parse_answer(delivery->body, &err);
+	if (request == NULL || json_type(request) != JSON_OBJECT)
+		log_warn("remote control that can't be read", log_err(&err));
+	else if (slice_is(delivery->consumer, REPLY_CONSUMER))
+		take_hello(node, request);
+	else if (is_for_us(node, request))
+		obey(node, request);
+	json_free(request);
+}

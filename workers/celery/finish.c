@@ -1,0 +1,373 @@
+/* A task's reply goes in; then, in this order: the messages that follow from it are confirmed, its result is stored, its delivery is
+ * acknowledged, its event is sent. Whatever dies in between, the delivery comes again, unless it was acknowledged early. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/rand.h"
+#include "workers/celery/canvas.h"
+#include "workers/celery/node.h"
+#include "workers/celery/python.h"
+#include "workers/celery/result.h"
+
+#define SOON_MS 500 /* delays below go without one: the levels are of whole seconds */
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+static bool is_late(const struct node *node)
+{
+	return strcmp(node->settings->job.acks, "late") == 0;
+}
+
+static const char *queue_of(const struct node *node, const struct task *task)
+{
+	return task->queue != NULL ? task->queue->name : node->outgoing.queue;
+}
+
+/* ---- the last step */
+
+static void settle(struct node *node, struct task *task)
+{
+	struct err err = ERR_INIT;
+
+	if (!task->is_acked) {
+		task->is_acked = true;
+		if (task->end == END_ACK) {
+			acks_done(&node->acks, task->generation, task->tag);
+		} else if (node->amqp != NULL && task->generation == node->acks.generation) {
+			acks_gone(&node->acks, task->generation, task->tag);
+			if (amqp_nack(node->amqp, task->generation, task->tag, false, task->end == END_REQUEUE, &err) < 0)
+				log_debug("a rejection was not sent", log_err(&err));
+		}
+	}
+	task->state = TASK_SETTLED;
+	event_settled(node, task);
+	node_remove(node, task);
+}
+
+/* ---- results */
+
+static void store(struct node *node, struct task *task)
+{
+	struct post *post = NULL;
+	struct result_row *row = NULL;
+
+	task->state = TASK_STORING;
+	if (task->status != NULL && !task->request->ignore_result)
+		result_make(node, task, &post, &row);
+	if (row != NULL) {
+		row->task = task;
+		if (post != NULL)
+			publisher_send(node->publisher, post);
+		result_table_add(node->table, row);
+		return;
+	}
+	if (post == NULL) {
+		settle(node, task);
+	} else if (task->is_acked || task->end != END_ACK) {
+		publisher_send(node->publisher, post);
+		settle(node, task);
+	} else {
+		publisher_send_for(node->publisher, task, post);
+	}
+}
+
+void finish_stored(struct node *node, struct task *task)
+{
+	settle(node, task);
+}
+
+void finish_posted(struct node *node, struct task *task)
+{
+	if (task->state == TASK_STORING) {
+		settle(node, task);
+		return;
+	}
+	if (task->post_failed && task->reply.outcome == JOB_AGAIN) { /* its queue is gone: as Celery does, it is not tried again */
+		task->status = "FAILURE";
+		task->event = "task-failed";
+		task->end = END_DROP;
+	}
+	store(node, task);
+}
+
+static void post_then_store(struct node *node, struct task *task, struct post *posts)
+{
+	if (posts == NULL) {
+		store(node, task);
+		return;
+	}
+	task->state = TASK_POSTING;
+	publisher_send_for(node->publisher, task, posts);
+}
+
+/* ---- dead letters */
+
+struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why)
+{
+	const struct amqp_properties *p = &delivery->properties;
+	const char *queue = node->settings->job.dead_letter_queue;
+	struct buf headers = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&headers);
+	struct post *post;
+	char name[256];
+
+	if (queue[0] == '\0')
+		return NULL;
+	post = post_new(slice_of(""), slice_of(queue));
+	json_open(&w, NULL, '{');
+	for (size_t i = 0; i < p->headers.count; i++)
+		if (strncmp(p->headers.fields[i].name, "x-feed-", 7) != 0)
+			wire_put(&w, p->headers.fields[i].name, &p->headers.fields[i].value);
+	json_put_string(&w, "x-feed-reason", slice_of(why));
+	json_put_string(&w, "x-feed-node", slice_of(node->name));
+	snprintf(name, sizeof(name), "%.*s", (int)delivery->routing_key.len, delivery->routing_key.data);
+	json_put_string(&w, "x-feed-queue", slice_of(name));
+	json_close(&w, '}');
+	post_headers(post, bytes(&headers));
+	buf_release(&headers);
+	post->message.properties.content_type = post_keep(post, p->content_type);
+	post->message.properties.content_encoding = post_keep(post, p->content_encoding);
+	post->message.properties.correlation_id = post_keep(post, p->correlation_id.len <= 255 ? p->correlation_id : SLICE_NONE);
+	post->message.properties.reply_to = post_keep(post, p->reply_to.len <= 255 ? p->reply_to : SLICE_NONE);
+	post->message.properties.delivery_mode = 2;
+	post->message.mandatory = true;
+	post->is_lasting = true;
+	buf_add(&post->body, delivery->body.data, delivery->body.len);
+	return post;
+}
+
+static struct post *dead_task(struct node *node, struct task *task, const char *why)
+{
+	struct post *post = dead_letter(node, task->request->delivery, why);
+
+	metric_add(node->dead, 1);
+	log_warn("job given up", log_slice("task", task->request->task), log_slice("id", task->request->id), log_str("why", why));
+	task->end = post != NULL ? END_ACK : END_DROP;
+	return post;
+}
+
+/* ---- outcomes */
+
+static void succeeded(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+	struct canvas canvas;
+	struct err err = ERR_INIT;
+	int rc = 0;
+
+	task->status = "SUCCESS";
+	task->event = "task-succeeded";
+	if (r->callbacks == NULL && r->chain == NULL) {
+		post_then_store(node, task, NULL);
+		return;
+	}
+	canvas_init(&canvas, &node->outgoing, r, &task->children);
+	if (r->callbacks != NULL)
+		rc = canvas_add_all(&canvas, r->callbacks, bytes(&task->reply.result), &err);
+	if (rc == 0 && r->chain != NULL)
+		rc = canvas_add_chain(&canvas, r->chain, bytes(&task->reply.result), &err);
+	if (rc < 0) {
+		canvas_release(&canvas);
+		buf_reset(&task->children);
+		job_fail(&task->reply, "RuntimeError", "builtins", "what follows this task can't be sent: %s", err.message);
+		finish_ran(node, task);
+		return;
+	}
+	post_then_store(node, task, canvas.first);
+}
+
+static void failed(struct node *node, struct task *task, struct post *posts)
+{
+	const struct request *r = task->request;
+	struct buf id = BUF_INIT, ignored = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&id);
+	struct canvas canvas;
+	struct err err = ERR_INIT;
+
+	task->status = "FAILURE";
+	task->event = "task-failed";
+	canvas_init(&canvas, &node->outgoing, r, &ignored);
+	json_put_string(&w, NULL, r->id);
+	if (r->errbacks != NULL && canvas_add_all(&canvas, r->errbacks, bytes(&id), &err) < 0)
+		log_warn("an errback can't be sent", log_slice("id", r->id), log_err(&err));
+	*canvas.last = posts;
+	if (r->chain != NULL)
+		result_fail_chain(node, task, r->chain);
+	if (task->end == END_ACK && posts == NULL && is_late(node) && !node->settings->job.acks_on_failure)
+		task->end = END_DROP;
+	post_then_store(node, task, canvas.first);
+	buf_release(&id);
+	buf_release(&ignored);
+}
+
+static int64_t retry_delay_ms(const struct node *node, const struct task *task)
+{
+	const struct job_settings *s = &node->settings->job;
+	int64_t most = s->retry_first_ms;
+
+	if (task->reply.delay_ms > 0)
+		return task->reply.delay_ms;
+	for (int64_t i = 0; i < task->request->retries && most < s->retry_limit_ms; i++)
+		most *= 2;
+	if (most > s->retry_limit_ms)
+		most = s->retry_limit_ms;
+	return (int64_t)rand_below((uint64_t)most + 1);
+}
+
+static void again(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+	const int64_t max = task->reply.max_retries >= 0 ? task->reply.max_retries : (int64_t)task->entry->max_retries;
+	const int64_t delay_ms = retry_delay_ms(node, task);
+	const int64_t delay_s = delay_ms < SOON_MS ? 0 : (delay_ms + 999) / 1000;
+
+	if (r->retries >= max) {
+		job_fail(&task->reply, "MaxRetriesExceededError", "celery.exceptions", "Can't retry %.*s[%.*s] args:%.*s kwargs:%.*s", (int)r->task.len,
+			r->task.data, (int)r->id.len, r->id.data, (int)(r->argsrepr.len < 300 ? r->argsrepr.len : 300), r->argsrepr.len > 0 ? r->argsrepr.data : "",
+			(int)(r->kwargsrepr.len < 300 ? r->kwargsrepr.len : 300), r->kwargsrepr.len > 0 ? r->kwargsrepr.data : "");
+		failed(node, task, NULL);
+		return;
+	}
+	metric_add(node->retries, 1);
+	task->status = "RETRY";
+	task->event = "task-retried";
+	post_then_store(node, task,
+		outgoing_again(r, queue_of(node, task), r->retries + 1, 0, clock_wall_ms() + delay_s * 1000, delay_s));
+}
+
+static void lost(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+	const int64_t deliveries = r->deliveries + 1;
+
+	if (task->is_terminated) {
+		finish_revoked(node, task, "terminated", true, task->terminated_by);
+	} else if (node->stage == NODE_LEAVING && is_late(node)) {
+		finish_return(node, task);
+	} else if (!is_late(node) || !node->settings->job.reject_on_worker_lost) {
+		failed(node, task, NULL);
+	} else if (deliveries >= node->settings->job.delivery_limit) {
+		failed(node, task, dead_task(node, task, "its child process was lost too often"));
+	} else {
+		task->status = NULL;
+		post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, deliveries, 0, 0));
+	}
+}
+
+static void measure(struct node *node, struct task *task)
+{
+	const int64_t ran_us = clock_mono_us() - task->started_us;
+
+	metric_observe_us(node->run_seconds, ran_us);
+	if (task->is_in_thread)
+		node->run_ewma_us += (ran_us - node->run_ewma_us) / 16;
+	node->processed++;
+	metric_add(node->outcomes[task->reply.outcome], 1);
+}
+
+void finish_ran(struct node *node, struct task *task)
+{
+	if (task->state == TASK_RUNNING)
+		measure(node, task);
+	switch (task->reply.outcome) {
+	case JOB_DONE:
+		succeeded(node, task);
+		return;
+	case JOB_FAILED:
+		failed(node, task, NULL);
+		return;
+	case JOB_AGAIN:
+		again(node, task);
+		return;
+	case JOB_IGNORED:
+		settle(node, task);
+		return;
+	case JOB_REJECTED:
+		task->status = "FAILURE";
+		task->event = "task-rejected";
+		post_then_store(node, task, task->is_acked ? NULL : dead_task(node, task, "rejected by its handler"));
+		return;
+	case JOB_LOST:
+		lost(node, task);
+		return;
+	}
+}
+
+/* ---- ends without a run */
+
+void finish_revoked(struct node *node, struct task *task, const char *why, bool is_terminated, int signal_number)
+{
+	job_fail(&task->reply, "TaskRevokedError", "celery.exceptions", "%s", why);
+	buf_reset(&task->reply.trace);
+	task->is_terminated = is_terminated;
+	task->terminated_by = signal_number;
+	task->status = "REVOKED";
+	task->event = "task-revoked";
+	store(node, task);
+}
+
+void finish_unknown(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+
+	job_fail(&task->reply, "NotRegistered", "celery.exceptions", "%.*s", (int)r->task.len, r->task.data);
+	failed(node, task, dead_task(node, task, "no such task here"));
+}
+
+void finish_dead(struct node *node, struct task *task, const char *why)
+{
+	job_fail(&task->reply, "WorkerLostError", "billiard.exceptions", "%s", why);
+	failed(node, task, dead_task(node, task, why));
+}
+
+void finish_later(struct node *node, struct task *task, int64_t delay_s)
+{
+	const struct request *r = task->request;
+
+	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries, 0, delay_s));
+}
+
+void finish_counted(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+
+	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries + 1, 0, 0));
+}
+
+void finish_return(struct node *node, struct task *task)
+{
+	task->status = NULL;
+	task->event = NULL;
+	task->end = END_REQUEUE;
+	settle(node, task);
+}
+
+void finish_started(struct node *node, struct task *task)
+{
+	struct post *post = NULL;
+	struct result_row *row = NULL;
+
+	task->state = TASK_RUNNING;
+	task->started_us = clock_mono_us();
+	task->started_wall_ms = clock_wall_ms();
+	metric_observe_us(node->wait_seconds, task->started_us - task->received_us);
+	if (!is_late(node)) {
+		acks_done(&node->acks, task->generation, task->tag);
+		task->is_acked = true;
+	}
+	if (node->settings->job.track_started && !task->request->ignore_result) {
+		task->status = "STARTED";
+		result_make(node, task, &post, &row);
+		task->status = NULL;
+		if (post != NULL)
+			publisher_send(node->publisher, post);
+		if (row != NULL)
+			result_table_add(node->table, row);
+	}
+	event_started(node, task);
+}

@@ -1,0 +1,115 @@
+/* A delivery goes in; a task that waits for a slot comes out, or the message ends here: unreadable, unknown, revoked, expired, too
+ * often delivered, or for later. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "workers/celery/node.h"
+
+/* To the dead letters, as it came; or rejected, where the queue's own dead letters are. */
+static int refuse(struct node *node, struct amqp_delivery *delivery, const struct err *why, struct err *err)
+{
+	struct post *post = dead_letter(node, delivery, why->message);
+	int rc = 0;
+
+	log_warn("message refused", log_slice("queue", delivery->routing_key), log_err(why));
+	metric_add(node->dead, 1);
+	if (post != NULL) {
+		publisher_send(node->publisher, post); /* it is lasting: sent until it is confirmed */
+		acks_done(&node->acks, delivery->generation, delivery->tag);
+	} else {
+		acks_gone(&node->acks, delivery->generation, delivery->tag);
+		rc = amqp_nack(node->amqp, delivery->generation, delivery->tag, false, false, err);
+	}
+	amqp_delivery_free(delivery);
+	return rc;
+}
+
+/* The broker says that it was delivered before, and not how often on a classic queue: our own count goes with the message. */
+static bool is_delivered_too_often(const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+
+	return strcmp(node->settings->job.acks, "late") == 0 && r->deliveries >= node->settings->job.delivery_limit;
+}
+
+/* It was delivered before and nobody counted: it goes round once more with the count in a header. A quorum queue counts by itself. */
+static bool must_be_counted(const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+
+	return r->redelivered && strcmp(node->settings->job.acks, "late") == 0 && !revoked_has(&node->unstarted, r->id) &&
+		amqp_table_value(&r->delivery->properties.headers, "x-delivery-count") == NULL;
+}
+
+/* The connection was lost while it ran here, and the broker delivers it again: it is still running, and this is its tag now. */
+static bool adopted(struct node *node, struct task *new)
+{
+	struct task *old = node_find(node, new->request->id);
+
+	while (old != NULL && (old == new || old->generation == new->generation || old->is_acked || !slice_equal(old->request->id, new->request->id)))
+		old = old->id_next;
+	if (old == NULL || !new->request->redelivered || old->state == TASK_WAITING)
+		return false;
+	old->tag = new->tag;
+	old->generation = new->generation;
+	new->is_acked = true; /* not by this one */
+	node_remove(node, new);
+	return true;
+}
+
+static int64_t seconds_until(int64_t wall_ms)
+{
+	const int64_t left = wall_ms - clock_wall_ms();
+
+	return left > 0 ? (left + 999) / 1000 : 0;
+}
+
+static void route(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+	const int64_t later = r->eta_ms > 0 ? seconds_until(r->eta_ms) : 0;
+
+	if (r->expires_ms > 0 && r->expires_ms <= clock_wall_ms())
+		finish_revoked(node, task, "expired", false, 0);
+	else if (node_is_revoked(node, r))
+		finish_revoked(node, task, "revoked", false, 0);
+	else if (task->entry == NULL)
+		finish_unknown(node, task);
+	else if (is_delivered_too_often(node, task))
+		finish_dead(node, task, "delivered too often");
+	else if (later > 0)
+		finish_later(node, task, later);
+	else if (must_be_counted(node, task))
+		finish_counted(node, task);
+	else
+		node_wait(node, task);
+}
+
+int intake(struct node *node, struct amqp_delivery *delivery, struct err *err)
+{
+	struct err why = ERR_INIT;
+	struct queue_entry *queue = node_queue_of_consumer(node, delivery->consumer);
+	struct request *request;
+	struct task *task;
+
+	acks_seen(&node->acks, delivery->tag);
+	metric_add(node->received, 1);
+	request = request_read(delivery, &why);
+	if (request == NULL)
+		return refuse(node, delivery, &why, err);
+	task = task_new(request);
+	task->queue = queue;
+	task->tag = delivery->tag;
+	task->generation = delivery->generation;
+	task->entry = job_find(request->task);
+	node_add(node, task);
+	node->deliveries++;
+	if (adopted(node, task))
+		return 0;
+	if (task->entry != NULL)
+		event_received(node, task);
+	route(node, task);
+	return 0;
+}

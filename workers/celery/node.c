@@ -1,0 +1,768 @@
+/* Deliveries, replies and time go in; tasks run, one after another, until the process is asked to stop. */
+#include "workers/celery/node.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/notify.h"
+#include "common/base/stop.h"
+
+#define TURN_MS 1000          /* longest sleep of the loop: heartbeats of RabbitMQ run inside of amqp_next() */
+#define EVENTS_A_TURN 512
+#define HEARTBEAT_MS 2000
+#define STATE_MS 5000
+#define CLEANUP_MS (3600 * 1000)
+#define WATCH_MS 10000
+#define CONSUME_MS 1000
+#define FAST_US 1000          /* jobs that are quicker are handed to threads ahead of time */
+#define AHEAD 256
+#define BACKPRESSURE 5000     /* messages that wait to be sent: no new jobs until they are fewer */
+#define POLLS (CHILDREN_MAX + 8)
+
+static volatile sig_atomic_t quits;
+
+void node_quit(void)
+{
+	quits++;
+	stop_request();
+}
+
+/* ---- tasks */
+
+static size_t bucket(struct slice id)
+{
+	size_t hash = 5381;
+
+	for (size_t i = 0; i < id.len; i++)
+		hash = hash * 33 + (unsigned char)id.data[i];
+	return hash % NODE_IDS;
+}
+
+void node_add(struct node *node, struct task *task)
+{
+	struct task **head = &node->ids[bucket(task->request->id)];
+
+	task->id_next = *head;
+	*head = task;
+	task->next = node->tasks;
+	if (node->tasks != NULL)
+		node->tasks->prev = task;
+	node->tasks = task;
+	node->task_count++;
+}
+
+void node_remove(struct node *node, struct task *task)
+{
+	struct task **at = &node->ids[bucket(task->request->id)];
+
+	while (*at != task)
+		at = &(*at)->id_next;
+	*at = task->id_next;
+	if (task->next != NULL)
+		task->next->prev = task->prev;
+	if (task->prev != NULL)
+		task->prev->next = task->next;
+	else
+		node->tasks = task->next;
+	node->task_count--;
+	task_free(task);
+}
+
+struct task *node_find(const struct node *node, struct slice id)
+{
+	for (struct task *t = node->ids[bucket(id)]; t != NULL; t = t->id_next)
+		if (slice_equal(t->request->id, id))
+			return t;
+	return NULL;
+}
+
+uint64_t node_tick(struct node *node)
+{
+	return ++node->clock;
+}
+
+void node_heard(struct node *node, int64_t clock)
+{
+	if (clock > 0 && (uint64_t)clock > node->clock)
+		node->clock = (uint64_t)clock;
+	node->clock++;
+}
+
+struct task_total *node_total(struct node *node, const struct job_entry *entry)
+{
+	for (size_t i = 0; i < node->total_count; i++)
+		if (node->totals[i].entry == entry)
+			return &node->totals[i];
+	return NULL;
+}
+
+/* ---- queues */
+
+struct queue_entry *node_queue(struct node *node, struct slice name)
+{
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		if (slice_is(name, q->name))
+			return q;
+	return NULL;
+}
+
+struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consumer)
+{
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		if (slice_is(consumer, q->consumer))
+			return q;
+	return NULL;
+}
+
+int node_prefetch(const struct node *node)
+{
+	const size_t slots = node->threads != NULL ? threads_count(node->threads) : children_count(node->children);
+	const int64_t n = (int64_t)slots * node->settings->job.prefetch_multiplier;
+
+	return n > 65535 ? 65535 : (int)n;
+}
+
+static int consume(struct node *node, struct queue_entry *queue, struct err *err)
+{
+	snprintf(queue->consumer, sizeof(queue->consumer), "%s", queue->name);
+	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, node_prefetch(node), AMQP_NO_TABLE, err) < 0)
+		return -1;
+	queue->is_consumed = true;
+	return 0;
+}
+
+/* ---- who runs next */
+
+void node_wait(struct node *node, struct task *task)
+{
+	task->state = TASK_WAITING;
+	task->wait_next = NULL;
+	*node->waiting_last = task;
+	node->waiting_last = &task->wait_next;
+	node->waiting_count++;
+}
+
+static int64_t limit(const struct node *node, int64_t own_ms, int64_t by_control_ms, int64_t setting_ms)
+{
+	(void)node;
+	if (own_ms > 0)
+		return own_ms;
+	return by_control_ms >= 0 ? by_control_ms : setting_ms;
+}
+
+static bool goes_to_thread(const struct node *node, const struct task *task)
+{
+	return node->threads != NULL && task->entry->is_thread_safe;
+}
+
+static bool has_room(const struct node *node, const struct task *task)
+{
+	if (!goes_to_thread(node, task))
+		return children_have_room(node->children);
+	return threads_in_hand(node->threads) < threads_count(node->threads) + (node->run_ewma_us < FAST_US ? AHEAD : 0);
+}
+
+static void start(struct node *node, struct task *task)
+{
+	struct task_total *total = node_total(node, task->entry);
+	const struct job_settings *s = &node->settings->job;
+
+	total->count++;
+	if (goes_to_thread(node, task)) {
+		task->is_in_thread = true;
+		task->worker_pid = getpid();
+		finish_started(node, task);
+		threads_start(node->threads, task);
+		return;
+	}
+	children_start(node->children, task, limit(node, task->request->soft_ms, total->soft_ms, s->soft_time_limit_ms),
+		limit(node, task->request->hard_ms, total->hard_ms, s->hard_time_limit_ms));
+	finish_started(node, task);
+}
+
+static bool is_choked(const struct node *node)
+{
+	return publisher_depth(node->publisher) > BACKPRESSURE || (node->table != NULL && result_table_depth(node->table) > BACKPRESSURE);
+}
+
+/* One of the stamps has one of the values. */
+static bool has_stamp(const struct json *stamps, const struct json *wanted)
+{
+	const struct json *has = json_get(stamps, json_key(wanted));
+	const struct json *value = json_type(wanted) == JSON_ARRAY ? json_first(wanted) : wanted;
+
+	for (; has != NULL && value != NULL; value = json_type(wanted) == JSON_ARRAY ? json_next(value) : NULL) {
+		const struct json *own = json_type(has) == JSON_ARRAY ? json_first(has) : has;
+
+		for (; own != NULL; own = json_type(has) == JSON_ARRAY ? json_next(own) : NULL)
+			if (json_type(own) == json_type(value) && slice_equal(json_string(own), json_string(value)) &&
+				slice_equal(json_number(own), json_number(value)))
+				return true;
+	}
+	return false;
+}
+
+bool node_stamp_matches(const struct json *wanted, const struct request *request)
+{
+	struct err err = ERR_INIT;
+	struct json *stamps = request->stamps.len > 2 ? json_parse_answer(request->stamps, &err) : NULL;
+	bool is_match = false;
+
+	for (const struct json *w = stamps != NULL ? json_first(wanted) : NULL; w != NULL && !is_match; w = json_next(w))
+		is_match = has_stamp(stamps, w);
+	json_free(stamps);
+	return is_match;
+}
+
+bool node_is_revoked(const struct node *node, const struct request *request)
+{
+	bool is = revoked_has(&node->revoked, request->id);
+
+	for (size_t i = 0; i < node->stamp_count && !is; i++) {
+		struct err err = ERR_INIT;
+		struct json *wanted = json_parse_answer(slice_of(node->stamps[i]), &err);
+
+		is = wanted != NULL && node_stamp_matches(wanted, request);
+		json_free(wanted);
+	}
+	return is;
+}
+
+/* Starts what may start, in order of arrival; when the next rate limit lets one go, in *wake_us. */
+static void dispatch(struct node *node, int64_t *wake_us)
+{
+	struct task **at = &node->waiting;
+	const int64_t now_us = clock_mono_us();
+
+	*wake_us = INT64_MAX;
+	while (*at != NULL && !is_choked(node)) {
+		struct task *task = *at;
+		const bool is_revoked = node_is_revoked(node, task->request); /* since it came */
+		int64_t wait_us = 0;
+
+		if (!is_revoked && (!has_room(node, task) || (wait_us = rates_take(&node->rates, task->request->task, now_us)) > 0)) {
+			if (wait_us > 0 && now_us + wait_us < *wake_us)
+				*wake_us = now_us + wait_us;
+			at = &task->wait_next;
+			continue;
+		}
+		*at = task->wait_next;
+		if (*at == NULL)
+			node->waiting_last = at;
+		node->waiting_count--;
+		if (is_revoked)
+			finish_revoked(node, task, "revoked", false, 0);
+		else
+			start(node, task);
+	}
+}
+
+/* What has not been started goes back, or is forgotten where the broker takes it back by itself. */
+static void return_waiting(struct node *node, bool is_lost)
+{
+	struct task *task;
+
+	while ((task = node->waiting) != NULL) {
+		node->waiting = task->wait_next;
+		if (is_lost && !task->is_acked) {
+			revoked_add(&node->unstarted, task->request->id, clock_wall_ms());
+			task->is_acked = true;
+			node_remove(node, task);
+		} else {
+			finish_return(node, task);
+		}
+	}
+	node->waiting_last = &node->waiting;
+	node->waiting_count = 0;
+}
+
+/* ---- connections */
+
+static void lose(struct node *node, const struct err *why)
+{
+	log_warn("connection for deliveries lost", log_err(why));
+	metric_add(node->reconnects, 1);
+	amqp_close(node->amqp);
+	node->amqp = NULL;
+	atomic_store(&node->is_consuming, false);
+	acks_start(&node->acks, 0);
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		q->is_consumed = false;
+	return_waiting(node, true);
+	node->retry_at = clock_mono_ms() + backoff_next_ms(&node->backoff);
+}
+
+static void lose_control(struct node *node, const struct err *why)
+{
+	log_warn("connection for remote control lost", log_err(why));
+	amqp_close(node->control);
+	node->control = NULL;
+	node->control_retry_at = clock_mono_ms() + backoff_next_ms(&node->control_backoff);
+}
+
+/* Everything is declared anew each time: a broker may come back empty. */
+static void connect_control(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->control != NULL || now < node->control_retry_at)
+		return;
+	if (amqp_open(node->settings, "job control", &node->control, &err) < 0 || topology_declare(node, &err) < 0 || control_open(node, &err) < 0) {
+		lose_control(node, &err);
+		return;
+	}
+	backoff_reset(&node->control_backoff);
+}
+
+static void connect_deliveries(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->amqp != NULL || node->control == NULL || now < node->retry_at || node->stage != NODE_RUNNING)
+		return;
+	if (amqp_open(node->settings, "job consumer", &node->amqp, &err) < 0) {
+		lose(node, &err);
+		return;
+	}
+	acks_start(&node->acks, amqp_generation(node->amqp));
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (q->is_wanted && consume(node, q, &err) < 0) {
+			lose_control(node, &err); /* so that all is declared again */
+			lose(node, &err);
+			return;
+		}
+	}
+	backoff_reset(&node->backoff);
+	atomic_store(&node->is_consuming, true);
+	log_info("consuming", log_str("queues", node->settings->job.queues), log_int("prefetch", node_prefetch(node)));
+	event_worker(node, "worker-online");
+	if (!node->is_ready) {
+		node->is_ready = true;
+		notify_ready();
+		log_info("ready", log_int("admin_port", node->admin_port));
+	}
+}
+
+static void on_cancelled(struct node *node, const char *consumer)
+{
+	struct queue_entry *queue = node_queue_of_consumer(node, slice_of(consumer));
+
+	if (queue == NULL || !queue->is_wanted)
+		return;
+	log_warn("RabbitMQ ended a consumer: its queue was deleted", log_str("queue", queue->name));
+	queue->is_consumed = false;
+}
+
+/* Queues that were added, or deleted under us. */
+static void consume_missing(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->amqp == NULL || node->control == NULL || now < node->consume_at || node->stage != NODE_RUNNING)
+		return;
+	node->consume_at = now + CONSUME_MS;
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (!q->is_wanted || q->is_consumed)
+			continue;
+		if (topology_queue(node, q, &err) < 0) {
+			lose_control(node, &err);
+			return;
+		}
+		if (consume(node, q, &err) < 0) {
+			lose(node, &err);
+			return;
+		}
+	}
+}
+
+static int read_deliveries(struct node *node, struct err *err)
+{
+	struct amqp_event event;
+
+	for (int i = 0; i < EVENTS_A_TURN; i++) {
+		if (amqp_next(node->amqp, 0, &event, err) < 0)
+			return -1;
+		if (event.type == AMQP_EVENT_NONE)
+			return 0;
+		if (event.type == AMQP_EVENT_DELIVERY) {
+			if (intake(node, event.delivery, err) < 0)
+				return -1;
+		} else if (event.type == AMQP_EVENT_CANCELLED) {
+			on_cancelled(node, event.consumer);
+		} else {
+			amqp_delivery_free(event.delivery);
+		}
+	}
+	return 1; /* there may be more */
+}
+
+static void read_control(struct node *node)
+{
+	struct err err = ERR_INIT;
+	struct amqp_event event;
+
+	while (node->control != NULL) {
+		if (amqp_next(node->control, 0, &event, &err) < 0) {
+			lose_control(node, &err);
+			return;
+		}
+		if (event.type == AMQP_EVENT_NONE)
+			return;
+		if (event.type == AMQP_EVENT_DELIVERY)
+			control_message(node, event.delivery);
+		amqp_delivery_free(event.delivery);
+	}
+}
+
+/* ---- replies */
+
+static void on_ran(void *arg, struct task *task)
+{
+	finish_ran(arg, task);
+}
+
+static void empty_inbox(struct node *node)
+{
+	struct task *task = inbox_take(&node->inbox), *next;
+
+	for (; task != NULL; task = next) {
+		next = task->inbox_next;
+		if (task->notice == NOTICE_RAN) {
+			threads_taken(node->threads, 1);
+			finish_ran(node, task);
+		} else if (task->notice == NOTICE_POSTED) {
+			finish_posted(node, task);
+		} else {
+			finish_stored(node, task);
+		}
+	}
+}
+
+/* ---- time */
+
+static void keep_state(struct node *node, int64_t now, bool is_last)
+{
+	const char *path = node->settings->job.state_file;
+	struct err err = ERR_INIT;
+
+	if (path[0] == '\0' || (now < node->state_at && !is_last))
+		return;
+	node->state_at = now + STATE_MS;
+	revoked_forget(&node->revoked, clock_wall_ms());
+	if (node->revoked.is_changed && revoked_save(&node->revoked, path, &err) < 0)
+		log_warn("the state file is not written", log_err(&err));
+}
+
+/* Messages are ready, there is room for them, and none comes: the consumer is dead, whatever its connection says. */
+static bool is_queue_stalled(struct node *node, const struct queue_entry *q, struct err *err)
+{
+	struct amqp_queue_state state = { .messages = 0 };
+
+	if (amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
+		return false;
+	return state.messages > 0;
+}
+
+static void watch(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+	bool is_stalled = false;
+
+	if (now < node->watch_at || node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING)
+		return;
+	node->watch_at = now + WATCH_MS;
+	if (node->deliveries == node->watched_deliveries && acks_open(&node->acks) < (size_t)node_prefetch(node))
+		for (struct queue_entry *q = node->queues; q != NULL && !is_stalled && err.kind == ERR_NONE; q = q->next)
+			is_stalled = q->is_consumed && is_queue_stalled(node, q, &err);
+	node->watched_deliveries = node->deliveries;
+	if (err.kind != ERR_NONE) {
+		lose_control(node, &err);
+		return;
+	}
+	node->stalls = is_stalled ? node->stalls + 1 : 0;
+	atomic_store(&node->is_stalled, node->stalls > 1);
+	if (node->stalls > 1) {
+		err_set(&err, ERR_UNAVAILABLE, "messages are ready and none is delivered");
+		lose(node, &err);
+	}
+}
+
+static void on_time(struct node *node)
+{
+	const int64_t now = clock_mono_ms();
+	struct buf news = BUF_INIT;
+	struct err err = ERR_INIT;
+	int64_t since_ms;
+
+	atomic_store(&node->beat_ms, now);
+	if (node->is_ready && notify_is_due(&since_ms))
+		notify_alive();
+	connect_control(node, now);
+	connect_deliveries(node, now);
+	consume_missing(node, now);
+	children_tick(node->children, now);
+	watch(node, now);
+	keep_state(node, now, false);
+	if (now >= node->heartbeat_at) {
+		node->heartbeat_at = now + HEARTBEAT_MS;
+		if (node->amqp != NULL)
+			event_worker(node, "worker-heartbeat");
+	}
+	if (node->table != NULL && now >= node->cleanup_at) {
+		node->cleanup_at = now + CLEANUP_MS;
+		result_table_clean(node->table);
+	}
+	if (node->table != NULL && result_table_news(node->table, &news)) {
+		struct json *list = json_parse_answer((struct slice){ news.data, news.len }, &err);
+
+		revoked_merge(&node->revoked, list);
+		json_free(list);
+	}
+	buf_release(&news);
+}
+
+/* ---- the end */
+
+void node_leave(struct node *node, bool at_once)
+{
+	if (node->stage == NODE_RUNNING) {
+		node->stage = NODE_DRAINING;
+		node->drain_until = clock_mono_ms() + (quits > 0 ? node->settings->job.soft_shutdown_ms : node->settings->drain_timeout_ms);
+		log_info("draining", log_int("tasks", (int64_t)node->task_count));
+		if (node->amqp != NULL) {
+			struct err err = ERR_INIT;
+
+			for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+				if (q->is_consumed)
+					amqp_cancel(node->amqp, q->consumer, &err);
+		}
+		return_waiting(node, false);
+	}
+	if (at_once && node->stage == NODE_DRAINING) {
+		node->stage = NODE_LEAVING;
+		log_warn("leaving without waiting for jobs", log_int("tasks", (int64_t)node->task_count));
+		for (struct task *t = node->tasks, *next; t != NULL; t = next) {
+			next = t->next;
+			if (t->state == TASK_RUNNING && !t->is_in_thread)
+				children_signal(node->children, t, SIGKILL);
+		}
+		node->drain_until = clock_mono_ms() + 3000;
+	}
+}
+
+static bool is_over(struct node *node)
+{
+	const int64_t now = clock_mono_ms();
+
+	if (stop_requested() && node->stage == NODE_RUNNING)
+		node_leave(node, false);
+	if (node->stage == NODE_RUNNING)
+		return false;
+	if (node->task_count == 0)
+		return true;
+	return_waiting(node, false); /* what came meanwhile */
+	if (node->stage == NODE_DRAINING && (now >= node->drain_until || quits > 1))
+		node_leave(node, true);
+	return node->stage == NODE_LEAVING && now >= node->drain_until;
+}
+
+/* ---- the loop */
+
+static size_t polls(const struct node *node, struct pollfd *fds, bool is_choked_now)
+{
+	size_t count = 0;
+
+	fds[count++] = (struct pollfd){ .fd = node->inbox.fd, .events = POLLIN };
+	fds[count++] = (struct pollfd){ .fd = node->stage == NODE_RUNNING ? stop_fd() : -1, .events = POLLIN };
+	fds[count++] = (struct pollfd){ .fd = node->amqp != NULL && !is_choked_now ? amqp_fd(node->amqp) : -1, .events = POLLIN };
+	fds[count++] = (struct pollfd){ .fd = node->control != NULL ? amqp_fd(node->control) : -1, .events = POLLIN };
+	return count;
+}
+
+static int sleep_ms(const struct node *node, int64_t wake_us)
+{
+	const int64_t now = clock_mono_ms();
+	int64_t until = now + TURN_MS;
+
+	if (node->amqp == NULL && node->retry_at < until)
+		until = node->retry_at;
+	if (node->control == NULL && node->control_retry_at < until)
+		until = node->control_retry_at;
+	until = children_next_tick(node->children, until);
+	if (wake_us != INT64_MAX && (wake_us + 999) / 1000 < until)
+		until = (wake_us + 999) / 1000;
+	if (node->stage != NODE_RUNNING && until > now + 50)
+		until = now + 50;
+	return until > now ? (int)(until - now) : 0;
+}
+
+static int turn(struct node *node, int64_t *wake_us, bool *is_busy)
+{
+	struct pollfd fds[POLLS];
+	struct err err = ERR_INIT;
+	size_t first, count;
+	int more = 0;
+
+	first = polls(node, fds, is_choked(node));
+	count = first + children_polls(node->children, fds + first);
+	poll(fds, (nfds_t)count, *is_busy ? 0 : sleep_ms(node, *wake_us));
+	if (node->amqp != NULL && (more = read_deliveries(node, &err)) < 0)
+		lose(node, &err);
+	*is_busy = more > 0;
+	if (children_look(node->children, fds + first, count - first) < 0)
+		return -1;
+	empty_inbox(node);
+	if (fds[3].revents != 0 || clock_mono_ms() >= atomic_load(&node->beat_ms) + TURN_MS / 2)
+		read_control(node);
+	on_time(node);
+	if (node->stage == NODE_RUNNING)
+		dispatch(node, wake_us);
+	err_clear(&err);
+	if (node->amqp != NULL && acks_flush(&node->acks, node->amqp, &err) < 0)
+		lose(node, &err);
+	return 0;
+}
+
+int node_run(struct node *node)
+{
+	int64_t wake_us = INT64_MAX;
+	bool is_busy = false;
+	int code = EXIT_SUCCESS;
+
+	while (!is_over(node)) {
+		if (turn(node, &wake_us, &is_busy) < 0) {
+			log_error("the process that makes child processes is gone");
+			code = EXIT_FAILURE;
+			break;
+		}
+	}
+	event_worker(node, "worker-offline");
+	keep_state(node, 0, true);
+	return code;
+}
+
+/* ---- opening and closing */
+
+static void add(struct buf *out, const char *pattern, const struct node *node)
+{
+	for (const char *c = pattern; *c != '\0'; c++) {
+		if (*c != '%') {
+			buf_add_char(out, *c);
+			continue;
+		}
+		c++;
+		if (*c == 'h')
+			buf_add_str(out, node->host);
+		else if (*c == 'p')
+			buf_addf(out, "%d", (int)getpid());
+		else if (*c == 'i')
+			buf_add_str(out, node->settings->instance);
+		else if (*c == '%')
+			buf_add_char(out, '%');
+		else
+			break;
+	}
+}
+
+static void set_name(struct node *node)
+{
+	struct buf text = BUF_INIT;
+
+	gethostname(node->host, sizeof(node->host) - 1);
+	add(&text, node->settings->job.node, node);
+	if (strchr(text.data, '@') == NULL)
+		buf_addf(&text, "@%s", node->host);
+	snprintf(node->name, sizeof(node->name), "%s", text.data);
+	buf_release(&text);
+	node->outgoing.node = node->name;
+}
+
+static void make_metrics(struct node *node)
+{
+	static const char *const names[] = { "done", "failed", "again", "ignored", "rejected", "lost" };
+	char label[32];
+
+	node->received = metric_counter("feedmill_job_deliveries_total", NULL, "Messages taken from RabbitMQ");
+	for (size_t i = 0; i <= JOB_LOST; i++) {
+		snprintf(label, sizeof(label), "outcome=\"%s\"", names[i]);
+		node->outcomes[i] = metric_counter("feedmill_job_runs_total", label, "Runs of handlers by outcome");
+	}
+	node->run_seconds = metric_histogram("feedmill_job_run_seconds", NULL, "How long handlers ran");
+	node->wait_seconds = metric_histogram("feedmill_job_wait_seconds", NULL, "From the delivery to the start of its handler");
+	node->reconnects = metric_counter("feedmill_job_reconnects_total", NULL, "Connections for deliveries that were lost");
+	node->dead = metric_counter("feedmill_job_dead_letters_total", NULL, "Messages given up");
+	node->retries = metric_counter("feedmill_job_retries_total", NULL, "Jobs sent again by a retry");
+}
+
+int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err)
+{
+	const bool has_threads = strcmp(settings->job.pool, "threads") == 0;
+	const bool has_table = strcmp(settings->job.results, "database") == 0 || strcmp(settings->job.results, "both") == 0 ||
+		settings->job.durable_revokes;
+
+	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events };
+	node->waiting_last = &node->waiting;
+	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
+	set_name(node);
+	topology_read(node);
+	outgoing_uuid4(node->oid);
+	revoked_init(&node->revoked);
+	revoked_init(&node->unstarted);
+	make_metrics(node);
+	while (job_at(node->total_count) != NULL)
+		node->total_count++;
+	node->totals = mem_array(node->total_count, sizeof(*node->totals));
+	for (size_t i = 0; i < node->total_count; i++)
+		node->totals[i] = (struct task_total){ job_at(i), 0, -1, -1 };
+	if (rates_read(&node->rates, slice_of(settings->job.rate_limits), err) < 0)
+		return -1;
+	if (settings->job.state_file[0] != '\0' && revoked_load(&node->revoked, settings->job.state_file, err) < 0)
+		return -1;
+	inbox_open(&node->inbox);
+	node->publisher = publisher_start(settings, &node->inbox);
+	if (has_table)
+		node->table = result_table_start(settings, &node->inbox);
+	if (has_threads)
+		node->threads = threads_open(settings, (size_t)settings->job.concurrency, &node->inbox);
+	node->children = children_open(settings, nursery, (size_t)settings->job.concurrency, on_ran, node);
+	return 0;
+}
+
+static void free_queues(struct node *node)
+{
+	while (node->queues != NULL) {
+		struct queue_entry *queue = node->queues;
+
+		node->queues = queue->next;
+		free(queue);
+	}
+}
+
+/* The connections end first: what is not acknowledged goes back to its queue. */
+void node_close(struct node *node)
+{
+	amqp_close(node->amqp);
+	amqp_close(node->control);
+	children_close(node->children);
+	publisher_stop(node->publisher, 2000);
+	result_table_stop(node->table, 2000);
+	if (!threads_close(node->threads, 1000))
+		_exit(EXIT_FAILURE); /* a handler that does not end: its job comes again */
+	while (node->tasks != NULL)
+		node_remove(node, node->tasks);
+	inbox_close(&node->inbox);
+	acks_release(&node->acks);
+	rates_release(&node->rates);
+	revoked_release(&node->revoked);
+	revoked_release(&node->unstarted);
+	while (node->stamp_count > 0)
+		free(node->stamps[--node->stamp_count]);
+	free(node->totals);
+	free_queues(node);
+}

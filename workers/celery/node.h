@@ -1,0 +1,161 @@
+/* node: this worker as the others of a Celery cluster see it: one thread that takes deliveries, hands tasks to the pools, and settles
+ * them. Everything here belongs to that thread; what others do comes back through the inbox.
+ *
+ *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
+ *   node      connections, the turn of the loop, who runs next, shutdown
+ *   finish    a reply becomes messages, a result, an acknowledgement and an event: in this order
+ *   topology  queues and exchanges, and the levels of the delay
+ *   events    celeryev
+ *   control   pidbox: remote control and inspection
+ *   revoked, rates   what is not to run, or not yet */
+#ifndef FEEDMILL_WORKERS_CELERY_NODE_H
+#define FEEDMILL_WORKERS_CELERY_NODE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/backoff.h"
+#include "common/base/metrics.h"
+#include "common/base/settings.h"
+#include "common/queue/amqp.h"
+#include "workers/celery/acks.h"
+#include "workers/celery/children.h"
+#include "workers/celery/inbox.h"
+#include "workers/celery/outgoing.h"
+#include "workers/celery/publisher.h"
+#include "workers/celery/rates.h"
+#include "workers/celery/result_table.h"
+#include "workers/celery/revoked.h"
+#include "workers/celery/task.h"
+#include "workers/celery/threads.h"
+
+#define NODE_NAME_MAX 256
+#define NODE_STAMPS_MAX 1000
+#define NODE_IDS 1024 /* buckets */
+
+enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
+
+/* A queue that is consumed. */
+struct queue_entry {
+	struct queue_entry *next;
+	char name[256];
+	char exchange[256], type[16], key[256];
+	bool is_ours;      /* declared with our arguments: those of job.queues */
+	bool is_consumed;  /* on the current connection */
+	bool is_wanted;
+	char consumer[300];
+};
+
+/* What is counted of each task name. */
+struct task_total {
+	const struct job_entry *entry;
+	int64_t count;
+	int64_t soft_ms, hard_ms; /* by control time_limit; -1: not said */
+};
+
+struct node {
+	const struct settings *settings;
+	char name[NODE_NAME_MAX], host[128];
+	struct outgoing outgoing;
+	enum node_stage stage;
+	int64_t started_mono_ms, drain_until;
+
+	struct inbox inbox;
+	struct publisher *publisher;
+	struct children *children;
+	struct threads *threads;           /* NULL: none */
+	struct result_table *table;        /* NULL: none */
+
+	struct amqp *amqp;                 /* deliveries */
+	struct acks acks;
+	struct backoff backoff;
+	int64_t retry_at;
+	struct amqp *control;              /* pidbox; and declarations that may be refused */
+	int64_t control_retry_at;
+	struct backoff control_backoff;
+	struct queue_entry *queues;
+
+	struct task *tasks;                /* all, newest first */
+	struct task *ids[NODE_IDS];
+	struct task *waiting, **waiting_last;
+	size_t task_count, waiting_count;
+	struct rates rates;
+	struct revoked revoked;
+	char *stamps[NODE_STAMPS_MAX];     /* JSON: {"stamp": value or [value, …]} whose tasks are revoked */
+	size_t stamp_count;
+	struct revoked unstarted;          /* ids that a lost connection takes back to their queue */
+	struct task_total *totals;
+	size_t total_count;
+	int64_t run_ewma_us;               /* of thread jobs */
+
+	uint64_t clock;
+	bool task_events;
+	int64_t processed;
+	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at;
+	int64_t deliveries, watched_deliveries;
+	int admin_port;                    /* for the log */
+	bool is_ready;
+	unsigned stalls;                   /* in a row */
+	char oid[37];                      /* of replies to us: mingle */
+
+	_Atomic bool is_consuming, is_stalled;
+	_Atomic int64_t beat_ms;           /* monotonic: the loop turned */
+	struct metric *received, *outcomes[JOB_LOST + 1], *run_seconds, *wait_seconds, *reconnects, *dead, *retries;
+};
+
+int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err);
+void node_quit(void);            /* SIGQUIT: cold, after job.soft_shutdown_ms; a second one at once. Async-signal-safe */
+int node_run(struct node *node); /* until stop_requested() and all is settled; the exit code */
+void node_close(struct node *node);
+
+/* ---- between its files */
+int intake(struct node *node, struct amqp_delivery *delivery, struct err *err); /* takes delivery; -1: the connection is lost */
+
+void node_add(struct node *node, struct task *task);
+void node_remove(struct node *node, struct task *task); /* and frees it */
+struct task *node_find(const struct node *node, struct slice id);
+void node_wait(struct node *node, struct task *task); /* until a slot is free */
+int node_prefetch(const struct node *node);
+bool node_stamp_matches(const struct json *wanted, const struct request *request);
+bool node_is_revoked(const struct node *node, const struct request *request);
+struct queue_entry *node_queue(struct node *node, struct slice name);
+struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consumer);
+struct task_total *node_total(struct node *node, const struct job_entry *entry);
+uint64_t node_tick(struct node *node); /* Lamport's clock, one on */
+void node_heard(struct node *node, int64_t clock);
+void node_leave(struct node *node, bool at_once); /* warm shutdown, or cold */
+
+void finish_ran(struct node *node, struct task *task);    /* it has a reply */
+void finish_posted(struct node *node, struct task *task);
+void finish_stored(struct node *node, struct task *task);
+void finish_revoked(struct node *node, struct task *task, const char *why, bool is_terminated, int signal_number);
+void finish_later(struct node *node, struct task *task, int64_t delay_s); /* it is for then */
+void finish_counted(struct node *node, struct task *task);                 /* again at once, with one delivery more on its count */
+void finish_unknown(struct node *node, struct task *task);
+void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
+void finish_return(struct node *node, struct task *task);  /* not started: back to its queue */
+void finish_started(struct node *node, struct task *task);
+struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);
+
+int topology_declare(struct node *node, struct err *err); /* all of it, on node->control */
+int topology_queue(struct node *node, struct queue_entry *queue, struct err *err);
+void topology_read(struct node *node); /* job.queues */
+
+struct event {
+	struct buf body;
+	struct json_writer w;
+};
+void event_worker(struct node *node, const char *type);
+bool event_begin(struct node *node, struct event *event, const char *type, const struct task *task); /* false: nobody wants it */
+void event_send(struct node *node, struct event *event, const char *type);
+void event_received(struct node *node, const struct task *task);
+void event_started(struct node *node, const struct task *task);
+void event_settled(struct node *node, const struct task *task);
+
+int control_open(struct node *node, struct err *err); /* queue and consumer, on node->control */
+void control_message(struct node *node, const struct amqp_delivery *delivery);
+void control_mingle(struct node *node);
+
+#endif

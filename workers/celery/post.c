@@ -1,0 +1,72 @@
+/* Texts go in, a message that owns them comes out. */
+#include "workers/celery/post.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+
+struct post_text {
+	struct post_text *next;
+	char text[];
+};
+
+struct slice post_keep(struct post *post, struct slice text)
+{
+	struct post_text *copy;
+
+	if (text.len == 0)
+		return slice_of("");
+	copy = mem_alloc(sizeof(*copy) + text.len + 1);
+	memcpy(copy->text, text.data, text.len);
+	copy->text[text.len] = '\0';
+	copy->next = post->texts;
+	post->texts = copy;
+	return (struct slice){ copy->text, text.len };
+}
+
+struct post *post_new(struct slice exchange, struct slice routing_key)
+{
+	struct post *post = mem_zalloc(sizeof(*post));
+
+	post->body = (struct buf)BUF_INIT;
+	post->message.exchange = post_keep(post, exchange).data;
+	post->message.routing_key = post_keep(post, routing_key).data;
+	post->message.properties.delivery_mode = 1;
+	return post;
+}
+
+void post_headers(struct post *post, struct slice json)
+{
+	struct err err = ERR_INIT;
+
+	json_free(post->headers);
+	wire_release(&post->wire);
+	post->headers = json_parse_answer(json, &err);
+	if (post->headers == NULL)
+		return; /* what we wrote ourselves is JSON */
+	post->message.properties.headers = wire_fields(&post->wire, post->headers);
+	post->message.properties.has_headers = true;
+}
+
+void post_json(struct post *post)
+{
+	post->message.properties.content_type = slice_of("application/json");
+	post->message.properties.content_encoding = slice_of("utf-8");
+}
+
+void post_free(struct post *post)
+{
+	if (post == NULL)
+		return;
+	while (post->texts != NULL) {
+		struct post_text *text = post->texts;
+
+		post->texts = text->next;
+		free(text);
+	}
+	json_free(post->headers);
+	wire_release(&post->wire);
+	buf_release(&post->body);
+	free(post);
+}

@@ -1,0 +1,33 @@
+/* post: a message on its way out, with everything that it points to. */
+#ifndef FEEDMILL_WORKERS_CELERY_POST_H
+#define FEEDMILL_WORKERS_CELERY_POST_H
+
+#include <stdbool.h>
+
+#include "common/queue/amqp.h"
+#include "workers/celery/wire.h"
+
+struct task;
+
+struct post {
+	struct amqp_message message;
+	struct buf body;
+	struct json *headers;    /* an object behind message.properties.headers, or NULL */
+	struct wire wire;
+	struct post_text *texts;
+	struct task *task;       /* waits for the confirm; NULL: nobody does */
+	bool is_lasting;         /* sent again after the connection was lost; else forgotten then */
+	bool was_returned, was_declared;
+	uint64_t number;         /* its confirm; the publisher's */
+	struct post *next;
+};
+
+/* To the default exchange, straight to a queue. */
+struct post *post_new(struct slice exchange, struct slice routing_key); /* copies */
+void post_free(struct post *post); /* NULL is fine */
+
+struct slice post_keep(struct post *post, struct slice text); /* a copy that lives as long as the post, with a NUL behind it */
+void post_headers(struct post *post, struct slice json);      /* an object */
+void post_json(struct post *post);                            /* content type and encoding of what kombu writes */
+
+#endif

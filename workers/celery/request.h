@@ -1,0 +1,50 @@
+/* request: one task message of the Celery protocol, version 2 (fields in headers) or 1 (all in the body), checked and read.
+ *
+ * request_read() keeps the delivery: texts point into it. What it can't take (another content type, a body that is no JSON, no
+ * lists where lists belong, times that are none) is ERR_INVALID: such a message is for the dead letters, and never comes back.
+ * JSON is strict (json.h): NaN, Infinity and "\u0000", which Python writes, are refused. Nothing is ever evaluated: pickle and
+ * yaml are refused by their names. */
+#ifndef FEEDMILL_WORKERS_CELERY_REQUEST_H
+#define FEEDMILL_WORKERS_CELERY_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/base/err.h"
+#include "common/base/json.h"
+#include "common/base/str.h"
+#include "common/queue/amqp.h"
+
+#define REQUEST_ID_MAX 155           /* bytes: the column task_id of the results' table */
+#define REQUEST_NAME_MAX 255
+#define REQUEST_BODY_MAX (16 << 20)  /* bytes, unpacked */
+#define REQUEST_RETRIES_MAX 1000000
+#define REQUEST_NO_PRIORITY (-1)
+
+struct request {
+	struct slice task, id, root_id, parent_id, group, shadow, origin, lang; /* texts end with a NUL; missing: SLICE_NONE */
+	struct slice argsrepr, kwargsrepr;
+	struct slice reply_to, correlation_id, exchange, routing_key;
+	struct slice eta, expires;          /* as they came */
+	int64_t eta_ms, expires_ms;         /* wall clock; 0: none */
+	int64_t retries, deliveries;        /* deliveries: our own count, beside the broker's */
+	int64_t group_index, nesting;
+	int64_t hard_ms, soft_ms;           /* 0: none */
+	bool has_group_index, ignore_result, redelivered;
+	int priority;                       /* REQUEST_NO_PRIORITY: none */
+	struct slice stamped_headers, stamps; /* JSON */
+	struct slice custom;                /* JSON object: headers that are nobody's here, without what dead-lettering added */
+
+	struct slice body;                  /* [args, kwargs, embed] as text */
+	struct json *tree;                  /* of the body */
+	const struct json *args, *kwargs;
+	const struct json *callbacks, *errbacks, *chain, *chord; /* NULL: none */
+
+	struct amqp_delivery *delivery;     /* behind the texts */
+	struct buf custom_memory, stamps_memory, stamped_memory, body_memory;
+};
+
+struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */
+void request_free(struct request *request);                                   /* NULL is fine */
+
+#endif

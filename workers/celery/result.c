@@ -1,0 +1,196 @@
+/* A task with its status and reply goes in, its result as Celery's back ends keep it comes out. */
+#include "workers/celery/result.h"
+
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "workers/celery/python.h"
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+static bool is_final(const char *status)
+{
+	return strcmp(status, "SUCCESS") == 0 || strcmp(status, "FAILURE") == 0 || strcmp(status, "REVOKED") == 0;
+}
+
+/* The value: what was returned, an exception, or who runs it. */
+static void write_value(struct buf *out, const struct node *node, const struct task *task)
+{
+	struct json_writer w = JSON_WRITER(out);
+
+	if (strcmp(task->status, "SUCCESS") == 0) {
+		buf_add(out, task->reply.result.data, task->reply.result.len);
+	} else if (strcmp(task->status, "STARTED") == 0) {
+		json_open(&w, NULL, '{');
+		json_put_int(&w, "pid", task->worker_pid);
+		json_put_string(&w, "hostname", slice_of(node->name));
+		json_close(&w, '}');
+	} else {
+		python_exception(out, &task->reply);
+	}
+}
+
+static void put_or_null(struct json_writer *w, const char *key, struct slice text)
+{
+	if (text.len > 0)
+		json_put_string(w, key, text);
+	else
+		json_put_raw(w, key, slice_of("null"));
+}
+
+static void put_extended(struct json_writer *w, const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+	struct buf text = BUF_INIT;
+
+	json_put_string(w, "name", r->task);
+	json_write_node(&text, r->args);
+	json_put_raw(w, "args", bytes(&text));
+	buf_reset(&text);
+	json_write_node(&text, r->kwargs);
+	json_put_raw(w, "kwargs", bytes(&text));
+	json_put_string(w, "worker", slice_of(node->name));
+	json_put_int(w, "retries", r->retries);
+	json_put_string(w, "queue", slice_of(task->queue != NULL ? task->queue->name : ""));
+	buf_release(&text);
+}
+
+static struct post *meta_post(struct slice reply_to, struct slice id)
+{
+	struct post *post = post_new(slice_of(""), reply_to);
+
+	post_json(post);
+	post->message.properties.correlation_id = post_keep(post, id);
+	post->is_lasting = true;
+	return post;
+}
+
+static void put_done(struct json_writer *w, const char *status)
+{
+	char text[CLOCK_TEXT];
+
+	if (!is_final(status))
+		return;
+	clock_rfc3339(clock_wall_ms(), text);
+	text[23] = '\0';
+	buf_addf(w->out, ",\"date_done\":\"%s+00:00\"", text);
+}
+
+static struct post *rpc_post(const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+	struct post *post = meta_post(r->reply_to, r->id);
+	struct json_writer w = JSON_WRITER(&post->body);
+
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "task_id", r->id);
+	json_put_string(&w, "status", slice_of(task->status));
+	json_put_raw(&w, "result", slice_of(""));
+	write_value(&post->body, node, task);
+	if (task->reply.trace.len > 0 && strcmp(task->status, "SUCCESS") != 0)
+		json_put_string(&w, "traceback", bytes(&task->reply.trace));
+	else
+		json_put_raw(&w, "traceback", slice_of("null"));
+	json_open(&w, "children", '[');
+	buf_add(&post->body, task->children.data, task->children.len);
+	json_close(&w, ']');
+	put_done(&w, task->status);
+	if (r->group.len > 0)
+		put_or_null(&w, "group_id", r->group);
+	if (r->parent_id.len > 0)
+		put_or_null(&w, "parent_id", r->parent_id);
+	if (node->settings->job.result_extended)
+		put_extended(&w, node, task);
+	json_close(&w, '}');
+	return post;
+}
+
+static struct result_row *table_row(const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+	struct result_row *row = result_row_new(r->id, task->status);
+
+	write_value(&row->result, node, task);
+	if (task->reply.trace.len > 0 && strcmp(task->status, "SUCCESS") != 0)
+		buf_add(&row->trace, task->reply.trace.data, task->reply.trace.len);
+	row->done_wall_ms = clock_wall_ms();
+	if (node->settings->job.result_extended) {
+		buf_add(&row->name, r->task.data, r->task.len);
+		json_write_node(&row->args, r->args);
+		json_write_node(&row->kwargs, r->kwargs);
+		buf_add_str(&row->worker, node->name);
+		buf_add_str(&row->queue, task->queue != NULL ? task->queue->name : "");
+		row->retries = r->retries;
+	}
+	return row;
+}
+
+static bool wants(const struct node *node, const char *what)
+{
+	return strcmp(node->settings->job.results, what) == 0 || strcmp(node->settings->job.results, "both") == 0;
+}
+
+void result_make(const struct node *node, const struct task *task, struct post **post, struct result_row **row)
+{
+	if (wants(node, "rpc") && task->request->reply_to.len > 0)
+		*post = rpc_post(node, task);
+	if (wants(node, "database") && node->table != NULL)
+		*row = table_row(node, task);
+}
+
+/* ---- for other ids */
+
+static void tell(struct node *node, struct slice id, struct slice reply_to, const char *status, const struct job_reply *reply)
+{
+	struct buf value = BUF_INIT;
+
+	python_exception(&value, reply);
+	if (wants(node, "rpc") && reply_to.len > 0 && reply_to.len <= 255) {
+		struct post *post = meta_post(reply_to, id);
+		struct json_writer w = JSON_WRITER(&post->body);
+
+		json_open(&w, NULL, '{');
+		json_put_string(&w, "task_id", id);
+		json_put_string(&w, "status", slice_of(status));
+		json_put_raw(&w, "result", bytes(&value));
+		json_put_raw(&w, "traceback", slice_of("null"));
+		json_put_raw(&w, "children", slice_of("[]"));
+		put_done(&w, status);
+		json_close(&w, '}');
+		publisher_send(node->publisher, post);
+	}
+	if (wants(node, "database") && node->table != NULL) {
+		struct result_row *row = result_row_new(id, status);
+
+		buf_add(&row->result, value.data, value.len);
+		row->done_wall_ms = clock_wall_ms();
+		result_table_add(node->table, row);
+	}
+	buf_release(&value);
+}
+
+void result_fail_chain(struct node *node, const struct task *task, const struct json *chain)
+{
+	for (const struct json *s = json_first(chain); s != NULL; s = json_next(s)) {
+		const struct json *options = json_get(s, "options"), *id = json_get(options, "task_id"), *reply_to = json_get(options, "reply_to");
+		struct slice to = reply_to != NULL ? json_string(reply_to) : SLICE_NONE;
+
+		if (id == NULL || json_string(id).len == 0 || json_string(id).len > REQUEST_ID_MAX)
+			continue;
+		if (to.len == 0)
+			to = task->request->reply_to;
+		tell(node, json_string(id), to, "FAILURE", &task->reply);
+	}
+}
+
+void result_revoked(struct node *node, struct slice id)
+{
+	struct job_reply reply = JOB_REPLY_INIT;
+
+	job_fail(&reply, "TaskRevokedError", "celery.exceptions", "revoked");
+	tell(node, id, SLICE_NONE, "REVOKED", &reply);
+	job_reply_release(&reply);
+}

@@ -1,0 +1,16 @@
+/* result: what a client reads of a task: a message to its own queue (rpc), a row of the results' table, or both. */
+#ifndef FEEDMILL_WORKERS_CELERY_RESULT_H
+#define FEEDMILL_WORKERS_CELERY_RESULT_H
+
+#include "workers/celery/node.h"
+
+/* Of task->status and task->reply. Each stays NULL where there is none to make. */
+void result_make(const struct node *node, const struct task *task, struct post **post, struct result_row **row);
+
+/* Every later element of the chain has failed too: each is told so, at its own reply_to. */
+void result_fail_chain(struct node *node, const struct task *task, const struct json *chain);
+
+/* REVOKED for an id that may never come here. */
+void result_revoked(struct node *node, struct slice id);
+
+#endif

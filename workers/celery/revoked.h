@@ -1,0 +1,37 @@
+/* revoked: ids of tasks that are not to run, for a while: at most REVOKED_MAX, the oldest go first. */
+#ifndef FEEDMILL_WORKERS_CELERY_REVOKED_H
+#define FEEDMILL_WORKERS_CELERY_REVOKED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+#include "common/base/json.h"
+
+#define REVOKED_MAX 50000
+#define REVOKED_MS (INT64_C(10800) * 1000)
+
+struct revoked {
+	struct revoked_id **buckets;
+	struct revoked_id *first, *last; /* oldest first */
+	size_t count;
+	bool is_changed; /* since it was last saved */
+};
+
+void revoked_init(struct revoked *revoked);
+void revoked_release(struct revoked *revoked);
+bool revoked_add(struct revoked *revoked, struct slice id, int64_t wall_ms); /* false: it was there */
+bool revoked_has(const struct revoked *revoked, struct slice id);
+void revoked_forget(struct revoked *revoked, int64_t now_wall_ms); /* those that are too old */
+
+/* {"id": [seconds as a float, "id"], …}: as Celery's nodes tell each other; *_ids: ["id", …]. */
+void revoked_write(const struct revoked *revoked, struct json_writer *w, const char *key);
+void revoked_write_ids(const struct revoked *revoked, struct json_writer *w, const char *key);
+void revoked_merge(struct revoked *revoked, const struct json *object);
+
+int revoked_save(struct revoked *revoked, const char *path, struct err *err); /* a new file in its place, synced */
+int revoked_load(struct revoked *revoked, const char *path, struct err *err); /* no file: nothing */
+
+#endif

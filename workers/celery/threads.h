@@ -1,0 +1,24 @@
+/* threads: the pool for handlers that are safe in threads of this process. Nothing can be killed here: a hard limit has no effect,
+ * a soft one is seen by handlers that look. */
+#ifndef FEEDMILL_WORKERS_CELERY_THREADS_H
+#define FEEDMILL_WORKERS_CELERY_THREADS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/base/settings.h"
+#include "workers/celery/inbox.h"
+#include "workers/celery/task.h"
+
+struct threads;
+
+struct threads *threads_open(const struct settings *settings, size_t count, struct inbox *inbox);
+/* Waits for what runs up to wait_ms; false: a thread does not end, and nothing was freed. NULL is fine. */
+bool threads_close(struct threads *threads, int64_t wait_ms);
+
+void threads_start(struct threads *threads, struct task *task); /* NOTICE_RAN when it has its reply */
+size_t threads_in_hand(const struct threads *threads);           /* started, and not taken back by threads_taken() */
+void threads_taken(struct threads *threads, size_t count);
+size_t threads_count(const struct threads *threads);
+
+#endif

@@ -1,0 +1,159 @@
+/* The settings go in; queues, exchanges and the levels of the delay are there on RabbitMQ. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "workers/celery/node.h"
+
+/* The broker refuses what is there otherwise, and closes the channel. What is there is taken then, as long as it is there. */
+static int reopen(struct node *node, struct err *err)
+{
+	amqp_close(node->control);
+	node->control = NULL;
+	return amqp_open(node->settings, "job control", &node->control, err);
+}
+
+static bool is_other(const struct err *err)
+{
+	return err->kind == ERR_INVALID && strstr(err->message, "406") != NULL;
+}
+
+static int declare_exchange(struct node *node, const char *name, const char *type, int flags, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (amqp_declare_exchange(node->control, name, type, flags, AMQP_NO_TABLE, &why) == 0)
+		return 0;
+	if (is_other(&why)) {
+		log_warn("an exchange is there otherwise than this node would make it", log_str("exchange", name), log_err(&why));
+		return reopen(node, err);
+	}
+	*err = why;
+	return -1;
+}
+
+static int declare_queue(struct node *node, const char *name, struct amqp_table arguments, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (amqp_declare_queue(node->control, name, AMQP_DURABLE, arguments, NULL, &why) == 0)
+		return 0;
+	if (is_other(&why)) {
+		log_warn("a queue is there otherwise than this node would make it", log_str("queue", name), log_err(&why));
+		return reopen(node, err);
+	}
+	*err = why;
+	return -1;
+}
+
+/* ---- the delay: message bits lead it through queues of 2^n seconds; see celery's native delayed delivery */
+
+static int declare_level(struct node *node, int level, struct err *err)
+{
+	const char *type = node->settings->job.delay_queue_type;
+	const bool is_quorum = strcmp(type, "quorum") == 0;
+	char name[40], next[40], one[80], zero[96];
+	struct amqp_field arguments[5];
+	struct amqp_table table = { arguments, is_quorum ? 5 : 4 };
+	size_t len = 0;
+
+	snprintf(name, sizeof(name), "celery_delayed_%d", level);
+	snprintf(next, sizeof(next), level > 0 ? "celery_delayed_%d" : "celery_delayed_delivery", level - 1);
+	for (int i = level; i < OUTGOING_DELAY_LEVELS - 1; i++)
+		len += (size_t)snprintf(one + len, sizeof(one) - len, "*.");
+	snprintf(zero, sizeof(zero), "%s0.#", len > 0 ? one : "");
+	snprintf(one + len, sizeof(one) - len, "1.#");
+	arguments[0] = amqp_text("x-queue-type", slice_of(type));
+	arguments[1] = amqp_text("x-overflow", slice_of("reject-publish"));
+	arguments[2] = amqp_int("x-message-ttl", (INT64_C(1) << level) * 1000);
+	arguments[3] = amqp_text("x-dead-letter-exchange", slice_of(next));
+	arguments[4] = amqp_text("x-dead-letter-strategy", slice_of("at-least-once"));
+	if (declare_exchange(node, name, "topic", AMQP_DURABLE, err) < 0 || declare_queue(node, name, table, err) < 0)
+		return -1;
+	if (amqp_bind_queue(node->control, name, name, one, AMQP_NO_TABLE, err) < 0)
+		return -1;
+	return amqp_bind_exchange(node->control, next, name, zero, AMQP_NO_TABLE, err);
+}
+
+static int declare_delay(struct node *node, struct err *err)
+{
+	if (declare_exchange(node, "celery_delayed_delivery", "topic", AMQP_DURABLE, err) < 0)
+		return -1;
+	for (int level = 0; level < OUTGOING_DELAY_LEVELS; level++)
+		if (declare_level(node, level, err) < 0)
+			return err_wrap(err, "delay level %d: ", level);
+	return 0;
+}
+
+/* ---- queues of tasks */
+
+static struct amqp_table queue_arguments(const struct node *node, struct amqp_field fields[2])
+{
+	const struct job_settings *s = &node->settings->job;
+	size_t count = 0;
+
+	if (strcmp(s->queue_type, "quorum") == 0)
+		fields[count++] = amqp_text("x-queue-type", slice_of("quorum"));
+	if (s->max_priority > 0)
+		fields[count++] = amqp_int("x-max-priority", s->max_priority);
+	return (struct amqp_table){ fields, count };
+}
+
+int topology_queue(struct node *node, struct queue_entry *queue, struct err *err)
+{
+	struct amqp_field fields[2];
+	char key[300];
+
+	if (declare_queue(node, queue->name, queue->is_ours ? queue_arguments(node, fields) : AMQP_NO_TABLE, err) < 0)
+		return -1;
+	if (queue->exchange[0] != '\0') {
+		if (declare_exchange(node, queue->exchange, queue->type, AMQP_DURABLE, err) < 0 ||
+			amqp_bind_queue(node->control, queue->name, queue->exchange, queue->key, AMQP_NO_TABLE, err) < 0)
+			return -1;
+		snprintf(key, sizeof(key), "#.%s", queue->key);
+		if (strcmp(queue->type, "topic") == 0 && (amqp_bind_queue(node->control, queue->name, queue->exchange, key, AMQP_NO_TABLE, err) < 0 ||
+			amqp_bind_exchange(node->control, queue->exchange, "celery_delayed_delivery", key, AMQP_NO_TABLE, err) < 0))
+			return -1;
+	}
+	snprintf(key, sizeof(key), "#.%s", queue->name); /* what this node delays comes straight back to the queue */
+	return amqp_bind_queue(node->control, queue->name, "celery_delayed_delivery", key, AMQP_NO_TABLE, err);
+}
+
+int topology_declare(struct node *node, struct err *err)
+{
+	const char *dead = node->settings->job.dead_letter_queue;
+
+	if (declare_delay(node, err) < 0)
+		return -1;
+	for (struct queue_entry *queue = node->queues; queue != NULL; queue = queue->next)
+		if (queue->is_wanted && topology_queue(node, queue, err) < 0)
+			return err_wrap(err, "queue %s: ", queue->name);
+	if (dead[0] != '\0' && declare_queue(node, dead, AMQP_NO_TABLE, err) < 0)
+		return err_wrap(err, "queue %s: ", dead);
+	return declare_exchange(node, "celeryev", "topic", AMQP_DURABLE, err);
+}
+
+void topology_read(struct node *node)
+{
+	struct slice rest = slice_of(node->settings->job.queues);
+	struct queue_entry **last = &node->queues;
+
+	while (rest.len > 0) {
+		const struct slice name = slice_trim(slice_cut(&rest, ','));
+		struct queue_entry *queue;
+
+		if (name.len == 0 || name.len > 200)
+			continue;
+		queue = mem_zalloc(sizeof(*queue));
+		snprintf(queue->name, sizeof(queue->name), "%.*s", (int)name.len, name.data);
+		snprintf(queue->exchange, sizeof(queue->exchange), "%s", queue->name);
+		snprintf(queue->key, sizeof(queue->key), "%s", queue->name);
+		snprintf(queue->type, sizeof(queue->type), "%s", node->settings->job.exchange_type);
+		queue->is_ours = queue->is_wanted = true;
+		*last = queue;
+		last = &queue->next;
+	}
+	node->outgoing.queue = node->queues != NULL ? node->queues->name : "celery";
+}
