@@ -14,6 +14,7 @@ int ctl_lag(const struct settings *settings, int argc, char **argv);
 int ctl_migrate(const struct settings *settings, int argc, char **argv);
 int ctl_offsets(const struct settings *settings, int argc, char **argv);
 int ctl_post(const struct settings *settings, int argc, char **argv);
+int ctl_prune(const struct settings *settings, int argc, char **argv);
 int ctl_story(const struct settings *settings, int argc, char **argv);
 int ctl_tail(const struct settings *settings, int argc, char **argv);
 int ctl_topics(const struct settings *settings, int argc, char **argv);

@@ -76,6 +76,12 @@ static const struct verb verbs[] = {
 	{ "post", "PARTICIPANT SUBJECT STORY [--wait N]", "post through the gateway, as a client would",
 		"  --wait N   wait up to N seconds until the friends have it\n",
 		ctl_post },
+	{ "prune", "[--dry-run]", "delete rows that nobody asks for any more",
+		"  --dry-run   count them\n"
+		"Outcomes of commands, and chunks of long friend lists that are done, a day after the topic has forgotten the records that they\n"
+		"answer for; answers to requests with an Idempotency-Key that have expired. In short transactions, safe at any time and to\n"
+		"repeat. The command worker does the same every command.prune_s seconds.\n",
+		ctl_prune },
 	{ "story", "", "play a short story through the gateway, showing each step", "", ctl_story },
 	{ "up", "[--replicas NAME=N,…]", "run the gateway and all workers of a configuration, until a signal comes",
 		"  --replicas NAME=N,…   how many of each (gateway, or a worker's name), 0 to 64; without: one\n"

@@ -1,10 +1,13 @@
 /* Chunks of long friend lists go in, inbound rows come out, one transaction for each chunk. */
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/fault.h"
+#include "common/base/id.h"
 #include "common/base/mem.h"
 #include "common/model/post.h"
 #include "common/store/posts.h"
+#include "common/store/prune.h"
 #include "common/store/schema.h"
 #include "common/store/store.h"
 #include "workers/reply.h"
@@ -65,6 +68,17 @@ static int insert_rows(struct chunker *chunker, const struct chunk *chunk, const
 	return 0;
 }
 
+/* Rows of chunks that are done are deleted later, with their margin: see prune.h. The post remembers how many it had. */
+static int was_pruned(struct chunker *chunker, const struct chunk *chunk, bool *out, struct err *err)
+{
+	struct post_state post;
+
+	if (posts_state(chunker->store, chunk->post, &post, err) < 0)
+		return -1;
+	*out = post.exists && chunk->number < post.chunks && id_time_ms(chunk->post) < clock_wall_ms() - PRUNE_MARGIN_MS;
+	return 0;
+}
+
 /* Within a transaction. *found false: nobody planned such a chunk. One that is done stays as it is. */
 static int fill(struct chunker *chunker, const struct chunk *chunk, bool *found, struct err *err)
 {
@@ -81,6 +95,8 @@ static int fill(struct chunker *chunker, const struct chunk *chunk, bool *found,
 		if (plan_done(chunker->store, chunk->post, chunk->number, err) < 0)
 			goto out;
 	}
+	if (!*found && was_pruned(chunker, chunk, found, err) < 0)
+		goto out;
 	rc = 0;
 out:
 	free(friends);

@@ -17,6 +17,7 @@
 #include "common/store/products.h"
 #include "common/store/schema.h"
 #include "common/store/store.h"
+#include "workers/command_prune.h"
 #include "workers/reply.h"
 #include "workers/worker.h"
 
@@ -506,4 +507,6 @@ const struct worker_ops command_worker = {
 	.check = command_check,
 	.handle = command_handle,
 	.close = command_close,
+	.tend_s = command_prune_s,
+	.tend = command_prune,
 };

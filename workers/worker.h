@@ -20,6 +20,7 @@
 
 #include "common/base/err.h"
 #include "common/base/settings.h"
+#include "common/queue/queue.h"
 #include "common/queue/record.h"
 
 enum outcome {
@@ -62,6 +63,10 @@ struct worker_ops {
 	int (*handle)(void *state, struct batch *batch, struct err *err);
 	void (*close)(void *state); /* NULL is fine */
 	bool (*is_on)(const struct settings *settings); /* of a sink: its settings are there; NULL: it always is */
+	/* What is to be done now and then beside the records, on a thread of its own: every tend_s() seconds, 0: never. Other
+	 * processes of this worker do the same. tend NULL: nothing. */
+	int64_t (*tend_s)(const struct settings *settings);
+	int (*tend)(const struct settings *settings, struct queue *queue, struct err *err);
 };
 
 struct worker_entry {

@@ -86,6 +86,11 @@ int64_t id_time_ms(int64_t id)
 	return (id >> (GATEWAY_BITS + SEQUENCE_BITS)) + ID_EPOCH_MS;
 }
 
+int64_t id_first_of(int64_t wall_ms)
+{
+	return wall_ms > ID_EPOCH_MS ? (wall_ms - ID_EPOCH_MS) << (GATEWAY_BITS + SEQUENCE_BITS) : 0;
+}
+
 int id_gateway(int64_t id)
 {
 	return (int)(id >> SEQUENCE_BITS & (ID_GATEWAYS - 1));

@@ -33,6 +33,7 @@ int id_next(struct id_source *source, int64_t *id, struct err *err);
 int64_t id_source_close(struct id_source *source);
 
 int64_t id_time_ms(int64_t id); /* the wall clock time that it carries */
+int64_t id_first_of(int64_t wall_ms); /* ids below it carry an earlier time */
 int id_gateway(int64_t id);
 
 #endif

@@ -102,7 +102,11 @@ static const struct conf_row rows[] = {
 	INT("worker.drain_timeout_ms", drain_timeout_ms, "25000", 0, 60 * MINUTE_MS,
 		"how long a stop signal waits for work under way, milliseconds"),
 
+	INT("worker.backlog_ms", worker_backlog_ms, "30000", 0, 60 * MINUTE_MS,
+		"how often the age of the oldest record is asked for that the group has not done, milliseconds; 0: never"),
+
 	WORKER(command, "1", "200", "0"),
+	INT("command.prune_s", command_prune_s, "3600", 0, 30 * 86400, "how often rows that nobody asks for any more are deleted, seconds; 0: never"),
 
 	WORKER(fanout, "1", "100", "5"),
 	INT("fanout.chunk", fanout_chunk, "5000", 1, 100000, "a friend list longer than this is planned in chunks of this length"),

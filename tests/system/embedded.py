@@ -23,17 +23,17 @@ class EmbeddedFeedmill(Feedmill):
             return tuple(db.execute(statement.replace("%s", "?"), values).fetchall())
 
     def produce_all(self, topic, records, **settings):
-        """Records with neither headers nor a partition of their own, all into partition 0."""
+        """Records without headers; into partition 0 when they name none."""
         places = []
         with self.open(f"{self.prefix}{topic}.topic") as db:
             db.execute("BEGIN IMMEDIATE")
-            high, = db.execute("SELECT high FROM partition WHERE id = 0").fetchone()
             for record in records:
-                bound = [record["timestamp"] if "timestamp" in record else int(time.time() * 1000), *(v.encode() if isinstance(v, str) else v for v in (record.get("key"), record["value"]))]
-                db.execute("INSERT INTO record (id, timestamp_ms, key, value) VALUES (?, ?, ?, ?)", [high, *bound])
-                places.append((0, high))
-                high += 1
-            db.execute("UPDATE partition SET high = ? WHERE id = 0", [high])
+                partition = record.get("partition", 0)
+                high, = db.execute("SELECT high FROM partition WHERE id = ?", [partition]).fetchone()
+                bytes_of = [v.encode() if isinstance(v, str) else v for v in (record.get("key"), record["value"])]
+                db.execute("INSERT INTO record (id, timestamp_ms, key, value) VALUES (?, ?, ?, ?)", [(partition << 48) + high, record.get("timestamp", int(time.time() * 1000)), *bytes_of])
+                db.execute("UPDATE partition SET high = ? WHERE id = ?", [high + 1, partition])
+                places.append((partition, high))
             db.execute("COMMIT")
         return places
 

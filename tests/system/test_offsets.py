@@ -1,4 +1,5 @@
 """feedctl lag and feedctl offsets: what is behind and at risk, and where a group goes on, over both back ends."""
+import contextlib
 import signal
 import subprocess
 import time
@@ -21,6 +22,13 @@ class Servers(Feedmill):
         for done in admin.delete_records([confluent_kafka.TopicPartition(self.prefix + topic, 0, offset)]).values():
             done.result(30)
 
+    @contextlib.contextmanager
+    def held(self):
+        """Nobody can read or write posts meanwhile."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLES {self.database}.outbound WRITE")
+            yield
+
 
 class Embedded(EmbeddedFeedmill):
     def delete_records(self, topic, offset):
@@ -29,6 +37,13 @@ class Embedded(EmbeddedFeedmill):
             db.execute("DELETE FROM record WHERE id < ?", [offset])
             db.execute("UPDATE partition SET low = ? WHERE id = 0", [offset])
             db.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def held(self):
+        with self.open("store.db") as db:
+            db.execute("BEGIN IMMEDIATE")
+            yield
+            db.execute("ROLLBACK")
 
 
 @pytest.fixture(params=[Servers, Embedded], ids=["servers", "embedded"])
@@ -167,3 +182,25 @@ def test_kafka_away(make_feed):
     feed = make_feed(**{"kafka__brokers": "127.0.0.1:1"})
     done = feed.ctl("offsets", "fanout", "show", check=False)
     assert done.returncode == 1 and "127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.parametrize("kind", [Servers, Embedded], ids=["servers", "embedded"])
+def test_a_worker_tells_of_records_that_it_has_not_seen(kind, folder):
+    """One partition's record can't be done now; what waits in the other is in no hand, and counts."""
+    feed = kind(folder, **{"kafka.partitions": 2, "worker.backlog_ms": 200, "fanout.batch": 1})
+    try:
+        worker = feed.prepare().worker("fanout")
+
+        def oldest():
+            return feed.metric(worker, "feedmill_worker_oldest_unprocessed_seconds")
+        feed.produce_all("feed.posts", [{"value": post(id=2**40), "partition": 0}])
+        wait_for(lambda: stored(feed) == [0] and feed.lag("fanout") == 0 and oldest() == 0, "nothing is left to do")
+        with feed.held():
+            feed.produce_all("feed.posts", [{"value": post(id=2**40 + 1), "partition": 0}])
+            wait_for(lambda: oldest() > 0, "it is in hand")
+            feed.produce_all("feed.posts", [{"value": post(id=2**40 + 2), "partition": 1, "timestamp": int((time.time() - 4 * DAY) * 1000)}])
+            wait_for(lambda: oldest() > 4 * DAY - 60 and feed.metric(worker, "feedmill_worker_retention_used_ratio") > 0.5, "it tells of the other")
+            worker.wait_logged("records are older than half of the topic's retention")
+        wait_for(lambda: stored(feed) == [0, 1, 2] and feed.lag("fanout") == 0 and oldest() == 0, "all is done")
+    finally:
+        feed.stop()

@@ -15,6 +15,7 @@
 #include "common/base/stop.h"
 #include "common/http/admin.h"
 #include "common/queue/queue.h"
+#include "workers/engine/chores.h"
 #include "workers/engine/loop.h"
 #include "workers/engine/vitals.h"
 
@@ -26,6 +27,7 @@
 struct part {
 	const struct worker_entry *entry;
 	struct vitals vitals;
+	struct chores *chores;
 };
 #define PARTS_MAX 8
 
@@ -134,7 +136,7 @@ static int start_part(struct engine *engine, struct part *part, struct err *err)
 			return -1;
 		engine->loop_count++;
 	}
-	return 0;
+	return chores_start(part->entry, engine->settings, engine->queue, &part->vitals, &part->chores, err);
 }
 
 static int start(struct engine *engine, struct err *err)
@@ -217,9 +219,21 @@ static void join_loops(struct engine *engine, int *code)
 	}
 }
 
+static bool stop_chores(struct engine *engine)
+{
+	const int64_t deadline = clock_mono_ms() + CLOSE_MS;
+	bool is_tidy = true;
+
+	for (size_t i = 0; i < engine->part_count; i++)
+		is_tidy &= chores_stop(engine->parts[i].chores, deadline);
+	return is_tidy;
+}
+
 /* The producer is closed before the loops are freed: its last reports go to them. */
 static void close_all(struct engine *engine)
 {
+	const bool is_tidy = stop_chores(engine);
+
 	if (engine->admin != NULL)
 		admin_stop(engine->admin);
 	if (engine->producer != NULL) {
@@ -229,6 +243,8 @@ static void close_all(struct engine *engine)
 	for (size_t i = 0; i < engine->loop_count; i++)
 		loop_free(engine->loops[i]);
 	free(engine->loops);
+	if (!is_tidy)
+		return; /* its thread still looks at these */
 	if (engine->queue != NULL)
 		queue_close(engine->queue);
 	for (size_t i = 0; i < engine->part_count; i++)

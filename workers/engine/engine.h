@@ -6,7 +6,8 @@
  *   batch       outcomes and the outbox: the worker's side of a batch
  *   deadletter  a rejected record, ready to be sent to <worker>.dlq
  *   settle      when offsets may be stored
- *   vitals      metrics and health */
+ *   vitals      metrics and health
+ *   chores      what is done now and then beside the records */
 #ifndef FEEDMILL_WORKERS_ENGINE_ENGINE_H
 #define FEEDMILL_WORKERS_ENGINE_ENGINE_H
 

@@ -30,7 +30,8 @@ double vitals_oldest_s(void *arg)
 {
 	const struct vitals *vitals = arg;
 	const int64_t now = clock_wall_ms();
-	int64_t age = 0;
+	const int64_t backlog = atomic_load(&vitals->backlog_oldest_ms);
+	int64_t age = backlog > 0 && now > backlog ? now - backlog : 0;
 
 	for (size_t i = 0; i < vitals->pulse_count; i++) {
 		const int64_t oldest = atomic_load(&vitals->pulses[i].oldest_ms);
@@ -82,9 +83,9 @@ static void make_counters(struct vitals *vitals)
 		"Times the thread went back because an output was not stored.");
 	metric_gauge_read("feedmill_worker_progress_age_seconds", labels,
 		"Time since the slowest thread got something done or found nothing to do.", progress_age_s, vitals);
-	metric_gauge_read("feedmill_worker_oldest_unprocessed_seconds", labels, "Age of the oldest record in hand.", vitals_oldest_s, vitals);
+	metric_gauge_read("feedmill_worker_oldest_unprocessed_seconds", labels, "Age of the oldest record that the group has not done.", vitals_oldest_s, vitals);
 	metric_gauge_read("feedmill_worker_retention_used_ratio", labels,
-		"Age of the oldest record in hand, as a part of its topic's retention: at 1 records are lost.", retention_used, vitals);
+		"Age of the oldest record that the group has not done, as a part of its topic's retention: at 1 records are lost.", retention_used, vitals);
 }
 
 void vitals_init(struct vitals *vitals, const struct worker_entry *entry, size_t threads)

@@ -31,6 +31,7 @@ struct vitals {
 	size_t pulse_count;
 	pthread_mutex_t lock;
 	_Atomic bool is_producing; /* the producer sees its topics */
+	_Atomic int64_t backlog_oldest_ms; /* wall clock: time of the oldest record that the group has not done, when last asked; 0: none */
 	int64_t retention_ms;      /* of the topic that is read; 0: unknown */
 
 	struct metric *outcomes[REJECT + 1];
@@ -48,7 +49,7 @@ void vitals_checked(struct vitals *vitals, struct pulse *pulse, const struct err
 
 bool vitals_moved(const struct vitals *vitals, int64_t since_mono_ms); /* every thread has, also one that waits for a dependency */
 bool vitals_ready(const struct vitals *vitals); /* connected, dependency there: all threads */
-double vitals_oldest_s(void *vitals);           /* how long the oldest record in hand has been in the topic; 0: none in hand */
+double vitals_oldest_s(void *vitals);           /* how long the oldest record that is not done has been in the topic; 0: none */
 
 /* Of a sink (is_sink) all but progress is shown and does not count: the others go on. */
 #define VITALS_CHECKS 3
