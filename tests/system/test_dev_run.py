@@ -5,6 +5,7 @@ import pathlib
 import pty
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -63,6 +64,7 @@ class Terminal:
         self.text = b""
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests were started in the background, and then for good
             os.chdir(copy)
             os.execv(copy / "dev", ["./dev", "run"])
 
