@@ -202,12 +202,13 @@ static void send_waiting(struct call *call, const struct record *record)
 
 	set_deadlines(call);
 	call_hold(call);
+	call->is_sent = true; /* before it is: from here on another thread may answer */
 	if (!pending_add(gateway->pending, &call->waiter)) {
+		call->is_sent = false;
 		reply_away(call, &(struct err){ ERR_UNAVAILABLE, "this gateway is stopping" });
 		call_release(call);
 		return;
 	}
-	call->is_sent = true; /* before it is: the report may come first */
 	FAULT_POINT("gateway.parsed");
 	if (SABOTAGED("report"))
 		on_stored(call);

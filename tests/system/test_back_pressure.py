@@ -89,16 +89,18 @@ def test_kafka_is_cut_off_under_load(make_crowd, way):
             answers.append(post(feed, f"story {n}.{count}"))
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         running = [pool.submit(load, n) for n in range(8)]
-        wait_for(lambda: len(answers) > 50, "posts are taken")
-        way.cut()
-        wait_for(lambda: not is_ready(feed), "it says that it is not ready")
-        seen = len(answers)
-        wait_for(lambda: len(answers) > seen + 100, "they are refused")
-        way.restore()
-        wait_for(lambda: is_ready(feed), "it is ready again, by itself", 60)
-        seen = len(answers)
-        wait_for(lambda: len(answers) > seen + 50, "posts are taken again")
-        stop.set()
+        try:
+            wait_for(lambda: len(answers) > 50, "posts are taken")
+            way.cut()
+            wait_for(lambda: not is_ready(feed), "it says that it is not ready")
+            seen = len(answers)
+            wait_for(lambda: len(answers) > seen + 100, "they are refused")
+            way.restore()
+            wait_for(lambda: is_ready(feed), "it is ready again, by itself", 60)
+            seen = len(answers)
+            wait_for(lambda: len(answers) > seen + 50, "posts are taken again")
+        finally:
+            stop.set()
         for job in running:
             job.result(60)
     refused = [took for _, answer, took in answers if answer.status_code == 503]

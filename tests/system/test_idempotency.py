@@ -315,8 +315,9 @@ def test_database_away(make_feed, request):
     assert sum(feed.ends("feed.posts")) == 3
 
 
-def test_an_answer_that_can_not_be_kept(make_feed, request):
-    """The database goes away between reservation and answer: the answer is true all the same, and the next attempt gets it too."""
+@pytest.mark.parametrize("how", ["cut", "hold"])
+def test_an_answer_that_can_not_be_kept(make_feed, request, how):
+    """The database goes away, or falls silent, between reservation and answer: the answer is true all the same, and the next attempt gets it too."""
     proxy = Proxy(server("MYSQL_HOST"), server("MYSQL_PORT"))
     request.addfinalizer(proxy.close)
     feed = make_feed(gateway__wait_ms=2000).prepare()
@@ -328,7 +329,7 @@ def test_an_answer_that_can_not_be_kept(make_feed, request):
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.post, "/products", body, headers={**name, "Prefer": "wait=50"})
         wait_for(lambda: feed.metric(gateway, "feedmill_gateway_pending") == 1, "it is sent")
-        proxy.cut()
+        getattr(proxy, how)()
         feed.worker("command")
         answer = waiting.result()
     assert answer.status_code == 200
