@@ -118,7 +118,7 @@ enum sent sqlq_log_append(struct sqlq_log *log, const struct sqlq_item *first, c
 
 	log->file.deadline_ms = first->first_ms + log->patience_ms;
 	if (!sqlq_file_is_there(&log->file)) {
-		err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use", log->file.path);
+		err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use; `feedctl topics` makes it anew", log->file.path);
 		return SENT_NOT;
 	}
 	if (sqlq_begin(&log->file, err) < 0)
@@ -141,7 +141,7 @@ int sqlq_log_probe(struct sqlq_log *log, struct err *err)
 {
 	log->file.deadline_ms = clock_mono_ms() + CARE_WAIT_MS;
 	if (!sqlq_file_is_there(&log->file))
-		return err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use", log->file.path);
+		return err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use; `feedctl topics` makes it anew", log->file.path);
 	return sqlq_begin(&log->file, err) == 0 ? sqlq_end(&log->file, sqlq_step(&log->file, log->probe, err), err) : -1;
 }
 

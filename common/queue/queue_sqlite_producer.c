@@ -7,9 +7,11 @@
  * Lines that may be lost go the same way, through a sender of their own with a smaller queue. */
 #include "common/queue/queue_sqlite.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -167,6 +169,14 @@ static void clear_trouble(struct sender *sender)
 	sender->troubled = NULL;
 }
 
+static bool has_file(const struct sender *sender, const struct outlet *outlet)
+{
+	char path[SQLQ_PATH_MAX];
+
+	sqlq_path(sender->queue, outlet->topic, ".topic", path);
+	return access(path, F_OK) == 0 || errno != ENOENT;
+}
+
 /* A file that was removed is not ours any more: the topic is looked for like one that was never there. */
 static void forget(struct sender *sender, struct outlet *outlet)
 {
@@ -180,6 +190,8 @@ static int outlet_open(struct sender *sender, struct outlet *outlet, struct err 
 {
 	if (outlet->is_open)
 		return 0;
+	if (!has_file(sender, outlet))
+		return err_set(err, ERR_UNAVAILABLE, "no topic %s%s: `feedctl topics` makes it", sender->queue->prefix, outlet->topic);
 	if (sqlq_log_open(sender->queue, outlet->topic, sender->is_lossy, sender->patience_ms, &outlet->log, err) < 0)
 		return -1;
 	outlet->log.file.give_up_ms = &sender->give_up_ms;
@@ -197,7 +209,7 @@ static void probe(struct sender *sender)
 		clear_trouble(sender);
 		return;
 	}
-	if (outlet->is_open && !sqlq_file_is_there(&outlet->log.file)) {
+	if (outlet->is_open ? !sqlq_file_is_there(&outlet->log.file) : !has_file(sender, outlet)) {
 		forget(sender, outlet);
 		clear_trouble(sender); /* what is sent now is refused, since there is no such topic */
 		return;
@@ -555,12 +567,18 @@ int sqlq_producer_send(struct producer *base, const struct record *record, sent_
 	return -1;
 }
 
+/* Also one that was removed meanwhile: its thread learns that only from the next record. */
+static bool has_topic(const struct sender *sender, const struct outlet *outlet)
+{
+	return atomic_load(&outlet->partitions) > 0 && has_file(sender, outlet);
+}
+
 static bool is_ready(struct sender *sender, struct err *err)
 {
 	bool is_well;
 
-	for (size_t i = 0; i < sender->outlet_count && atomic_load(&sender->missing) > 0; i++) {
-		if (atomic_load(&sender->outlets[i].partitions) == 0) {
+	for (size_t i = 0; i < sender->outlet_count; i++) {
+		if (!has_topic(sender, &sender->outlets[i])) {
 			err_set(err, ERR_UNAVAILABLE, "no topic %s%s: `feedctl topics` makes it", sender->queue->prefix,
 				sender->outlets[i].topic);
 			return false;

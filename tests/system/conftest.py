@@ -2,10 +2,33 @@
 
 import contextlib
 import fcntl
+import os
 
 import pytest
 
-from feedmill import Feedmill
+
+def pytest_addoption(parser):
+    parser.addoption("--stack", choices=("servers", "embedded"), default=os.environ.get("FEED_TEST_STACK", "servers"),
+                     help="the back ends of what is tested: the servers that .stack/env names, or files in a folder of the test's own")
+
+
+def pytest_configure(config):
+    os.environ["FEED_TEST_STACK"] = config.getoption("--stack")     # feedmill.py, which the tests import later, looks there
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        needs = item.get_closest_marker("servers")
+        if needs and config.getoption("--stack") == "embedded":
+            item.add_marker(pytest.mark.skip(reason="needs a server: " + needs.args[0]))
+
+
+@pytest.fixture(scope="session")
+def kind():
+    """The class of Feedmills on the stack that was asked for."""
+    from embedded import EmbeddedFeedmill
+    from feedmill import STACK, Feedmill
+    return EmbeddedFeedmill if STACK == "embedded" else Feedmill
 
 
 @contextlib.contextmanager
@@ -34,8 +57,8 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def feed(folder):
-    feed = Feedmill(folder)
+def feed(folder, kind):
+    feed = kind(folder)
     try:
         yield feed.start()
     finally:
@@ -48,11 +71,11 @@ def client(feed):
 
 
 @pytest.fixture
-def make_feed(folder):
+def make_feed(folder, kind):
     made = []
 
     def make(**settings):
-        made.append(Feedmill(folder, **{name.replace("__", "."): value for name, value in settings.items()}))
+        made.append(kind(folder, **{name.replace("__", "."): value for name, value in settings.items()}))
         return made[-1]
     yield make
     for feed in made:

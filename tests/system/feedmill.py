@@ -1,4 +1,5 @@
 """One Feedmill of a test's own: its database, index and topic prefix on the shared servers, its processes, its clients.
+embedded.py has the same without servers.
 
 Processes are started from build/ (or $FEED_TEST_BUILD), log into a folder of the test run, and are stopped by process id.
 Nothing here waits for a fixed time: wait_for() asks until the answer is there or the deadline has passed.
@@ -16,12 +17,14 @@ import uuid
 import confluent_kafka
 import confluent_kafka.admin
 import pymysql
+import pytest
 import requests
 
 import conformance
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("FEED_TEST_BUILD", ROOT / "build"))
+STACK = os.environ.get("FEED_TEST_STACK", "servers")     # or "embedded": see --stack in conftest.py
 START_SECONDS = float(os.environ.get("FEED_TEST_START_SECONDS", 40))
 
 
@@ -38,7 +41,10 @@ def wait_for(condition, what, seconds=30.0, every=0.02):
 
 
 def server(name):
+    """Where a server is. Whoever asks needs it: a test that does is left out where there is none."""
     value = os.environ.get(name)
+    if STACK == "embedded":
+        pytest.skip(f"needs a server: {name}")
     if not value:
         raise RuntimeError(f"{name} is not set: run ./dev test, or source .stack/env after ./dev up --no-programs")
     return value
@@ -180,6 +186,7 @@ class Client:
 class Feedmill:
     """Its own database, index and topics; gateways and workers as a test wants them."""
 
+    queue = "kafka"     # as /readyz names it
     workers = ("command", "fanout", "chunk", "index")
 
     def __init__(self, folder, servers=None, build=BUILD, **settings):
@@ -193,11 +200,7 @@ class Feedmill:
         self.processes = []
         self.numbers = itertools.count(1)
         self.settings = {
-            "kafka.brokers": self.server("KAFKA_BROKERS"), "kafka.topic_prefix": self.prefix, "kafka.partitions": 4,
-            "mysql.host": self.server("MYSQL_HOST"), "mysql.port": int(self.server("MYSQL_PORT")), "mysql.user": self.server("MYSQL_USER"),
-            "mysql.password": self.server("MYSQL_PASSWORD"), "mysql.database": self.database,
-            "search.url": self.server("SEARCH_URL"), "search.index": self.index,
-            "kafka.session_timeout_ms": 6000, "mysql.idle_transaction_s": 5,  # a killed worker's partitions lie still for a session; Kafka's minimum
+            **self.back_ends(),
             "gateway.listen": "127.0.0.1:0", "gateway.admin": "127.0.0.1:0", "worker.admin": "127.0.0.1:0",
             **settings,
         }
@@ -206,6 +209,15 @@ class Feedmill:
 
     def server(self, name):
         return self.servers.get(name) or server(name)
+
+    def back_ends(self):
+        return {
+            "kafka.brokers": self.server("KAFKA_BROKERS"), "kafka.topic_prefix": self.prefix, "kafka.partitions": 4,
+            "mysql.host": self.server("MYSQL_HOST"), "mysql.port": int(self.server("MYSQL_PORT")), "mysql.user": self.server("MYSQL_USER"),
+            "mysql.password": self.server("MYSQL_PASSWORD"), "mysql.database": self.database,
+            "search.url": self.server("SEARCH_URL"), "search.index": self.index,
+            "kafka.session_timeout_ms": 6000, "mysql.idle_transaction_s": 5,  # a killed worker's partitions lie still for a session; Kafka's minimum
+        }
 
     def write_config(self, path=None, **changes):
         """The settings as a libconfig file."""
@@ -306,6 +318,19 @@ class Feedmill:
     def one(self, statement, *values):
         return self.sql(statement, *values)[0][0]
 
+    @contextlib.contextmanager
+    def held(self):
+        """Nobody can write posts meanwhile."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"LOCK TABLES {self.database}.outbound WRITE")
+            yield
+
+    def tables(self):
+        return {row[0] for row in self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", self.database)}
+
+    def make_empty_database(self):
+        self.sql(f"CREATE DATABASE {self.database}")
+
     def subscribe(self, topic, group=None):
         """A plain consumer of all that the topic holds, from its beginning."""
         consumer = confluent_kafka.Consumer({
@@ -368,9 +393,13 @@ class Feedmill:
         finally:
             consumer.close()
 
+    @staticmethod
+    def read_by(group):
+        return {"command": "feed.commands", "chunk": "feed.chunks"}.get(group, "feed.posts")
+
     def lag(self, group, topic=None):
         """Records of the topic that the group has not committed, as any Kafka client sees it."""
-        topic = self.prefix + (topic or {"command": "feed.commands", "chunk": "feed.chunks"}.get(group, "feed.posts"))
+        topic = self.prefix + (topic or self.read_by(group))
         consumer = confluent_kafka.Consumer({"bootstrap.servers": self.server("KAFKA_BROKERS"), "group.id": self.prefix + group})
         try:
             partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
@@ -382,6 +411,11 @@ class Feedmill:
             return lag
         finally:
             consumer.close()
+
+    def delete_records(self, topic, partition, below):
+        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.server("KAFKA_BROKERS")})
+        for done in admin.delete_records([confluent_kafka.TopicPartition(self.prefix + topic, partition, below)]).values():
+            done.result(30)
 
     @contextlib.contextmanager
     def without_topic(self, topic):

@@ -11,6 +11,8 @@ import yaml
 
 from feedmill import BUILD, ROOT
 
+pytestmark = pytest.mark.once
+
 SCHEMA = "docker-compose==1.29.2"  # the wheel carries the compose specification's schema
 OURS = {"gateway", "migrate", "topics", "ctl"}
 

@@ -4,6 +4,8 @@ import pytest
 from expect import problem
 from feedmill import ROOT, Client
 
+pytestmark = pytest.mark.once
+
 CONTRACT = (ROOT / "config/api/feedmill.openapi.yaml").read_text()
 
 

@@ -5,6 +5,8 @@ transaction stands still, and is killed there.
 """
 import contextlib
 
+import pytest
+
 from feedmill import Client, wait_for
 
 
@@ -51,6 +53,7 @@ def start(feed, *workers):
     return feed.client, started
 
 
+@pytest.mark.servers("a row that another holds")
 def test_fanout_killed_in_mid_batch(make_feed):
     feed = make_feed(kafka__partitions=1)
     client, _ = start(feed, "command")
@@ -89,6 +92,7 @@ def test_fanout_killed_after_the_commit(make_feed):
         assert copies(feed, post) == {friend: 1 for friend in friends}
 
 
+@pytest.mark.servers("a row that another holds")
 def test_chunk_killed_between_two_chunks(make_feed):
     feed = make_feed(kafka__partitions=1, fanout__chunk=10, chunk__threads=1)
     client, _ = start(feed, "command", "fanout")
@@ -130,6 +134,7 @@ def test_plan_sent_again_after_a_kill(make_feed):
     assert feed.one("SELECT COUNT(*) FROM fanout_chunk WHERE post_id = %s", post) == 3, "not planned again"
 
 
+@pytest.mark.servers("a row that another holds")
 def test_command_killed_in_mid_batch(make_feed):
     """The batch stands at the ledger row of its fourth command, which a rival has written: nothing of it may be there afterwards."""
     feed = make_feed(kafka__partitions=1, gateway__wait_ms=200).prepare()

@@ -19,8 +19,7 @@ def test_migrate_and_topics_twice(make_feed):
     assert "created" in feed.ctl("topics").stdout
     assert "created" not in feed.ctl("topics").stdout
     feed.ctl("topics", "--check")
-    tables = {row[0] for row in feed.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s", feed.database)}
-    assert tables >= {"participant", "friend", "outbound", "inbound", "product", "command", "fanout_chunk", "gateway_lease"}
+    assert feed.tables() >= {"participant", "friend", "outbound", "inbound", "product", "command", "fanout_chunk", "gateway_lease"}
 
 
 def test_two_migrations_at_once(make_feed):
@@ -71,6 +70,7 @@ def test_story_fails_when_nothing_works(make_feed):
     assert done.returncode == 1 and done.stderr
 
 
+@pytest.mark.servers("their settings are shown")
 def test_config_check_and_show(make_feed):
     feed = make_feed()
     feed.ctl("config", "check")
@@ -112,6 +112,7 @@ def test_settings_that_are_wrong_stop_every_program(folder, program, text, words
     assert done.returncode == 2 and f"{file}:2" in done.stderr and words in done.stderr, done.stderr
 
 
+@pytest.mark.servers("one with a password")
 def test_settings_from_environment_and_password_file(make_feed, tmp_path):
     feed = make_feed()
     wrong = feed.ctl("config", "check", check=False, env={"FEEDMILL_MYSQL_PORT": "x"})

@@ -15,6 +15,8 @@ import requests
 
 from feedmill import ROOT, Client, wait_for
 
+pytestmark = pytest.mark.once
+
 SECONDS = 200   # a build may be part of it
 
 

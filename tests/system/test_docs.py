@@ -14,6 +14,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from expect import problem
 from feedmill import ROOT, Client
 
+pytestmark = pytest.mark.once
+
 CONTRACT = yaml.safe_load((ROOT / "config/api/feedmill.openapi.yaml").read_text())
 OPERATIONS = {operation["operationId"]: (method, path) for path, methods in CONTRACT["paths"].items() for method, operation in methods.items()}
 PATIENCE = 30

@@ -78,7 +78,7 @@ def test_admin_port(feed, client):
     gateway = next(process for process in feed.processes if isinstance(process, Gateway))
     assert requests.get(gateway.admin + "/healthz", timeout=10).status_code == 200
     ready = requests.get(gateway.admin + "/readyz", timeout=10)
-    assert ready.status_code == 200 and set(ready.json()["checks"]) >= {"kafka", "lease", "schema", "search"}
+    assert ready.status_code == 200 and set(ready.json()["checks"]) >= {feed.queue, "lease", "schema", "search"}
     before = feed.metric(gateway, "feedmill_gateway_requests_total", operation="get_products")
     client.get("/products")
     assert feed.metric(gateway, "feedmill_gateway_requests_total", operation="get_products") == before + 1

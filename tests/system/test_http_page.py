@@ -4,7 +4,11 @@ import os
 import re
 import subprocess
 
+import pytest
+
 from feedmill import ROOT, wait_for
+
+pytestmark = pytest.mark.once
 
 PAGE = (ROOT / "docs/http.md").read_text()
 SAME = [(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"), (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"), (r"\d{4}-\d\d-\d\d", "DATE"),

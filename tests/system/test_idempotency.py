@@ -344,6 +344,7 @@ def test_an_answer_that_can_not_be_kept(make_feed, request, how):
     assert [row[2] for row in rows(feed)] == [200]
 
 
+@pytest.mark.servers("one that is away")
 def test_what_was_certainly_not_stored_leaves_no_reservation(make_feed):
     """503 gives the key back at once; of an attempt that took over, nobody knows: 504."""
     feed = make_feed(gateway__wait_ms=2000).prepare()

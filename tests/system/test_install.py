@@ -8,6 +8,8 @@ import pytest
 
 from feedmill import BUILD, ROOT
 
+pytestmark = pytest.mark.once
+
 PROGRAMS = ["feed-gateway", "feed-worker", "feedctl"]
 
 

@@ -57,6 +57,7 @@ def held_feed(make_feed, proxy):
     return feed
 
 
+@pytest.mark.servers("a database that hangs")
 def test_ready_signs_of_life_and_stopping(held_feed, proxy, tmp_path):
     proxy.hold()  # the database can be reached and says nothing: not ready
     managers = [Manager(str(tmp_path / "gateway")), Manager(str(tmp_path / "worker"))]
@@ -91,6 +92,7 @@ def test_ready_signs_of_life_and_stopping(held_feed, proxy, tmp_path):
         assert manager.said.count("READY=1") == 1 and manager.said[-1] == "STOPPING=1"
 
 
+@pytest.mark.servers("a database that hangs")
 def test_watchdog_of_another_process(held_feed, tmp_path):
     """And a socket with an abstract name."""
     manager = Manager(f"\0feedmill-test-{os.getpid()}-{tmp_path.name}")

@@ -1,55 +1,20 @@
-"""feedctl lag and feedctl offsets: what is behind and at risk, and where a group goes on, over both back ends."""
-import contextlib
+"""feedctl lag and feedctl offsets: what is behind and at risk, and where a group goes on."""
 import signal
 import subprocess
 import time
 
-import confluent_kafka
-import confluent_kafka.admin
 import pytest
 
-from embedded import EmbeddedFeedmill
-from feedmill import BUILD, ROOT, Feedmill, server, wait_for
+from feedmill import BUILD, ROOT, wait_for
 from samples import post
 
 DAY = 86400
 
 
-class Servers(Feedmill):
-    def delete_records(self, topic, offset):
-        """Of partition 0, as retention does."""
-        admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")})
-        for done in admin.delete_records([confluent_kafka.TopicPartition(self.prefix + topic, 0, offset)]).values():
-            done.result(30)
-
-    @contextlib.contextmanager
-    def held(self):
-        """Nobody can read or write posts meanwhile."""
-        with self.connect() as connection, connection.cursor() as cursor:
-            cursor.execute(f"LOCK TABLES {self.database}.outbound WRITE")
-            yield
-
-
-class Embedded(EmbeddedFeedmill):
-    def delete_records(self, topic, offset):
-        with self.open(f"{self.prefix}{topic}.topic") as db:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("DELETE FROM record WHERE id < ?", [offset])
-            db.execute("UPDATE partition SET low = ? WHERE id = 0", [offset])
-            db.execute("COMMIT")
-
-    @contextlib.contextmanager
-    def held(self):
-        with self.open("store.db") as db:
-            db.execute("BEGIN IMMEDIATE")
-            yield
-            db.execute("ROLLBACK")
-
-
-@pytest.fixture(params=[Servers, Embedded], ids=["servers", "embedded"])
-def place(request, folder):
-    """A Feedmill without processes, its topics in one partition, on each back end."""
-    feed = request.param(folder, **{"kafka.partitions": 1})
+@pytest.fixture
+def place(folder, kind):
+    """A Feedmill without processes, its topics in one partition."""
+    feed = kind(folder, **{"kafka.partitions": 1})
     try:
         yield feed.prepare()
     finally:
@@ -151,7 +116,7 @@ def test_a_partition_out_of_range_goes_on_when_it_is_told_where(place):
     wait_for(lambda: place.lag("fanout") == 0, "the first posts")
     worker.stop()
     posts(place, 2, 4)
-    place.delete_records("feed.posts", 4)
+    place.delete_records("feed.posts", 0, 4)
     found = lag(place, code=3)["fanout"]
     assert found[:5] == ["feed.posts", "1", "4", "6", "2"] and found[7:9] == ["LOST", "2:"], found
     assert "OUT" in shown(place, "show")[0]
@@ -178,6 +143,7 @@ def test_an_offset_of_one_of_many_partitions(make_feed):
     assert feed.lag("index") == 5
 
 
+@pytest.mark.servers("one that is away")
 def test_kafka_away(make_feed):
     feed = make_feed(**{"kafka__brokers": "127.0.0.1:1"})
     done = feed.ctl("offsets", "fanout", "show", check=False)

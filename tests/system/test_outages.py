@@ -11,6 +11,8 @@ from expect import problem
 from feedmill import Client, server, wait_for
 from proxy import Proxy
 
+pytestmark = pytest.mark.servers("one that is away")
+
 
 @pytest.fixture
 def database(request):

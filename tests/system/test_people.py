@@ -12,7 +12,7 @@ def test_participant_is_made_and_read(feed, client):
     assert made == {"id": made["id"], "name": "Ada", "link": link(made["id"])}
     assert 0 < made["id"] <= ID_MAX
     assert client.ok("GET", made["link"]) == made
-    assert feed.sql("SELECT name FROM participant WHERE id = %s", made["id"]) == (("Ada",),)
+    assert feed.one("SELECT name FROM participant WHERE id = %s", made["id"]) == "Ada"
 
 
 def test_id_and_link_in_the_body_are_ignored(client):

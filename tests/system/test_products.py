@@ -44,7 +44,8 @@ def test_product_is_made_listed_and_deleted_with_its_events(feed, client):
 
 def test_product_is_in_the_store_when_answered(feed, client):
     made = client.ok("POST", "/products", {"name": "Exact", "price": 0.07})["id"]
-    assert feed.sql("SELECT name, price FROM product WHERE id = %s", made) == (("Exact", decimal.Decimal("0.07")),)
+    (name, price), = feed.sql("SELECT name, price FROM product WHERE id = %s", made)
+    assert (name, decimal.Decimal(price)) == ("Exact", decimal.Decimal("0.07"))
 
 
 @pytest.mark.parametrize("sent, kept", [

@@ -1,20 +1,19 @@
-"""feedctl prune, and the command worker that does the same: rows that nobody asks for any more go, and no others, on both back ends."""
+"""feedctl prune, and the command worker that does the same: rows that nobody asks for any more go, and no others."""
 import subprocess
 import time
 
 import pytest
 
-from embedded import EmbeddedFeedmill
-from feedmill import BUILD, ROOT, Feedmill, wait_for
+from feedmill import BUILD, ROOT, wait_for
 from samples import command, command_id, post
 
 DAY = 86400
 EPOCH = 1704067200
 
 
-@pytest.fixture(params=[Feedmill, EmbeddedFeedmill], ids=["servers", "embedded"])
-def place(request, folder):
-    feed = request.param(folder, **{"fanout.chunk": 2, "kafka.partitions": 1})
+@pytest.fixture
+def place(folder, kind):
+    feed = kind(folder, **{"fanout.chunk": 2, "kafka.partitions": 1})
     try:
         yield feed.prepare()
     finally:

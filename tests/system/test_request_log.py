@@ -5,6 +5,8 @@ import re
 import time
 import zoneinfo
 
+import pytest
+
 from feedmill import Client, wait_for
 from wire import connect, next_status
 
@@ -89,6 +91,7 @@ def test_a_topic_that_is_not_there_holds_up_nothing(make_feed):
     assert all(p.running() for p in workers)
 
 
+@pytest.mark.servers("one that is away")
 def test_kafka_away_slows_no_answer(make_feed):
     """Reads need no Kafka: they are answered as ever while their lines fall away."""
     feed = make_feed(gateway__request_log_topic="feed").prepare()
@@ -103,6 +106,7 @@ def test_kafka_away_slows_no_answer(make_feed):
     wait_for(lambda: feed.metric(gateway, "feedmill_gateway_request_log_dropped_total") >= 200, "dropped and counted", 60, every=0.5)
 
 
+@pytest.mark.once
 def test_a_full_log_takes_no_room_from_posts(make_feed):
     """More lines than the log's queue holds, to a topic that is not there: every request is answered at once, every post is stored."""
     feed = make_feed()

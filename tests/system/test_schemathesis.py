@@ -6,8 +6,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from expect import link
 from feedmill import ROOT
+
+pytestmark = pytest.mark.once
 
 SEED = int(os.environ.get("FEED_TEST_SEED", 20240124))
 EXAMPLES = int(os.environ.get("FEED_TEST_EXAMPLES", 50))

@@ -76,6 +76,7 @@ def test_nothing_found_empty_or_missing(client):
     problem(client.get("/outbound?keywords=%ff"), 400, "keywords")
 
 
+@pytest.mark.servers("whose documents can be read by others")
 def test_document_is_as_the_contract_says(feed, client):
     author = client.participant()
     post = client.say(author, "the numbat's document", "its subject")

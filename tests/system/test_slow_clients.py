@@ -12,10 +12,12 @@ import time
 
 import pytest
 
-from feedmill import Client, Feedmill, wait_for
+from feedmill import Client, wait_for
 from test_bad_http import BODY, CHUNK, chunked, get, sized
 from unharmed import Unharmed, descriptors
 from wire import connect, rest_of, status
+
+pytestmark = pytest.mark.once
 
 SLOW = 2000
 IDLE = 10000
@@ -24,6 +26,7 @@ IDLE = 10000
 # of them in a header, half in a body. Prints how many there are, then each second how many the gateway has not shut.
 SLOW_CLIENTS = r"""
 import select, socket, sys, time
+
 port, count = int(sys.argv[1]), int(sys.argv[2])
 heads = [b"GET /products HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /products HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n"]
 open_ = []
@@ -55,9 +58,9 @@ def descriptors_for_clients():
 
 
 @pytest.fixture(scope="module")
-def hasty(folder):
+def hasty(folder, kind):
     """A Feedmill whose gateway has little patience."""
-    feed = Feedmill(folder, **{"gateway.header_timeout_ms": 1000, "gateway.idle_timeout_ms": 1000, "gateway.body_min_rate": 100000})
+    feed = kind(folder, **{"gateway.header_timeout_ms": 1000, "gateway.idle_timeout_ms": 1000, "gateway.body_min_rate": 100000})
     try:
         feed.prepare()
         feed.workers = ()

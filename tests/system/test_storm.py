@@ -69,8 +69,7 @@ def test_every_post_answered_200_arrives(crowd):
     wait_for(lambda: feed.lag("fanout") == 0, "all posts are fanned out", 240, every=0.5)
     there = {row[0] for row in feed.sql("SELECT id FROM outbound")}
     assert not set(ids) - there, "answered 200 and not there"
-    rows, distinct = feed.sql("SELECT COUNT(*), COUNT(DISTINCT participant_id, post_id) FROM inbound")[0]
-    assert rows == distinct
+    assert feed.sql("SELECT participant_id, post_id FROM inbound GROUP BY participant_id, post_id HAVING COUNT(*) > 1 LIMIT 5") == ()
     assert feed.one("SELECT COUNT(*) FROM outbound o JOIN friend f ON f.participant_id = o.participant_id LEFT JOIN inbound i ON i.participant_id = f.friend_id "
                     "AND i.post_id = o.id WHERE i.post_id IS NULL") == 0
     wait_for(lambda: feed.lag("index") == 0, "all posts are indexed", 240, every=0.5)
@@ -78,6 +77,7 @@ def test_every_post_answered_200_arrives(crowd):
     assert all(worker.running() for worker in workers) and gateway.running()
 
 
+@pytest.mark.servers("one that is stopped")
 def test_a_database_that_stands_still_does_not_slow_posts_of_known_authors(crowd):
     feed, gateway, authors = crowd
     ids, refused, usual, _ = storm(feed, gateway.url, authors, 4, "usual")

@@ -14,8 +14,8 @@ VALGRIND = ["valgrind", "--quiet", f"--error-exitcode={FOUND}", "--leak-check=fu
             "--show-leak-kinds=definite,indirect,possible", "--num-callers=30", "--fair-sched=yes", "--trace-children=no",
             f"--suppressions={ROOT / 'tests/valgrind.supp'}"]
 
-pytestmark = pytest.mark.skipif(any(word in (BUILD / "feedctl").read_bytes() for word in (b"__asan_init", b"__tsan_init")),
-                                reason="two checkers in one process")
+pytestmark = [pytest.mark.once,
+              pytest.mark.skipif(any(word in (BUILD / "feedctl").read_bytes() for word in (b"__asan_init", b"__tsan_init")), reason="two checkers in one process")]
 
 
 @pytest.fixture(params=["servers", "embedded"])

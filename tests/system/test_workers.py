@@ -76,7 +76,7 @@ def test_stop_drains_and_starts_where_it_was(make_feed):
 def test_worker_without_tables_says_what_to_do(make_feed):
     feed = make_feed()
     feed.ctl("topics")
-    feed.sql(f"CREATE DATABASE {feed.database}")
+    feed.make_empty_database()
     worker = feed.worker("fanout", wait=False)
     assert worker.popen.wait(30) == 1
     assert worker.logged("feedctl migrate"), worker.output()

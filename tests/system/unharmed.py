@@ -4,6 +4,7 @@ import os
 
 import requests
 
+from embedded import EMBEDDED_FILES
 from feedmill import Gateway, wait_for
 
 TABLES = ("participant", "friend", "outbound", "inbound", "product", "command", "fanout_chunk")
@@ -31,12 +32,19 @@ def sockets(process):
     return [(name, local, row[3]) for row in rows if (name := f"socket:[{row[9]}]") in names for local in [row[1].split(":")[1]]]
 
 
+def wake_ups(process):
+    """Its sockets of this machine alone: by these the embedded queue wakes its readers."""
+    with open(f"/proc/{process.pid}/net/unix") as table:
+        return {f"socket:[{line.split()[6]}]" for line in list(table)[1:]}
+
+
 def descriptors(process):
-    """How many it has, without its own way to its servers: readers connect when they first read, librdkafka when it sees fit."""
+    """How many it has, without its own way to its back ends: readers connect when they first read, or open their files then;
+    librdkafka connects when it sees fit."""
     tcp = sockets(process)
     ports = {port for _, port, state in tcp if state == LISTEN}
-    outgoing = {name for name, port, _ in tcp if port not in ports}
-    return sum(target not in outgoing for target in targets(process))
+    outgoing = {name for name, port, _ in tcp if port not in ports} | wake_ups(process)
+    return sum(target not in outgoing and EMBEDDED_FILES not in target for target in targets(process))
 
 
 def settle(feed):
