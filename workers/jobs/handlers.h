@@ -4,6 +4,10 @@
 
 #include "workers/jobs/job.h"
 
+/* What a program or an endpoint is told of a call: {"id", "task", "args", "kwargs", "retries"}. */
+void job_write_call(const struct job_call *call, struct buf *out);
+
+job_fn job_exec, job_http;
 job_fn job_echo, job_add, job_sleep, job_fail_always, job_flaky, job_crash;
 
 #endif

@@ -18,15 +18,41 @@ static const struct job_entry built_in[] = {
 static struct job_entry *named;
 static size_t named_count;
 
+#define NAMED_RETRIES 3
+
+/* "task=target; other=target" */
+static int read_named(const char *setting, struct slice text, job_fn *run, struct err *err)
+{
+	while (text.len > 0) {
+		struct slice target = slice_trim(slice_cut(&text, ';'));
+		const struct slice name = slice_trim(slice_cut(&target, '='));
+
+		target = slice_trim(target);
+		if (name.len == 0 && target.len == 0)
+			continue;
+		if (name.len == 0 || target.len == 0)
+			return err_set(err, ERR_FATAL, "setting %s: \"%.*s\" is not task=target", setting, (int)name.len, name.len > 0 ? name.data : "");
+		if (job_find(name) != NULL)
+			return err_set(err, ERR_FATAL, "setting %s: there is a job %.*s already", setting, (int)name.len, name.data);
+		named = mem_grow(named, named_count + 1, sizeof(*named));
+		named[named_count++] = (struct job_entry){ mem_dup(name.data, name.len), run, false, NAMED_RETRIES, "", mem_dup(target.data, target.len) };
+	}
+	return 0;
+}
+
 int jobs_open(const struct settings *settings, struct err *err)
 {
-	(void)settings;
-	(void)err;
-	return 0;
+	if (read_named("job.exec", slice_of(settings->job.exec), job_exec, err) < 0)
+		return -1;
+	return read_named("job.http", slice_of(settings->job.http), job_http, err);
 }
 
 void jobs_close(void)
 {
+	for (size_t i = 0; i < named_count; i++) {
+		free((void *)(uintptr_t)named[i].name);
+		free((void *)(uintptr_t)named[i].target);
+	}
 	free(named);
 	named = NULL;
 	named_count = 0;

@@ -1,0 +1,109 @@
+"""What follows a task: links, errbacks, chains and groups, as an unmodified client builds them."""
+import celery.exceptions
+import pytest
+from celery import chain, group
+
+from conftest import wait_for
+
+
+@pytest.fixture
+def s(app):
+    return app.signature
+
+
+def test_chain(s):
+    result = chain(s("add", (1, 2)), s("add", (10,)), s("add", (100,))).apply_async()
+    assert result.get(timeout=30) == 113
+    assert result.parent.get(timeout=30) == 13 and result.parent.parent.get(timeout=30) == 3
+
+
+def test_immutable_steps_take_no_result(s):
+    assert chain(s("add", (1, 2)), s("add", (5, 5), immutable=True)).apply_async().get(timeout=30) == 10
+
+
+def test_long_chain(s):
+    assert chain(s("add", (0, 0)), *(s("add", (1,)) for _ in range(50))).apply_async().get(timeout=60) == 50
+
+
+def test_failing_step_fails_all_later_ones(s):
+    result = chain(s("fail", ("broken",)), s("add", (1,)), s("add", (2,))).apply_async()
+    with pytest.raises(ValueError, match="broken"):
+        result.get(timeout=30, propagate=True)
+    wait_for(lambda: result.state == "FAILURE", "the last one failed too", 10)
+
+
+def test_chain_with_countdown_and_its_queue(cluster, app, s, worker):
+    app.control.add_consumer("other", reply=True, destination=[worker.node])
+    result = chain(s("add", (1, 2)), s("add", (10,), countdown=1), s("add", (100,), queue="other")).apply_async()
+    assert result.get(timeout=30) == 113
+    app.control.cancel_consumer("other", reply=True, destination=[worker.node])
+
+
+def test_group(s):
+    result = group(s("add", (i, i)) for i in range(20)).apply_async()
+    assert result.get(timeout=30) == [2 * i for i in range(20)]
+
+
+def test_link(s, app):
+    linked = s("add", (100,))
+    linked.freeze()
+    result = s("add", (1, 2)).apply_async(link=linked)
+    assert result.get(timeout=30) == 3
+    assert [child.id for child in result.children] == [linked.id]
+    assert result.children[0].get(timeout=30) == 103
+
+
+def test_two_links_and_a_group_as_link(s):
+    first, second = s("add", (10,)), s("add", (20,))
+    result = s("add", (1, 2)).apply_async(link=[first, second, group(s("add", (30,)), s("add", (40,)))])
+    assert result.get(timeout=30) == 3
+    assert len(result.children) == 3 and len(result.children[2].results) == 2
+    assert [child.get(timeout=30) for child in [*result.children[:2], *result.children[2].results]] == [13, 23, 33, 43]
+
+
+def test_group_at_the_end_of_a_chain(s):
+    result = chain(s("add", (1, 2)), group(s("add", (10,)), s("add", (20,)))).apply_async()
+    assert sorted(result.get(timeout=30)) == [13, 23]
+
+
+def test_errback_gets_the_failed_id(cluster, app, s, worker):
+    """An errback is a task like any other; ours echoes what it was given to a queue that we read."""
+    errback = s("echo")
+    errback.freeze()
+    result = s("fail", ("x",)).apply_async(link_error=errback)
+    with pytest.raises(ValueError):
+        result.get(timeout=30)
+    assert app.AsyncResult(errback.id).get(timeout=30) == result.id
+
+
+def test_callback_to_an_unknown_task(s):
+    unknown = s("no.such.task")
+    unknown.freeze()
+    result = s("add", (1, 2)).apply_async(link=unknown)
+    assert result.get(timeout=30) == 3
+    with pytest.raises(celery.exceptions.NotRegistered):
+        result.children[0].get(timeout=30)
+
+
+def test_parent_root_and_group_of_children(cluster, app, s, worker):
+    """Ids of the family go with each message, as another worker's queue shows."""
+    with cluster.channel() as channel:
+        channel.queue_declare("looked-at", durable=True)
+    result = s("add", (1, 2)).apply_async(link=s("add", (5,), queue="looked-at"))
+    result.get(timeout=30)
+
+    def one():
+        with cluster.channel() as channel:
+            return channel.basic_get("looked-at", auto_ack=True)[1:] if cluster.count("looked-at") else None
+    properties, body = wait_for(one, "the linked task's message")
+    headers = properties.headers
+    assert body == b'[[3,5],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+    assert headers["root_id"] == headers["parent_id"] == result.id and headers["id"] == properties.correlation_id
+    assert headers["task"] == "add" and headers["argsrepr"] == "[3, 5]" and headers["timelimit"] == [None, None]
+    assert properties.reply_to and properties.delivery_mode == 2
+
+
+def test_link_to_a_queue_that_nobody_made(cluster, s):
+    result = s("add", (1, 2)).apply_async(link=s("add", (5,), queue="made-on-the-way"))
+    assert result.get(timeout=30) == 3
+    wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/made-on-the-way").get("messages") == 1, "the message waits there", 20)

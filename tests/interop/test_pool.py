@@ -1,0 +1,106 @@
+"""Where handlers run: limits of time and memory, lost children, retries, the delivery cap."""
+import os
+import time
+
+import billiard.exceptions
+import celery.exceptions
+import pytest
+from celery.exceptions import TimeLimitExceeded  # noqa: F401  (its name is what a client sees)
+
+from conftest import wait_for
+
+
+def pids(app, node):
+    return app.control.inspect(destination=[node], timeout=5).stats()[node]["pool"]["processes"]
+
+
+def test_soft_limit(app):
+    began = time.monotonic()
+    with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded):
+        app.send_task("sleep", [60], soft_time_limit=0.5).get(timeout=30)
+    assert time.monotonic() - began < 20
+
+
+def test_hard_limit_ends_the_child_alone(app, worker):
+    before = pids(app, worker.node)
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        app.send_task("sleep", [60], time_limit=0.5).get(timeout=30)
+    wait_for(lambda: len(set(before) & set(pids(app, worker.node))) == len(before) - 1, "one child is new")
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+
+
+def test_retries_until_it_works(app):
+    assert app.send_task("flaky", [3]).get(timeout=60) == 3
+
+
+def test_retries_have_an_end(app):
+    with pytest.raises(celery.exceptions.MaxRetriesExceededError):
+        app.send_task("flaky", [4]).get(timeout=60)
+
+
+def test_lost_child_is_tried_until_the_cap(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(delivery_limit=3)
+    app = cluster.app()
+    with pytest.raises(billiard.exceptions.WorkerLostError, match="exitcode 77"):
+        app.send_task("crash").get(timeout=60)
+    assert len(cluster.dead(1)) == 1
+    assert worker.output().count('event="a child was lost"') == 3
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+
+
+def test_lost_child_early_acks(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(acks="early")
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        cluster.app().send_task("crash").get(timeout=60)
+    assert worker.output().count('event="a child was lost"') == 1
+
+
+def test_killed_child_is_replaced_and_its_job_done(app, worker):
+    result = app.send_task("sleep", [1])
+    active = wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=5).active()[worker.node], "it runs")
+    os.kill(active[0]["worker_pid"], 9)
+    assert result.get(timeout=30) == 1
+
+
+def test_children_are_replaced_after_some_tasks(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1, max_tasks_per_child=3)
+    app = cluster.app()
+    seen = set()
+    for _ in range(9):
+        app.send_task("add", [1, 2]).get(timeout=30)
+        seen.update(pids(app, worker.node))
+    assert len(seen) >= 3
+
+
+def test_child_that_used_much_memory_is_replaced(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1, max_memory_per_child_kib=40_000)
+    app = cluster.app()
+    first = wait_for(lambda: pids(app, worker.node), "a child")
+    app.send_task("add", [1, 2]).get(timeout=30)
+    assert pids(app, worker.node) == first
+    app.send_task("echo", ["x" * 12_000_000]).get(timeout=60)
+    wait_for(lambda: pids(app, worker.node) not in (first, []), "another child")
+
+
+def test_threads_and_children_together(make_cluster):
+    """With threads, what is not safe there runs in children all the same."""
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", delivery_limit=1)
+    app = cluster.app()
+    assert [r.get(timeout=60) for r in [app.send_task("add", [i, 1]) for i in range(200)]] == [i + 1 for i in range(200)]
+    with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded):
+        app.send_task("sleep", [60], soft_time_limit=0.5).get(timeout=30)
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        app.send_task("crash").get(timeout=60)
+    assert worker.running()
+
+
+def test_settings_limits(make_cluster):
+    cluster = make_cluster()
+    cluster.job(hard_time_limit_ms=500)
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        cluster.app().send_task("sleep", [60]).get(timeout=30)
