@@ -20,7 +20,7 @@
 #define EVERY_DEFAULT 5
 #define EVERY_MAX 86400
 #define EXIT_AT_RISK 3
-#define LINE "%-10s %-20s %10s %14s %14s %12s %8s %9s  %s\n"
+#define LINE "%-14s %-20s %10s %14s %14s %12s %8s %9s  %s\n"
 
 struct lag_options {
 	bool each, watch;
@@ -46,6 +46,12 @@ static void format_age(int64_t oldest_ms, int64_t now_ms, char out[24])
 		snprintf(out, 24, "%ds", (int)s);
 }
 
+/* A sink of a worker ("relay.redis") that was never on has nothing to lose: nobody waits for it. */
+static bool is_off(const struct consumer_group *group, bool has_begun)
+{
+	return !has_begun && strchr(group->group, '.') != NULL;
+}
+
 /* What an operator has to know of it; "" when all is well. */
 static const char *state_of(const struct backlog *backlog, double used, char out[64])
 {
@@ -61,9 +67,10 @@ static const char *state_of(const struct backlog *backlog, double used, char out
 }
 
 /* True when records are lost, or will be. */
-static bool print_line(const struct consumer_group *group, const char *partition, const struct backlog *backlog, bool is_started,
+static bool print_line(const struct consumer_group *group, const char *partition, const struct backlog *backlog, bool has_begun,
 	int64_t retention_ms)
 {
+	const bool off = is_off(group, has_begun);
 	const int64_t now_ms = clock_wall_ms();
 	const double used = backlog_used(backlog, retention_ms, now_ms);
 	char numbers[3][24], age[24], part[16], state[64];
@@ -73,13 +80,14 @@ static bool print_line(const struct consumer_group *group, const char *partition
 	snprintf(numbers[2], sizeof(numbers[2]), "%" PRId64, backlog->lag);
 	format_age(backlog->oldest_ms, now_ms, age);
 	snprintf(part, sizeof(part), "%d%%", (int)(used * 100));
-	printf(LINE, group->group, group->topic, partition, is_started ? numbers[0] : "-", numbers[1], numbers[2], age,
-		retention_ms > 0 ? part : "-", state_of(backlog, used, state));
-	return state[0] != '\0';
+	printf(LINE, group->group, group->topic, partition, backlog->is_begun ? numbers[0] : "-", numbers[1],
+		numbers[2], age, retention_ms > 0 ? part : "-", off ? "never ran" : state_of(backlog, used, state));
+	return !off && state[0] != '\0';
 }
 
 static bool print_each(const struct consumer_group *group, const struct partition_backlog *partitions, size_t count, int64_t retention_ms)
 {
+	const bool has_begun = backlog_sum(partitions, count).is_begun;
 	bool at_risk = false;
 
 	for (size_t i = 0; i < count; i++) {
@@ -87,7 +95,7 @@ static bool print_each(const struct consumer_group *group, const struct partitio
 		char number[16];
 
 		snprintf(number, sizeof(number), "%d", (int)partitions[i].lag.partition);
-		at_risk |= print_line(group, number, &one, partitions[i].lag.committed >= 0, retention_ms);
+		at_risk |= print_line(group, number, &one, has_begun, retention_ms);
 	}
 	return at_risk;
 }
@@ -98,7 +106,7 @@ static bool print_sum(const struct consumer_group *group, const struct partition
 	char number[24];
 
 	snprintf(number, sizeof(number), "%zu", count);
-	return print_line(group, number, &sum, true, retention_ms);
+	return print_line(group, number, &sum, sum.is_begun, retention_ms);
 }
 
 /* ---- all groups */

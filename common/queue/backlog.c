@@ -80,6 +80,7 @@ struct backlog backlog_sum(const struct partition_backlog *partitions, size_t co
 		sum.end += p->lag.high;
 		sum.lag += has_more(p) ? p->lag.high - p->position : 0;
 		sum.lost += p->lag.committed >= 0 && p->lag.committed < p->lag.low ? p->lag.low - p->lag.committed : 0;
+		sum.is_begun = sum.is_begun || p->lag.committed >= 0;
 		sum.is_astray = sum.is_astray || p->position > p->lag.high;
 		if (p->oldest_ms > 0 && (sum.oldest_ms == 0 || p->oldest_ms < sum.oldest_ms))
 			sum.oldest_ms = p->oldest_ms;

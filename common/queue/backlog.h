@@ -20,6 +20,7 @@ struct backlog {
 	int64_t lag;           /* records that are not done */
 	int64_t lost;          /* records that were deleted before they were done */
 	int64_t oldest_ms;     /* the smallest; 0: none */
+	bool is_begun;         /* the group has committed some offset */
 	bool is_astray;        /* the group is behind the end of a partition: the topic is not the one it read */
 };
 struct backlog backlog_sum(const struct partition_backlog *partitions, size_t count);

@@ -37,17 +37,22 @@ def stored(feed):
 
 def test_lag_tells_what_is_at_risk(place):
     """feed.posts keeps 7 days: a record of 4 days ago, that nobody has done, is past half of it."""
-    assert lag(place)["fanout"] == ["feed.posts", "1", "0", "0", "0", "-", "0%"]
+    assert lag(place)["fanout"] == ["feed.posts", "1", "-", "0", "0", "-", "0%"]
     posts(place, 0, 1, age_s=DAY)
-    assert lag(place)["fanout"] == ["feed.posts", "1", "0", "1", "1", "1d00h", "14%"]
+    assert lag(place)["fanout"] == ["feed.posts", "1", "-", "1", "1", "1d00h", "14%"]
     place.produce_all("feed.chunks", [{"value": b"x", "timestamp": int((time.time() - 4 * DAY) * 1000)}])
     found = lag(place, code=3)
-    assert found["chunk"] == ["feed.chunks", "1", "0", "1", "1", "4d00h", "57%", "AT", "RISK"] and len(found["index"]) == 7
+    assert found["chunk"] == ["feed.chunks", "1", "-", "1", "1", "4d00h", "57%", "AT", "RISK"] and len(found["index"]) == 7
     assert lag(place, "--partitions", code=3)["chunk"] == ["feed.chunks", "0", "-", "1", "1", "4d00h", "57%", "AT", "RISK"]
     worker = place.worker("chunk")
     wait_for(lambda: place.lag("chunk") == 0, "the worker has done it")
     worker.stop()
-    assert lag(place)["chunk"][3:6] == ["1", "0", "-"]
+    assert lag(place)["chunk"][2:6] == ["1", "1", "0", "-"]
+    # a sink that nobody has switched on has nothing to lose
+    place.produce_all("product_events", [{"value": b"x", "timestamp": int((time.time() - 4 * DAY) * 1000)}])
+    assert lag(place)["relay.redis"][4:] == ["1", "4d00h", "57%", "never", "ran"] and lag(place, "--partitions")["relay.redis"][-2:] == ["never", "ran"]
+    place.ctl("offsets", "relay.redis", "set", "beginning")
+    assert lag(place, code=3)["relay.redis"][-2:] == ["AT", "RISK"]
 
 
 def test_lag_watches_until_it_is_told_to_stop(place):

@@ -25,6 +25,8 @@ static void partitions_add_up(void **state)
 	assert_int_equal(0, sum.lost); /* one that never began has lost nothing */
 	assert_int_equal(2000, sum.oldest_ms);
 	assert_false(sum.is_astray);
+	assert_true(sum.is_begun);
+	assert_false(backlog_sum(&partitions[1], 1).is_begun);
 }
 
 static void what_was_deleted_before_it_was_done_is_lost(void **state)
