@@ -155,7 +155,6 @@ def test_kafka_away(make_feed):
     assert done.returncode == 1 and "127.0.0.1:1" in done.stderr
 
 
-@pytest.mark.parametrize("kind", [Servers, Embedded], ids=["servers", "embedded"])
 def test_a_worker_tells_of_records_that_it_has_not_seen(kind, folder):
     """One partition's record can't be done now; what waits in the other is in no hand, and counts."""
     feed = kind(folder, **{"kafka.partitions": 2, "worker.backlog_ms": 200, "fanout.batch": 1})
