@@ -9,6 +9,7 @@
 #include "api-gateway/meters.h"
 #include "api-gateway/reply.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/store/idempotency.h"
@@ -100,6 +101,7 @@ static void take_ids(struct call *call)
 /* A reservation that took so long would leave no time to wait for the report. */
 static void go_on(struct call *call)
 {
+	FAULT_POINT("gateway.reserved");
 	take_ids(call);
 	call->once->is_held = true;
 	if (clock_mono_ms() < call->started_us / 1000 + call->gateway->settings->gateway.wait_ms)
@@ -213,8 +215,10 @@ static void keep(const struct reader *reader, void *arg)
 	struct once *once = call->once;
 	struct err err = { ERR_FULL, "no reader was free in time" };
 
+	FAULT_POINT("gateway.keeping");
 	if (reader == NULL || end(call, reader->store, &err) < 0)
 		not_kept(call, &err);
+	FAULT_POINT("gateway.kept");
 	reply_kept(call, once->status, once->type, &once->body);
 }
 
