@@ -9,7 +9,8 @@
  *               given to batch_emit() is sent
  *   returns -1  nothing was committed (or nobody knows); what was emitted is forgotten; by err->kind:
  *               ERR_UNAVAILABLE, ERR_FULL  the dependency is down: partitions pause, the same batch comes after a backoff
- *               ERR_CONFLICT, ERR_UNKNOWN  the same batch comes again soon
+ *               ERR_CONFLICT, ERR_UNKNOWN  the same batch comes again soon; when that has no end it is halved, and the record that
+ *                                          can't win alone is a RETRY
  *               ERR_INVALID                some record is wrong: the batch is halved until it is alone, and REJECTed
  *               ERR_FATAL                  the process drains and exits with 1 */
 #ifndef FEEDMILL_WORKERS_WORKER_H
@@ -25,7 +26,8 @@
 
 enum outcome {
 	DONE,   /* effects are in place, or were before */
-	RETRY,  /* this record can't be done now, others can */
+	RETRY,  /* this record can't be done now, others can: it comes again after the delays of the setting, then it is a dead letter.
+	         * Its worker's row says how: see enum retries */
 	REJECT, /* this record is wrong: to <worker>.dlq with the reason */
 };
 
@@ -33,7 +35,8 @@ struct item {
 	const struct record *record;
 	enum outcome outcome;
 	struct err why; /* for RETRY and REJECT */
-	unsigned tries; /* how often handle() had it; the engine's */
+	unsigned tries; /* how often handle() had it; the engine's, as is: */
+	unsigned stage; /* how many delays of a retry in place lie behind it */
 };
 
 struct batch {
@@ -69,11 +72,18 @@ struct worker_ops {
 	int (*tend)(const struct settings *settings, struct queue *queue, struct err *err);
 };
 
+/* What becomes of a RETRY. */
+enum retries {
+	RETRY_IN_PLACE, /* order counts: its partition waits for it. The worker says RETRY of all later records of the partition too */
+	RETRY_BY_TOPIC, /* it goes to <worker>.retry.<delay>, and its partition goes on */
+};
+
 struct worker_entry {
 	const char *name;  /* also the consumer group */
 	const char *topic; /* that it reads */
 	const char *writes;
 	const struct worker_ops *ops;
+	enum retries retries; /* consumer_group_table in topics.c agrees */
 	/* A worker with several places to bring its records to has these in place of ops: each a row of its own, with a group of its own
 	 * ("relay.redis"), so that one whose place is away does not hold up the others. The process runs those that are on. */
 	const struct worker_entry *sinks;

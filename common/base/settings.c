@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include "common/base/conf.h"
+#include "common/base/delays.h"
 
 #define FIELD(member) offsetof(struct settings, member)
 #define TEXT(name, member, initial, min, max, help) { name, CONF_TEXT, FIELD(member), initial, min, max, NULL, help }
@@ -101,6 +102,9 @@ static const struct conf_row rows[] = {
 	TEXT("worker.admin", worker_admin, "127.0.0.1:0", 1, 255, "address:port of a worker's /healthz, /readyz and /metrics"),
 	INT("worker.drain_timeout_ms", drain_timeout_ms, "25000", 0, 60 * MINUTE_MS,
 		"how long a stop signal waits for work under way, milliseconds"),
+	TEXT("worker.retry_delays", retry_delays, DELAYS_INITIAL, 1, 100,
+		"after which a record that can't be done is tried again, one after another; then it is a dead letter"),
+	INT("worker.crash_limit", crash_limit, "5", 1, 1000, "how often a record may end its worker's process, before it is a dead letter"),
 
 	INT("worker.backlog_ms", worker_backlog_ms, "30000", 0, 60 * MINUTE_MS,
 		"how often the age of the oldest record is asked for that the group has not done, milliseconds; 0: never"),
@@ -157,9 +161,14 @@ static const struct conf_row rows[] = {
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
-/* Each value is in its own range here; these are the pairs that can't work together. */
+/* Each value is in its own range here; this is what a range does not say, and the pairs that can't work together. */
 static int check_pairs(const struct settings *s, struct err *err)
 {
+	struct delays delays;
+	struct err why = ERR_INIT;
+
+	if (delays_parse(s->retry_delays, &delays, &why) < 0)
+		return err_set(err, ERR_FATAL, "setting worker.retry_delays: %s", why.message);
 	if (s->mysql.idle_transaction_s * 1000 >= s->kafka.session_timeout_ms)
 		return err_set(err, ERR_FATAL, "setting mysql.idle_transaction_s: %lld s is not below kafka.session_timeout_ms: %lld "
 			"(a worker that lost its partitions must not come back to an open transaction)",

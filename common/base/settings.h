@@ -155,6 +155,8 @@ struct settings {
 	int64_t drain_timeout_ms;
 	int64_t worker_backlog_ms; /* between two looks at the age of what is not done; 0: never */
 	int64_t command_prune_s;   /* between two rounds of deleting old rows; 0: never */
+	char *retry_delays;  /* see delays.h */
+	int64_t crash_limit; /* of a record that ends its worker */
 	int64_t fanout_chunk; /* a friend list longer than this is planned in chunks */
 	struct job_settings job;
 	struct worker_settings command, fanout, chunk, index, relay;

@@ -31,6 +31,8 @@ void queue_describe(const struct settings *settings, struct buf *out)
 
 int queue_open(const struct settings *settings, struct queue **out, struct err *err)
 {
+	if (topics_open(settings, err) < 0)
+		return -1;
 	return backend_of(settings->queue.type)->open(settings, out, err);
 }
 

@@ -28,6 +28,7 @@ static const char *const letter_headers[] = {
 	HEADER_ERROR,
 	HEADER_WORKER,
 	HEADER_CUT,
+	HEADER_DUE,
 };
 
 bool record_header_of_letter(const char *name)

@@ -41,7 +41,7 @@ void record_release(struct record *record); /* safe on a zeroed or released one 
 #define HEADER_TRACE "traceparent"
 #define HEADER_REPLY "feedmill-reply"     /* number of the gateway that waits: partition of feed.results */
 #define HEADER_COMMAND "feedmill-command" /* command id */
-/* Headers of dead letters (and later of retries). */
+/* Headers of dead letters and of retries. */
 #define HEADER_ORIGIN_TOPIC "feedmill-origin-topic"
 #define HEADER_ORIGIN_PARTITION "feedmill-origin-partition"
 #define HEADER_ORIGIN_OFFSET "feedmill-origin-offset"
@@ -50,6 +50,7 @@ void record_release(struct record *record); /* safe on a zeroed or released one 
 #define HEADER_ERROR "feedmill-error"
 #define HEADER_WORKER "feedmill-worker"
 #define HEADER_CUT "feedmill-cut" /* bytes that the value had, where it was too large to be kept whole */
+#define HEADER_DUE "feedmill-due" /* of a retry: not before, milliseconds of wall clock */
 bool record_header_of_letter(const char *name); /* one of those: not the record's own */
 /* Header of a mark: a record without key and value that an operator's tool puts behind a dead letter, in its partition, when the
  * letter was sent again. The letter's "partition/offset". */

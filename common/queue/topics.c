@@ -1,4 +1,4 @@
-/* No input; the names, partitions and retention of all topics come out: THE TABLE. */
+/* The delays of retries go in; the names, partitions and retention of all topics come out: THE TABLE. */
 #include "common/queue/topics.h"
 
 #include <stdio.h>
@@ -10,7 +10,7 @@
 #define DEAD_LETTERS(group) { group ".dlq", 1, 30 * DAY_MS, 4 * MIB, "what " group " gave up: the record as it was, the reason in headers" }
 
 /* A topic of one partition keeps the order of all its records. */
-const struct topic topic_table[] = {
+static const struct topic fixed_topics[] = {
 	/* name, partitions, retention, largest record, key → value. A dead letter is a record and more */
 	{ TOPIC_POSTS, 0, 7 * DAY_MS, 2 * MIB, "author → post" },
 	{ TOPIC_COMMANDS, 0, 7 * DAY_MS, 2 * MIB, "id of the thing changed → command" },
@@ -25,18 +25,30 @@ const struct topic topic_table[] = {
 	DEAD_LETTERS("relay.redis"),
 	DEAD_LETTERS("relay.webhook"),
 };
-const size_t topic_count = sizeof(topic_table) / sizeof(topic_table[0]);
+#define FIXED_TOPICS (sizeof(fixed_topics) / sizeof(fixed_topics[0]))
 
-const struct consumer_group consumer_group_table[] = {
-	{ "command", TOPIC_COMMANDS },
-	{ "fanout", TOPIC_POSTS },
-	{ "chunk", TOPIC_CHUNKS },
-	{ "index", TOPIC_POSTS },
-	{ "relay.rabbitmq", TOPIC_PRODUCT_EVENTS },
-	{ "relay.redis", TOPIC_PRODUCT_EVENTS },
-	{ "relay.webhook", TOPIC_PRODUCT_EVENTS },
+static const struct consumer_group fixed_groups[] = {
+	/* group, topic, has retry topics: where order does not matter */
+	{ "command", TOPIC_COMMANDS, false, false },
+	{ "fanout", TOPIC_POSTS, true, false },
+	{ "chunk", TOPIC_CHUNKS, true, false },
+	{ "index", TOPIC_POSTS, true, false },
+	{ "relay.rabbitmq", TOPIC_PRODUCT_EVENTS, false, false },
+	{ "relay.redis", TOPIC_PRODUCT_EVENTS, false, false },
+	{ "relay.webhook", TOPIC_PRODUCT_EVENTS, false, false },
 };
-const size_t consumer_group_count = sizeof(consumer_group_table) / sizeof(consumer_group_table[0]);
+#define FIXED_GROUPS (sizeof(fixed_groups) / sizeof(fixed_groups[0]))
+
+/* The tables with the retry topics of this process's settings behind the fixed rows. */
+#define RETRIES_MAX (FIXED_GROUPS * DELAYS_MAX)
+static struct topic topics[FIXED_TOPICS + RETRIES_MAX];
+static struct consumer_group groups[FIXED_GROUPS + RETRIES_MAX];
+static char retry_names[RETRIES_MAX][TOPIC_NAME_MAX];
+static struct delays delays;
+
+const struct topic *const topic_table = topics;
+const struct consumer_group *const consumer_group_table = groups;
+size_t topic_count, consumer_group_count;
 
 const struct topic *topic_find(const char *name)
 {
@@ -65,6 +77,60 @@ int topic_of_request_log(const struct settings *settings, struct topic *out, str
 	if (topic_find(name) != NULL)
 		return err_set(err, ERR_INVALID, "setting gateway.request_log_topic: %s has records of another kind", name);
 	*out = (struct topic){ name[0] != '\0' ? name : NULL, 0, 7 * DAY_MS, MIB, "no key → one request of the gateway, as a line" };
+	return 0;
+}
+
+void topic_retry(const char *group, size_t stage, char out[TOPIC_NAME_MAX])
+{
+	snprintf(out, TOPIC_NAME_MAX, "%s.retry.%s", group, delays.list[stage].name);
+}
+
+const struct delays *topics_delays(void)
+{
+	return &delays;
+}
+
+/* As many partitions as the topic that the records come from, so that a key stays where it is. */
+static void add_retry(const struct consumer_group *group, size_t stage)
+{
+	char *name = retry_names[topic_count - FIXED_TOPICS];
+	const struct topic *origin = topic_find(group->topic);
+
+	topic_retry(group->group, stage, name);
+	topics[topic_count++] = (struct topic){ name, origin->partitions, 30 * DAY_MS, 4 * MIB,
+		"what the group could not do yet: the record as it was, when it is due and why in headers" };
+	groups[consumer_group_count++] = (struct consumer_group){ group->group, name, false, true };
+}
+
+static void add_retries(void)
+{
+	topic_count = FIXED_TOPICS;
+	consumer_group_count = FIXED_GROUPS;
+	for (size_t i = 0; i < FIXED_GROUPS; i++)
+		for (size_t stage = 0; fixed_groups[i].has_retries && stage < delays.count; stage++)
+			add_retry(&fixed_groups[i], stage);
+}
+
+/* The fixed rows are there before anybody asks. */
+static void __attribute__((constructor)) fill_tables(void)
+{
+	memcpy(topics, fixed_topics, sizeof(fixed_topics));
+	memcpy(groups, fixed_groups, sizeof(fixed_groups));
+	topic_count = FIXED_TOPICS;
+	consumer_group_count = FIXED_GROUPS;
+}
+
+int topics_open(const struct settings *settings, struct err *err)
+{
+	struct delays wanted;
+	struct err why = ERR_INIT;
+
+	if (delays_parse(settings->retry_delays != NULL ? settings->retry_delays : DELAYS_INITIAL, &wanted, &why) < 0)
+		return err_set(err, ERR_FATAL, "setting worker.retry_delays: %s", why.message);
+	if (memcmp(&wanted, &delays, sizeof(wanted)) == 0)
+		return 0; /* others may be reading */
+	delays = wanted;
+	add_retries();
 	return 0;
 }
 

@@ -11,7 +11,8 @@
 #include "common/base/trace.h"
 #include "workers/engine/attempt.h"
 #include "workers/engine/batch.h"
-#include "workers/engine/deadletter.h"
+#include "workers/engine/holds.h"
+#include "workers/engine/letter.h"
 #include "workers/engine/settle.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
@@ -51,7 +52,7 @@ static void a_success_takes_the_whole_batch(void **state)
 	attempt_prepare(&attempt);
 	assert_int_equal(RULING_TAKEN, attempt_judge(&attempt, 0, &err, &wait_ms));
 	assert_int_equal(0, wait_ms);
-	assert_int_equal(0, attempt_take(&attempt, 7));
+	attempt_take(&attempt, 7);
 	assert_int_equal(0, attempt.count);
 }
 
@@ -75,22 +76,54 @@ static void each_kind_has_its_ruling(void **state)
 	}
 }
 
-static void conflicts_without_end_are_waited_for(void **state)
+static unsigned conflicts_until(struct attempt *attempt, enum ruling wanted)
+{
+	enum ruling ruling = RULING_AGAIN;
+	unsigned count = 0;
+
+	while (ruling == RULING_AGAIN && count++ < 100) {
+		int64_t wait_ms = 0;
+
+		ruling = handle_fails(attempt, ERR_CONFLICT, &wait_ms);
+		assert_in_range(wait_ms, 1, 200);
+	}
+	assert_int_equal(wanted, ruling);
+	return count;
+}
+
+/* The one that can't win is found, and does not hold up the others. */
+static void conflicts_without_end_are_narrowed_down(void **state)
+{
+	struct attempt attempt;
+
+	(void)state;
+	start(&attempt, 4);
+	assert_int_equal(ATTEMPT_CONFLICTS, conflicts_until(&attempt, RULING_HALVED));
+	assert_int_equal(2, attempt_width(&attempt));
+	assert_int_equal(ATTEMPT_CONFLICTS_MORE, conflicts_until(&attempt, RULING_HALVED));
+	assert_int_equal(1, attempt_width(&attempt));
+	assert_int_equal(ATTEMPT_CONFLICTS_MORE, conflicts_until(&attempt, RULING_LOST));
+	assert_int_equal(RETRY, attempt.items[0].outcome);
+	assert_string_equal("because", attempt.items[0].why.message);
+	assert_int_equal(4, attempt.count);
+	attempt_take(&attempt, 1);
+	assert_int_equal(3, attempt_width(&attempt)); /* the others together again, and as patient as before */
+	assert_int_equal(ATTEMPT_CONFLICTS, conflicts_until(&attempt, RULING_HALVED));
+}
+
+static void a_dependency_that_is_down_is_never_the_records_fault(void **state)
 {
 	struct attempt attempt;
 	int64_t wait_ms, longest = 0;
 
 	(void)state;
 	start(&attempt, 4);
-	for (int i = 1; i < ATTEMPT_CONFLICTS; i++) {
-		assert_int_equal(RULING_AGAIN, handle_fails(&attempt, ERR_CONFLICT, &wait_ms));
-		assert_true(wait_ms >= 1 && wait_ms <= 200);
-	}
-	for (int i = 0; i < 100; i++) {
-		assert_int_equal(RULING_DOWN, handle_fails(&attempt, ERR_CONFLICT, &wait_ms));
+	for (int i = 0; i < 200; i++) {
+		assert_int_equal(RULING_DOWN, handle_fails(&attempt, i % 2 == 0 ? ERR_UNAVAILABLE : ERR_FULL, &wait_ms));
 		longest = wait_ms > longest ? wait_ms : longest;
 	}
 	assert_true(longest > 200 && longest <= 5000);
+	assert_int_equal(4, attempt_width(&attempt));
 }
 
 /* A batch with bad records, as a worker sees it: fails whole while one of them is in it. */
@@ -147,27 +180,6 @@ static void every_bad_record_is_found(void **state)
 	start(&attempt, RECORDS);
 	work_off(&attempt, bad, rejected);
 	assert_memory_equal(bad, rejected, sizeof(bad));
-}
-
-static void a_record_that_wants_another_try_stays_in_front(void **state)
-{
-	struct attempt attempt;
-	int64_t wait_ms;
-
-	(void)state;
-	start(&attempt, 6);
-	attempt_prepare(&attempt);
-	assert_int_equal(RULING_TAKEN, attempt_judge(&attempt, 0, NULL, &wait_ms));
-	attempt.items[1].outcome = RETRY;
-	attempt.items[3].outcome = RETRY;
-	attempt.items[4].outcome = REJECT;
-	wait_ms = attempt_take(&attempt, 6);
-	assert_true(wait_ms >= 1 && wait_ms <= 100);
-	assert_int_equal(2, attempt.count);
-	assert_int_equal(1, attempt.items[0].record->offset);
-	assert_int_equal(3, attempt.items[1].record->offset);
-	attempt_prepare(&attempt);
-	assert_int_equal(2, attempt.items[0].tries);
 }
 
 static bool of_partition(const struct record *record, const void *arg)
@@ -239,14 +251,14 @@ static void a_dead_letter_keeps_the_record_and_says_why(void **state)
 {
 	struct record in = { .topic = "feed.posts", .partition = 2, .offset = 77, .timestamp_ms = 1234, .key = slice_of("7") };
 	struct item item = { .record = &in, .outcome = REJECT, .tries = 3 };
-	struct dead_letter letter;
+	struct letter letter;
 
 	(void)state;
 	in.value = slice_of("{broken");
 	record_header_add(&in, "mine", slice_of("kept"));
 	record_header_add(&in, HEADER_ERROR, slice_of("of an earlier death"));
 	err_set(&item.why, ERR_INVALID, "not JSON");
-	dead_letter_make(&letter, "fanout", &item);
+	letter_dead(&letter, "fanout", &item);
 	assert_string_equal("fanout.dlq", letter.record.topic);
 	assert_int_equal(-1, letter.record.partition);
 	assert_true(slice_is(letter.record.key, "7"));
@@ -260,6 +272,113 @@ static void a_dead_letter_keeps_the_record_and_says_why(void **state)
 	assert_true(slice_is(record_header_get(&letter.record, HEADER_ERROR), "not JSON"));
 	assert_true(slice_is(record_header_get(&letter.record, HEADER_WORKER), "fanout"));
 	assert_int_equal(8, letter.record.header_count);
+}
+
+static void use_delays(const char *text)
+{
+	const struct settings settings = { .retry_delays = (char *)text };
+	struct err err = ERR_INIT;
+
+	assert_int_equal(0, topics_open(&settings, &err));
+}
+
+static struct record as_fetched(const struct letter *letter, int64_t offset)
+{
+	struct record record = letter->record;
+
+	record.partition = 1;
+	record.offset = offset;
+	record.timestamp_ms = 999;
+	return record;
+}
+
+/* From the worker's topic through its retry topics to the dead letters: where it was first stays known, tries add up. */
+static void a_retry_remembers_where_it_came_from(void **state)
+{
+	struct record in = { .topic = "feed.posts", .partition = 2, .offset = 77, .timestamp_ms = 1234, .value = slice_of("{}") };
+	struct item item = { .record = &in, .outcome = RETRY, .tries = 2 };
+	struct letter first, second, dead;
+	struct record again;
+
+	(void)state;
+	use_delays("3s, 1h");
+	assert_int_equal(0, letter_stage("index", "feed.posts"));
+	assert_int_equal(0, letter_stage("index", "fanout.retry.3s"));
+	assert_int_equal(2, letter_stage("index", "index.retry.1h"));
+	record_header_add(&in, HEADER_ORIGIN_OFFSET, slice_of("5")); /* of somebody else: it counts on our own topics alone */
+	record_header_add(&in, HEADER_TRACE, slice_of("trace"));
+	err_set(&item.why, ERR_UNAVAILABLE, "busy");
+	letter_retry(&first, "index", &item, 0, 5000);
+	assert_string_equal("index.retry.3s", first.record.topic);
+	assert_true(slice_is(record_header_get(&first.record, HEADER_ORIGIN_OFFSET), "77"));
+	again = as_fetched(&first, 3);
+	assert_int_equal(1, letter_stage("index", again.topic));
+	assert_int_equal(5000, letter_due_ms(&again));
+	assert_int_equal(2, letter_tries(&again));
+	item = (struct item){ .record = &again, .outcome = RETRY, .tries = letter_tries(&again) + 1, .why = item.why };
+	letter_retry(&second, "index", &item, 1, 9000);
+	assert_string_equal("index.retry.1h", second.record.topic);
+	again = as_fetched(&second, 4);
+	assert_int_equal(9000, letter_due_ms(&again));
+	item.record = &again;
+	letter_dead(&dead, "index", &item);
+	assert_string_equal("index.dlq", dead.record.topic);
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_ORIGIN_TOPIC), "feed.posts"));
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_ORIGIN_PARTITION), "2"));
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_ORIGIN_OFFSET), "77"));
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_ORIGIN_TIMESTAMP), "1234"));
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_ATTEMPTS), "3"));
+	assert_true(slice_is(record_header_get(&dead.record, HEADER_TRACE), "trace"));
+	assert_null(record_header_get(&dead.record, HEADER_DUE).data);
+	assert_int_equal(8, dead.record.header_count);
+}
+
+/* A retry that its topic does not take is no shorter post: it is a dead letter. */
+static void what_is_too_large_for_a_retry_is_a_dead_letter(void **state)
+{
+	static char large[LETTER_CUT + 1000];
+	struct record in = { .topic = "feed.posts", .value = { large, sizeof(large) } };
+	struct item item = { .record = &in, .outcome = RETRY };
+	struct letter letter;
+	struct record cut;
+	char topic[TOPIC_NAME_MAX], length[24];
+
+	(void)state;
+	use_delays("3s, 1h");
+	assert_false(letter_cut(&in, "index", topic, length, &cut));
+	letter_retry(&letter, "index", &item, 0, 5000);
+	assert_true(letter_cut(&letter.record, "index", topic, length, &cut));
+	assert_string_equal("index.dlq", cut.topic);
+	assert_int_equal(LETTER_CUT, cut.value.len);
+	assert_non_null(record_header_get(&cut, HEADER_CUT).data);
+}
+
+/* ---- holds */
+
+static void a_hold_is_known_until_its_partition_has_passed(void **state)
+{
+	struct holds holds = { NULL, 0, 0 };
+	const struct hold one = { .topic = "in", .partition = 1, .offset = 10, .is_on = true, .stage = 2, .tries = 7 };
+	const struct topic_partition gone = { "in", 1 };
+	struct record record = { .topic = "in", .partition = 1, .offset = 9 };
+
+	(void)state;
+	holds_put(&holds, &one);
+	assert_true(holds_on(&holds, "in", 1));
+	assert_false(holds_on(&holds, "in", 2));
+	assert_false(holds_on(&holds, "out", 1));
+	holds_find(&holds, "in", 1)->is_on = false;
+	assert_null(holds_pass(&holds, &record)); /* an earlier one comes again: it is still known */
+	record.offset = 10;
+	assert_int_equal(7, holds_pass(&holds, &record)->tries);
+	assert_int_equal(2, holds_pass(&holds, &record)->stage);
+	record.offset = 11;
+	assert_null(holds_pass(&holds, &record));
+	assert_null(holds_find(&holds, "in", 1));
+	holds_put(&holds, &one);
+	holds_forget(&holds, &gone, 1);
+	assert_int_equal(0, holds.count);
+	holds_release(&holds);
 }
 
 /* ---- settle: a queue of four partitions that remembers, and acknowledges when told */
@@ -467,13 +586,16 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_success_takes_the_whole_batch),
 		cmocka_unit_test(each_kind_has_its_ruling),
-		cmocka_unit_test(conflicts_without_end_are_waited_for),
+		cmocka_unit_test(conflicts_without_end_are_narrowed_down),
+		cmocka_unit_test(a_dependency_that_is_down_is_never_the_records_fault),
 		cmocka_unit_test(one_bad_record_is_found_by_halving),
 		cmocka_unit_test(every_bad_record_is_found),
-		cmocka_unit_test(a_record_that_wants_another_try_stays_in_front),
 		cmocka_unit_test(records_of_a_lost_partition_are_dropped),
 		cmocka_unit_test(emitted_records_are_copies_with_a_child_of_the_trace),
 		cmocka_unit_test(a_dead_letter_keeps_the_record_and_says_why),
+		cmocka_unit_test(a_retry_remembers_where_it_came_from),
+		cmocka_unit_test(what_is_too_large_for_a_retry_is_a_dead_letter),
+		cmocka_unit_test(a_hold_is_known_until_its_partition_has_passed),
 		cmocka_unit_test(offsets_are_stored_in_order_of_the_batches),
 		cmocka_unit_test(an_open_batch_is_not_stored),
 		cmocka_unit_test(an_output_that_is_not_stored_takes_all_later_batches_back),

@@ -126,7 +126,7 @@ static void other_text(const char *range, char out[32])
 	if (last)
 		snprintf(out, 32, "%.*s", (int)(choices.data + choices.len - last - 1), last + 1);
 	else
-		snprintf(out, 32, "xy");
+		snprintf(out, 32, "9s"); /* also a list of delays */
 }
 
 static void check_setting(const char *variable, struct slice comment, struct slice value, const char *before)

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "common/queue/topics.h"
+#include "workers/worker.h"
 
 #define HOUR_MS INT64_C(3600000)
 
@@ -60,6 +61,60 @@ static void every_group_reads_a_topic_and_has_dead_letters(void **state)
 	assert_string_equal("fanout.dlq", name);
 }
 
+static void retry_topics_follow_the_setting(void **state)
+{
+	struct settings settings = { .retry_delays = (char[]){ "2s, 30m" } };
+	struct err err = ERR_INIT;
+	size_t retries = 0;
+
+	(void)state;
+	assert_int_equal(0, topics_open(&settings, &err));
+	assert_null(topic_find("index.retry.5s"));
+	assert_null(topic_find("command.retry.2s")); /* order counts: in place */
+	assert_int_equal(1800000, topics_delays()->list[1].ms);
+	for (size_t i = 0; i < consumer_group_count; i++) {
+		const struct consumer_group *group = &consumer_group_table[i];
+		char name[TOPIC_NAME_MAX];
+
+		for (size_t stage = 0; group->has_retries && stage < 2; stage++, retries++) {
+			topic_retry(group->group, stage, name);
+			assert_non_null(topic_find(name));
+			assert_int_equal(topic_find(group->topic)->partitions, topic_find(name)->partitions);
+			assert_int_equal(30 * 24 * HOUR_MS, topic_find(name)->retention_ms);
+		}
+		assert_true(!group->is_retry || strstr(group->topic, ".retry.") != NULL);
+	}
+	assert_int_equal(6, retries);
+	settings.retry_delays = (char[]){ "5 s" };
+	assert_int_equal(-1, topics_open(&settings, &err));
+	assert_int_equal(ERR_FATAL, err.kind);
+	assert_non_null(topic_find("index.retry.2s")); /* as before */
+	settings.retry_delays = NULL;
+	assert_int_equal(0, topics_open(&settings, &err));
+	assert_non_null(topic_find("index.retry.10m"));
+}
+
+/* The two tables say the same of every worker. */
+static void workers_and_groups_agree(void **state)
+{
+	(void)state;
+	for (size_t w = 0; w < worker_count; w++) {
+		const struct worker_entry *entry = &worker_table[w];
+		size_t found = 0;
+
+		for (size_t i = 0; i < consumer_group_count && entry->ops != NULL; i++) {
+			const struct consumer_group *group = &consumer_group_table[i];
+
+			if (strcmp(group->group, entry->name) != 0 || group->is_retry)
+				continue;
+			found++;
+			assert_string_equal(entry->topic, group->topic);
+			assert_int_equal(entry->retries == RETRY_BY_TOPIC, group->has_retries);
+		}
+		assert_int_equal(entry->ops != NULL, found);
+	}
+}
+
 static int request_log(char *name, struct topic *out, struct err *err)
 {
 	const struct settings settings = { .gateway.request_log_topic = name };
@@ -96,6 +151,9 @@ int main(void)
 		cmocka_unit_test(results_have_a_partition_for_each_gateway_number),
 		cmocka_unit_test(names_are_unique_and_short),
 		cmocka_unit_test(every_group_reads_a_topic_and_has_dead_letters),
+		cmocka_unit_test(retry_topics_follow_the_setting),
+		cmocka_unit_test(names_are_unique_and_short), /* with the retry topics */
+		cmocka_unit_test(workers_and_groups_agree),
 		cmocka_unit_test(the_request_log_is_off_or_a_topic_beside_the_table),
 	};
 

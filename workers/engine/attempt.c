@@ -16,7 +16,6 @@ void attempt_start(struct attempt *attempt, struct item *items)
 		.items = items,
 		.down = { DOWN_FIRST_MS, DOWN_LIMIT_MS, 0 },
 		.conflict = { CONFLICT_FIRST_MS, CONFLICT_LIMIT_MS, 0 },
-		.retry = { DOWN_FIRST_MS, DOWN_LIMIT_MS, 0 },
 	};
 }
 
@@ -54,10 +53,19 @@ static enum ruling on_down(struct attempt *attempt, const struct err *err, int64
 
 static enum ruling on_conflict(struct attempt *attempt, const struct err *err, int64_t *wait_ms)
 {
-	if (++attempt->conflicts >= ATTEMPT_CONFLICTS)
-		return on_down(attempt, err, wait_ms);
+	const size_t width = attempt_width(attempt);
+
 	*wait_ms = backoff_next_ms(&attempt->conflict);
-	return RULING_AGAIN;
+	if (++attempt->conflicts < (attempt->is_halved_by_conflict ? ATTEMPT_CONFLICTS_MORE : ATTEMPT_CONFLICTS))
+		return RULING_AGAIN;
+	attempt->conflicts = 0;
+	attempt->is_halved_by_conflict = true;
+	attempt->suspect = width;
+	if (width > 1)
+		return RULING_HALVED;
+	attempt->items[0].outcome = RETRY;
+	attempt->items[0].why = *err;
+	return RULING_LOST;
 }
 
 static enum ruling on_invalid(struct attempt *attempt, const struct err *err, int64_t *wait_ms)
@@ -106,22 +114,14 @@ enum ruling attempt_judge(struct attempt *attempt, int rc, const struct err *err
 	return RULING_TAKEN;
 }
 
-int64_t attempt_take(struct attempt *attempt, size_t width)
+/* What was taken is not suspect any more; what follows may go together again. */
+void attempt_take(struct attempt *attempt, size_t width)
 {
-	size_t kept = 0;
-
-	for (size_t i = 0; i < width; i++)
-		if (attempt->items[i].outcome == RETRY)
-			attempt->items[kept++] = attempt->items[i];
-	memmove(&attempt->items[kept], &attempt->items[width], (attempt->count - width) * sizeof(*attempt->items));
-	attempt->count -= width - kept;
-	/* What was taken is not suspect any more; what stays and what follows may go together again. */
-	attempt->suspect = attempt->suspect > width && kept == 0 ? attempt->suspect - width : 0;
-	if (kept == 0) {
-		backoff_reset(&attempt->retry);
-		return 0;
-	}
-	return backoff_next_ms(&attempt->retry);
+	memmove(attempt->items, &attempt->items[width], (attempt->count - width) * sizeof(*attempt->items));
+	attempt->count -= width;
+	attempt->suspect = attempt->suspect > width ? attempt->suspect - width : 0;
+	if (attempt->suspect == 0)
+		attempt->is_halved_by_conflict = false;
 }
 
 void attempt_drop(struct attempt *attempt, bool (*gone)(const struct record *record, const void *arg), const void *arg)
@@ -131,7 +131,9 @@ void attempt_drop(struct attempt *attempt, bool (*gone)(const struct record *rec
 	for (size_t i = 0; i < attempt->count; i++)
 		if (!gone(attempt->items[i].record, arg))
 			attempt->items[kept++] = attempt->items[i];
-	if (kept < attempt->count)
+	if (kept < attempt->count) {
 		attempt->suspect = 0;
+		attempt->is_halved_by_conflict = false;
+	}
 	attempt->count = kept;
 }

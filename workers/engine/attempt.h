@@ -6,8 +6,9 @@
 #include "common/base/backoff.h"
 #include "workers/worker.h"
 
-/* So many conflicts in a row look like a dependency that is down: waited for as long as it takes. */
+/* After so many conflicts in a row the batch is halved, to find the record that can't win; then each takes so many. */
 #define ATTEMPT_CONFLICTS 20
+#define ATTEMPT_CONFLICTS_MORE 2
 
 enum ruling {
 	RULING_TAKEN,  /* effects are committed, outcomes count: attempt_take() */
@@ -15,6 +16,7 @@ enum ruling {
 	RULING_DOWN,   /* the same records again after the wait: something that the worker needs is away */
 	RULING_HALVED, /* fewer records at once: one of them is wrong */
 	RULING_WRONG,  /* this one record is wrong: its outcome is REJECT now, then attempt_take() */
+	RULING_LOST,   /* this one record loses every race: its outcome is RETRY now, then attempt_take() */
 	RULING_FATAL,
 };
 
@@ -23,7 +25,8 @@ struct attempt {
 	size_t count;
 	size_t suspect;      /* some record among the first so many is wrong; 0: none known */
 	unsigned conflicts;  /* in a row */
-	struct backoff down, conflict, retry;
+	bool is_halved_by_conflict;
+	struct backoff down, conflict;
 };
 
 void attempt_start(struct attempt *attempt, struct item *items); /* nothing to do yet */
@@ -33,8 +36,7 @@ size_t attempt_width(const struct attempt *attempt);  /* how many go now: the fi
 void attempt_prepare(struct attempt *attempt);        /* their outcomes: DONE until said otherwise */
 enum ruling attempt_judge(struct attempt *attempt, int rc, const struct err *err, int64_t *wait_ms);
 
-/* Of the first `width` items those with RETRY stay, before the others; returns how long they wait, 0 when there are none. */
-int64_t attempt_take(struct attempt *attempt, size_t width);
+void attempt_take(struct attempt *attempt, size_t width); /* the first `width` items are worked off */
 /* Drops the items for which gone() says so. */
 void attempt_drop(struct attempt *attempt, bool (*gone)(const struct record *record, const void *arg), const void *arg);
 

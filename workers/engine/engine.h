@@ -1,10 +1,11 @@
 /* engine: a worker's process: opens the queue, runs `threads` loops and the admin port, drains at a stop request. Knows no
  * worker by name.
  *
- *   loop        one thread: fetch → handle → settle
+ *   loop        one thread: fetch → handle → settle; loop_parts.h says what is in which file
+ *   holds       partitions that stand still until a record is due
  *   attempt     what a return value of handle() means for the records of the batch
  *   batch       outcomes and the outbox: the worker's side of a batch
- *   deadletter  a rejected record, ready to be sent to <worker>.dlq
+ *   letter      a record that can't be done, ready to be sent to <worker>.dlq or a retry topic
  *   settle      when offsets may be stored
  *   vitals      metrics and health
  *   chores      what is done now and then beside the records */

@@ -79,6 +79,9 @@ static void make_counters(struct vitals *vitals)
 		"Time from a batch's fetch until its offsets were stored.");
 	vitals->unsettled = metric_gauge("feedmill_worker_unsettled_batches", labels, "Batches whose outputs are not acknowledged yet.");
 	vitals->dead_letters = metric_counter("feedmill_worker_dead_letters_total", labels, "Records sent to the dead letter topic.");
+	vitals->retries = metric_counter("feedmill_worker_retries_total", labels,
+		"Records that could not be done and were put off: to a retry topic, or where order counts, in place.");
+	vitals->held = metric_gauge("feedmill_worker_held_partitions", labels, "Partitions that stand still until their next record is due.");
 	vitals->rewinds = metric_counter("feedmill_worker_rewinds_total", labels,
 		"Times the thread went back because an output was not stored.");
 	metric_gauge_read("feedmill_worker_progress_age_seconds", labels,

@@ -38,6 +38,8 @@ struct vitals {
 	struct metric *batches, *batch_records, *handle_seconds, *settle_seconds, *unsettled;
 	struct metric *failures[ERR_FATAL + 1]; /* of handle(), by kind */
 	struct metric *dead_letters, *rewinds;
+	struct metric *retries; /* records that were put off */
+	struct metric *held;    /* partitions of all threads that stand still until a record is due */
 	char check_names[3][64];
 };
 
