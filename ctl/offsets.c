@@ -236,9 +236,12 @@ static int read_options(struct offsets *offsets, int argc, char **argv)
 	return rc;
 }
 
+/* Retry topics are named, or left alone. */
 static bool is_asked_for(const struct offsets *offsets, const struct consumer_group *row)
 {
-	return strcmp(row->group, offsets->group) == 0 && (offsets->topic == NULL || strcmp(row->topic, offsets->topic) == 0);
+	if (strcmp(row->group, offsets->group) != 0)
+		return false;
+	return offsets->topic != NULL ? strcmp(row->topic, offsets->topic) == 0 : !row->is_retry;
 }
 
 static int check_group(const struct offsets *offsets)
@@ -281,11 +284,12 @@ int ctl_offsets(const struct settings *settings, int argc, char **argv)
 	struct offsets offsets = { .partition = -1 };
 	const struct word *word = NULL;
 	struct err err = ERR_INIT;
-	int rc = read_words(&offsets, &word, argc, argv);
+	int rc = topics_open(settings, &err);
 
-	if (rc != 0)
+	if (rc == 0 && (rc = read_words(&offsets, &word, argc, argv)) != 0)
 		return rc;
-	rc = queue_open(settings, &offsets.queue, &err);
+	if (rc == 0)
+		rc = queue_open(settings, &offsets.queue, &err);
 	for (size_t i = 0; rc == 0 && i < consumer_group_count; i++) {
 		if (is_asked_for(&offsets, &consumer_group_table[i]))
 			rc = word->run(&offsets, consumer_group_table[i].topic, &err);

@@ -24,7 +24,7 @@ def place(folder, kind):
 def lag(feed, *arguments, code=0):
     done = feed.ctl("lag", *arguments, check=False)
     assert done.returncode == code, done
-    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()[0] != "group"}
+    return {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line.split()[0] != "group" and ".retry." not in line}
 
 
 def posts(feed, first, count, age_s=0):
@@ -145,6 +145,8 @@ def test_an_offset_of_one_of_many_partitions(make_feed):
     assert wrong.returncode == 1 and "--partition" in wrong.stderr
     feed.ctl("offsets", "index", "set", "1", "--partition", "2")
     assert [line.split()[2] for line in feed.ctl("offsets", "index", "show").stdout.splitlines()[1:]] == ["-", "-", "1"]
+    retries = feed.ctl("offsets", "index", "show", "--topic", "index.retry.5s").stdout.splitlines()[1:]
+    assert [line.split()[:3] for line in retries] == [["index.retry.5s", str(n), "-"] for n in range(3)], "retry topics by name only"
     assert feed.lag("index") == 5
 
 

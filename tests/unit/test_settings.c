@@ -126,7 +126,7 @@ static void other_text(const char *range, char out[32])
 	if (last)
 		snprintf(out, 32, "%.*s", (int)(choices.data + choices.len - last - 1), last + 1);
 	else
-		snprintf(out, 32, "9s"); /* also a list of delays */
+		snprintf(out, 32, "99s"); /* also a list of delays */
 }
 
 static void check_setting(const char *variable, struct slice comment, struct slice value, const char *before)
@@ -139,6 +139,10 @@ static void check_setting(const char *variable, struct slice comment, struct sli
 	if (value.data[0] == '"') {
 		other_text(range, low);
 		assert_true(changes_one_line(variable, low, before));
+		return;
+	}
+	if (value.data[0] == 't' || value.data[0] == 'f') {
+		assert_true(changes_one_line(variable, value.data[0] == 't' ? "false" : "true", before));
 		return;
 	}
 	assert_int_equal(2, sscanf(range, "(%31[-0-9] to %31[-0-9];", low, high));
