@@ -104,7 +104,7 @@ static const struct conf_row rows[] = {
 		"how long a stop signal waits for work under way, milliseconds"),
 	TEXT("worker.retry_delays", retry_delays, DELAYS_INITIAL, 1, 100,
 		"after which a record that can't be done is tried again, one after another; then it is a dead letter"),
-	INT("worker.crash_limit", crash_limit, "5", 1, 1000, "how often a record may end its worker's process, before it is a dead letter"),
+	INT("worker.crash_limit", crash_limit, "5", 3, 1000, "how often a record may end its worker's process, before it is a dead letter"),
 
 	INT("worker.backlog_ms", worker_backlog_ms, "30000", 0, 60 * MINUTE_MS,
 		"how often the age of the oldest record is asked for that the group has not done, milliseconds; 0: never"),
