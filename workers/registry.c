@@ -14,7 +14,8 @@
 /* Where relay brings events to. */
 #define SINKS(S) \
 	S(rabbitmq, "RabbitMQ: a topic exchange") \
-	S(redis,    "Redis: a channel")
+	S(redis,    "Redis: a channel") \
+	S(webhook,  "store: webhook_delivery; signed requests to subscribers")
 
 #define DECLARE(name, reads, retries, writes) extern const struct worker_ops name##_worker;
 WORKERS(DECLARE)

@@ -122,6 +122,12 @@ static const struct conf_row rows[] = {
 	WORKER(relay, "1", "200", "0"),
 	TEXT("relay.exchange", sink.exchange, "product_events", 1, 255, "topic exchange of RabbitMQ that gets product events"),
 	TEXT("relay.channel", sink.channel, "product_events", 1, 255, "channel of Redis that gets product events"),
+	INT("relay.webhook_senders", sink.webhook_senders, "4", 1, 64, "threads that call webhooks; each calls one at a time"),
+	INT("relay.webhook_timeout_ms", sink.webhook_timeout_ms, "15000", 100, 5 * MINUTE_MS, "of one call, milliseconds"),
+	INT("relay.webhook_retry_ms", sink.webhook_retry_ms, "5000", 1, 60 * MINUTE_MS, "longest wait before the second try; it doubles, with jitter, milliseconds"),
+	INT("relay.webhook_retry_max_ms", sink.webhook_retry_max_ms, "3600000", 1, 24 * 60 * MINUTE_MS, "up to this, milliseconds"),
+	INT("relay.webhook_give_up_s", sink.webhook_give_up_s, "86400", 1, 30 * 86400, "a webhook that fails for so long is disabled, seconds"),
+	CHOICE("relay.webhook_addresses", sink.webhook_addresses, "public", "public|any", "whom webhooks may call: public addresses by ports 80 and 443, or also your own network"),
 	INT("relay.window", sink.window, "10000", 0, 10000000, "event ids that a thread remembers, to drop repeats"),
 
 	TEXT("job.node", job.node, "feed-%p@%h", 3, 200, "name of the job worker among Celery's nodes, no two alike: %h host, %p process id, %i instance"),

@@ -70,6 +70,11 @@ struct sink_settings {
 	char *exchange;
 	char *channel;
 	int64_t window; /* event ids that are remembered, to drop repeats */
+	int64_t webhook_senders; /* threads that deliver */
+	int64_t webhook_timeout_ms;
+	int64_t webhook_retry_ms, webhook_retry_max_ms; /* the first wait, and the longest */
+	int64_t webhook_give_up_s;
+	char *webhook_addresses; /* "public", "any" */
 };
 
 struct job_settings {

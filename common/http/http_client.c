@@ -3,8 +3,10 @@
 
 #include <curl/curl.h>
 #include <pthread.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/base/mem.h"
 #include "common/base/program.h"
@@ -15,6 +17,8 @@
 struct http_client {
 	CURL *curl;
 	struct curl_slist *headers; /* of every request */
+	bool is_guarded;
+	bool was_refused; /* an address, by the guard */
 	int64_t timeout_ms;
 	size_t max_answer;
 	/* of the request under way: */
@@ -77,6 +81,35 @@ void http_client_header(struct http_client *client, const char *name, const char
 	buf_release(&line);
 }
 
+void http_client_forget_headers(struct http_client *client)
+{
+	curl_slist_free_all(client->headers);
+	client->headers = add_header(NULL, "Expect:");
+}
+
+void http_client_guard(struct http_client *client)
+{
+	client->is_guarded = true;
+}
+
+/* It decides about the address that is about to be connected to: names, odd spellings and answers that change are behind it. */
+static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	struct http_client *client = arg;
+	in_port_t port = 0;
+
+	(void)purpose;
+	if (address->family == AF_INET)
+		port = ntohs(((const struct sockaddr_in *)(const void *)&address->addr)->sin_port);
+	else if (address->family == AF_INET6)
+		port = ntohs(((const struct sockaddr_in6 *)(const void *)&address->addr)->sin6_port);
+	if (!http_client_is_public(&address->addr) || (port != 80 && port != 443)) {
+		client->was_refused = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static size_t take_bytes(char *bytes, size_t size, size_t count, void *arg)
 {
 	struct http_client *client = arg;
@@ -111,6 +144,10 @@ static void set_up(struct http_client *client, const char *url)
 	curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes);
 	curl_easy_setopt(curl, CURLOPT_WRITEDATA, client);
 	curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, client->words);
+	if (client->is_guarded) {
+		curl_easy_setopt(curl, CURLOPT_OPENSOCKETFUNCTION, open_socket);
+		curl_easy_setopt(curl, CURLOPT_OPENSOCKETDATA, client);
+	}
 }
 
 static void set_body(struct http_client *client, const char *method, struct slice body)
@@ -154,6 +191,9 @@ static int failed(const struct http_client *client, CURLcode code, const char *u
 	const char *words = client->words[0] != '\0' ? client->words : curl_easy_strerror(code);
 
 	curl_easy_getinfo(client->curl, CURLINFO_PRETRANSFER_TIME_T, &sending_us);
+	if (client->was_refused && sending_us == 0)
+		return err_set(err, ERR_UNAVAILABLE, "%.*s is an address or a port that must not be called (only public ones, ports 80 and 443)",
+			(int)host.len, host.data);
 	if (client->is_too_large)
 		return err_set(err, ERR_UNKNOWN, "%.*s: the answer is larger than %zu bytes", (int)host.len, host.data, client->max_answer);
 	return err_set(err, sending_us == 0 ? ERR_UNAVAILABLE : ERR_UNKNOWN, "%.*s: %s", (int)host.len, host.data, words);
@@ -170,6 +210,7 @@ int http_client_send(struct http_client *client, const char *method, const char 
 	buf_reset(answer);
 	client->answer = answer;
 	client->is_too_large = false;
+	client->was_refused = false;
 	client->words[0] = '\0';
 	set_up(client, url);
 	if (content_type != NULL) {

@@ -4,6 +4,7 @@
 #ifndef FEEDMILL_HTTP_HTTP_CLIENT_H
 #define FEEDMILL_HTTP_HTTP_CLIENT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/buf.h"
@@ -18,6 +19,16 @@ void http_client_free(struct http_client *client); /* NULL is fine */
 
 /* A header of every request from now on ("Prefer", "wait=5"); copies. */
 void http_client_header(struct http_client *client, const char *name, const char *value);
+
+void http_client_forget_headers(struct http_client *client); /* those of http_client_header() */
+
+/* For addresses that strangers give: connects to public addresses alone, by ports 80 and 443, whatever a name resolves to at that
+ * moment; what is refused is ERR_UNAVAILABLE. */
+void http_client_guard(struct http_client *client);
+/* Whether such a client would connect there: neither this host, nor a private, shared, link-local, multicast or reserved network,
+ * nor such a one inside of an IPv6 address. */
+struct sockaddr;
+bool http_client_is_public(const struct sockaddr *address);
 
 /* Whatever status the server gave is success and in *status; the body is in *answer, whose old content goes. content_type NULL:
  * no body is sent. -1: ERR_UNAVAILABLE (no connection, nothing sent) or ERR_UNKNOWN (sent, no whole answer: lost, late, or

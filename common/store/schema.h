@@ -5,7 +5,7 @@
 
 #include "common/store/store.h"
 
-#define SCHEMA_VERSION 2 /* what this program was built for */
+#define SCHEMA_VERSION 3 /* what this program was built for */
 
 /* Applies what is missing from folder/<dialect>, under a lock (two may run at once); tells each step by `applied` (may be NULL). */
 int schema_migrate(struct store *store, const char *folder, void (*applied)(void *arg, int version, const char *name), void *arg, struct err *err);

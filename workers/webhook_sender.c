@@ -1,0 +1,289 @@
+/* Deliveries that wait go in, signed requests come out, and what became of each is written down. */
+#include "workers/webhook_sender.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/metrics.h"
+#include "common/http/http_client.h"
+#include "common/store/webhooks.h"
+#include "workers/webhook_sign.h"
+
+#define LOOK_MS 1000         /* for what another process wrote, or what is due again */
+#define TURN 100             /* deliveries to one webhook before others have their turn */
+#define LEASE_SPARE_MS 30000 /* on top of a call's time limit */
+#define ANSWER_MAX 65536
+#define PRUNE_MS 60000
+#define EVENT_SOURCE "/feedmill/products"
+#define GONE 410
+
+struct webhook_senders {
+	const struct settings *settings;
+	pthread_t *threads;
+	size_t count;
+	struct metric *delivered, *failed, *disabled;
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t news;
+	uint64_t wakes;
+	int64_t pruned_ms;
+	bool is_stopping;
+};
+
+struct sender { /* one thread's */
+	struct webhook_senders *all;
+	const struct settings *settings;
+	struct store *store;
+	struct http_client *client;
+	char holder[UUID_TEXT];
+	struct webhook_delivery delivery;
+	struct buf answer;
+	struct backoff trouble; /* with the store */
+};
+
+static struct slice slice(const struct buf *buf)
+{
+	return (struct slice){ buf->data, buf->len };
+}
+
+static bool is_stopping(struct webhook_senders *all)
+{
+	bool stopping;
+
+	pthread_mutex_lock(&all->lock);
+	stopping = all->is_stopping;
+	pthread_mutex_unlock(&all->lock);
+	return stopping;
+}
+
+/* ---- one call */
+
+static int call(struct sender *s, int *status, struct err *err)
+{
+	const struct webhook_delivery *d = &s->delivery;
+	const int64_t now_s = clock_wall_ms() / 1000;
+	struct buf signature = BUF_INIT;
+	char timestamp[24];
+	int rc = -1;
+
+	if (webhook_sign(&signature, slice(&d->secret), slice(&d->event), now_s, slice(&d->body), err) < 0)
+		goto out;
+	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)now_s);
+	http_client_forget_headers(s->client);
+	http_client_header(s->client, "webhook-id", d->event.data);
+	http_client_header(s->client, "webhook-timestamp", timestamp);
+	http_client_header(s->client, "webhook-signature", signature.data);
+	http_client_header(s->client, "ce-specversion", "1.0");
+	http_client_header(s->client, "ce-id", d->event.data);
+	http_client_header(s->client, "ce-type", d->type.data);
+	http_client_header(s->client, "ce-source", EVENT_SOURCE);
+	rc = http_client_send(s->client, "POST", d->url.data, "application/json", slice(&d->body), status, &s->answer, err);
+	FAULT_POINT("webhook.called");
+out:
+	buf_release(&signature);
+	return rc;
+}
+
+/* ---- what becomes of it */
+
+static int64_t wait_after(const struct sender *s)
+{
+	struct backoff backoff = { s->settings->sink.webhook_retry_ms, s->settings->sink.webhook_retry_max_ms, (unsigned)s->delivery.tries };
+
+	return backoff_next_ms(&backoff);
+}
+
+static int disable(struct sender *s, const char *id, const char *reason, struct err *err)
+{
+	metric_add(s->all->disabled, 1);
+	log_warn("webhook disabled", log_str("webhook", id), log_str("reason", reason), log_int("tries", s->delivery.tries + 1));
+	return webhooks_disable(s->store, id, reason, err);
+}
+
+static int note_failure(struct sender *s, const char *id, int status, const char *why, struct err *err)
+{
+	char reason[400];
+
+	metric_add(s->all->failed, 1);
+	log_info("webhook not delivered", log_str("webhook", id), log_str("event_id", s->delivery.event.data), log_int("tries", s->delivery.tries + 1),
+		log_str("reason", why));
+	if (status == GONE)
+		return disable(s, id, "it answered 410 Gone", err);
+	if (s->delivery.failing_ms < s->settings->sink.webhook_give_up_s * 1000)
+		return webhooks_failed(s->store, id, why, wait_after(s), err);
+	snprintf(reason, sizeof(reason), "no success for %lld s; at last: %.300s", (long long)(s->delivery.failing_ms / 1000), why);
+	return disable(s, id, reason, err);
+}
+
+/* 1: delivered, 0: not, and put off; -1: the store is away. */
+static int deliver(struct sender *s, const char *id, struct err *err)
+{
+	struct err why = ERR_INIT;
+	int status = 0;
+
+	if (call(s, &status, &why) == 0 && (status < 200 || status > 299))
+		err_set(&why, ERR_UNAVAILABLE, "it answered %d", status);
+	if (why.kind != ERR_NONE)
+		return note_failure(s, id, status, why.message, err);
+	if (webhooks_delivered(s->store, id, &s->delivery, err) < 0)
+		return -1;
+	metric_add(s->all->delivered, 1);
+	return 1;
+}
+
+static int serve(struct sender *s, const char *id, struct err *err)
+{
+	const int64_t lease_ms = s->settings->sink.webhook_timeout_ms + LEASE_SPARE_MS;
+	bool found = true;
+
+	for (int n = 0; n < TURN && !is_stopping(s->all); n++) {
+		int rc;
+
+		if (webhooks_next(s->store, s->holder, lease_ms, id, &s->delivery, &found, err) < 0)
+			return -1;
+		if (!found)
+			break;
+		rc = deliver(s, id, err);
+		if (rc <= 0)
+			return rc; /* a failure ended the lease */
+	}
+	return webhooks_let_go(s->store, s->holder, id, err);
+}
+
+/* ---- the thread */
+
+static int turn(struct sender *s, bool *worked, struct err *err)
+{
+	const int64_t lease_ms = s->settings->sink.webhook_timeout_ms + LEASE_SPARE_MS;
+	char id[UUID_TEXT];
+	int64_t deleted;
+	bool prune;
+
+	pthread_mutex_lock(&s->all->lock);
+	prune = clock_mono_ms() - s->all->pruned_ms > PRUNE_MS;
+	if (prune)
+		s->all->pruned_ms = clock_mono_ms();
+	pthread_mutex_unlock(&s->all->lock);
+	if (prune && webhooks_prune(s->store, &deleted, err) < 0)
+		return -1;
+	if (webhooks_claim(s->store, s->holder, lease_ms, id, worked, err) < 0)
+		return -1;
+	return *worked ? serve(s, id, err) : 0;
+}
+
+static void nap(struct sender *s, uint64_t seen, int64_t wait_ms)
+{
+	const int64_t until_ms = clock_wall_ms() + wait_ms;
+	const struct timespec until = { (time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000 };
+	int rc = 0;
+
+	pthread_mutex_lock(&s->all->lock);
+	while (!s->all->is_stopping && s->all->wakes == seen && rc == 0)
+		rc = pthread_cond_timedwait(&s->all->news, &s->all->lock, &until);
+	pthread_mutex_unlock(&s->all->lock);
+}
+
+static uint64_t wakes_of(struct webhook_senders *all)
+{
+	uint64_t wakes;
+
+	pthread_mutex_lock(&all->lock);
+	wakes = all->wakes;
+	pthread_mutex_unlock(&all->lock);
+	return wakes;
+}
+
+static void run(struct sender *s)
+{
+	while (!is_stopping(s->all)) {
+		const uint64_t seen = wakes_of(s->all);
+		struct err err = ERR_INIT;
+		bool worked = false;
+
+		if (turn(s, &worked, &err) < 0) {
+			const int64_t wait_ms = err.kind == ERR_CONFLICT ? 1 : LOOK_MS + backoff_next_ms(&s->trouble);
+
+			log_debug("webhooks wait for the store", log_err(&err));
+			nap(s, seen, wait_ms);
+		} else {
+			backoff_reset(&s->trouble);
+			if (!worked)
+				nap(s, seen, LOOK_MS);
+		}
+	}
+}
+
+static void *sender_main(void *arg)
+{
+	struct webhook_senders *all = arg;
+	struct sender s = { .all = all, .settings = all->settings, .trouble = { 100, 5000, 0 }, .answer = BUF_INIT,
+		.delivery = { .url = BUF_INIT, .secret = BUF_INIT, .event = BUF_INIT, .type = BUF_INIT, .body = BUF_INIT } };
+	struct err err = ERR_INIT;
+
+	uuid_v7(s.holder);
+	s.client = http_client_new(all->settings->sink.webhook_timeout_ms, ANSWER_MAX);
+	if (strcmp(all->settings->sink.webhook_addresses, "any") != 0)
+		http_client_guard(s.client);
+	if (store_open(all->settings, &s.store, &err) < 0) {
+		log_error("webhooks can't be delivered", log_err(&err)); /* the sink's own connection failed the same way */
+	} else {
+		run(&s);
+		store_close(s.store);
+	}
+	http_client_free(s.client);
+	webhook_delivery_release(&s.delivery);
+	buf_release(&s.answer);
+	return NULL;
+}
+
+int webhook_senders_open(const struct settings *settings, struct webhook_senders **out, struct err *err)
+{
+	struct webhook_senders *all = mem_zalloc(sizeof(*all));
+	const size_t wanted = (size_t)settings->sink.webhook_senders;
+
+	all->settings = settings;
+	all->threads = mem_array(wanted, sizeof(*all->threads));
+	all->delivered = metric_counter("feedmill_webhook_calls_total", "outcome=\"delivered\"", "Calls of webhooks, by outcome.");
+	all->failed = metric_counter("feedmill_webhook_calls_total", "outcome=\"failed\"", "Calls of webhooks, by outcome.");
+	all->disabled = metric_counter("feedmill_webhook_disabled_total", NULL, "Webhooks that were disabled, because they failed for too long or said so.");
+	pthread_mutex_init(&all->lock, NULL);
+	pthread_cond_init(&all->news, NULL);
+	for (all->count = 0; all->count < wanted; all->count++)
+		if (pthread_create(&all->threads[all->count], NULL, sender_main, all) != 0) {
+			webhook_senders_close(all);
+			return err_set(err, ERR_UNAVAILABLE, "can't start a thread that calls webhooks");
+		}
+	*out = all;
+	return 0;
+}
+
+void webhook_senders_wake(struct webhook_senders *all)
+{
+	pthread_mutex_lock(&all->lock);
+	all->wakes++;
+	pthread_cond_broadcast(&all->news);
+	pthread_mutex_unlock(&all->lock);
+}
+
+void webhook_senders_close(struct webhook_senders *all)
+{
+	if (all == NULL)
+		return;
+	pthread_mutex_lock(&all->lock);
+	all->is_stopping = true;
+	pthread_cond_broadcast(&all->news);
+	pthread_mutex_unlock(&all->lock);
+	for (size_t i = 0; i < all->count; i++)
+		pthread_join(all->threads[i], NULL);
+	pthread_cond_destroy(&all->news);
+	pthread_mutex_destroy(&all->lock);
+	free(all->threads);
+	free(all);
+}
