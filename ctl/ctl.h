@@ -19,5 +19,6 @@ int ctl_story(const struct settings *settings, int argc, char **argv);
 int ctl_tail(const struct settings *settings, int argc, char **argv);
 int ctl_topics(const struct settings *settings, int argc, char **argv);
 int ctl_up(const struct settings *settings, int argc, char **argv);
+int ctl_webhook(const struct settings *settings, int argc, char **argv);
 
 #endif

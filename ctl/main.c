@@ -92,6 +92,14 @@ static const struct verb verbs[] = {
 		"                 that are there now\n"
 		"Exit code 2: the settings, or what a program made of them, were refused.\n",
 		ctl_up },
+	{ "webhook", "add|list|remove|test …", "who gets product events by HTTP",
+		"  add URL [--events TYPE,…]   product.created, product.deleted; without: both. Prints its id, and the secret of its\n"
+		"                              signatures, which is not shown again\n"
+		"  list                        all of them, with what waits for each, and why one fails or was disabled\n"
+		"  remove ID                   with what waits for it\n"
+		"  test ID                     sends it a message of type webhook.test, and waits up to 30 s until it has it\n"
+		"The worker relay calls them; relay.webhook_addresses says whether it may call addresses that are not public.\n",
+		ctl_webhook },
 	{ "config", "check|show", "say whether the settings are right, or print them all",
 		"check   reads file and environment, and names what is wrong\n"
 		"show    prints every setting with its value now, as a file; secrets as ***\n",

@@ -1,0 +1,244 @@
+"""Webhooks: subscriptions over the API and by feedctl, and what reaches a subscriber's server."""
+import contextlib
+import http.server
+import json
+import re
+import threading
+import time
+from collections import defaultdict
+
+import pytest
+import requests
+import standardwebhooks
+
+from feedmill import Client, wait_for
+from test_relay import event, id_of
+
+HOOKS = {"relay__webhook_addresses": "any", "relay__webhook_retry_ms": 20, "relay__webhook_retry_max_ms": 200}
+
+
+class Sink:
+    """A subscriber's server. `answer(path, body)` gives the status; what came is kept by path."""
+
+    def __init__(self, answer=lambda path, body: 204):
+        self.calls, self.answer, self.lock = defaultdict(list), answer, threading.Lock()
+        sink = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                with sink.lock:
+                    sink.calls[self.path].append((dict(self.headers), body))
+                status = sink.answer(self.path, body)
+                with contextlib.suppress(OSError):
+                    self.send_response(status)
+                    if status == 302:
+                        self.send_header("Location", sink.url("/elsewhere"))
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def log_message(self, *_):
+                pass
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
+
+    def ids(self, path):
+        with self.lock:
+            return [headers["webhook-id"] for headers, _ in self.calls[path]]
+
+    def bodies(self, path):
+        with self.lock:
+            return [body for _, body in self.calls[path]]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def sink():
+    sink = Sink()
+    yield sink
+    sink.close()
+
+
+@pytest.fixture
+def hooked(make_feed):
+    feed = make_feed(**HOOKS).prepare()
+    feed.client = Client(feed.gateway().url)
+    return feed
+
+
+def webhook(feed, id):
+    return next(w for w in feed.client.ok("GET", "/webhooks") if w["id"] == id)
+
+
+def test_events_reach_a_subscriber_signed(hooked, sink):
+    """Through the gateway to a server that checks signatures with the standard's own library."""
+    all_of_them = hooked.client.ok("POST", "/webhooks", {"url": sink.url("/all")})
+    deletions = hooked.client.ok("POST", "/webhooks", {"url": sink.url("/gone"), "events": ["product.deleted"]})
+    assert all_of_them["secret"].startswith("whsec_") and all_of_them["secret"] != deletions["secret"]
+    hooked.worker("command")
+    hooked.worker("relay")
+    made = hooked.client.ok("POST", "/products", {"name": "Umbrella \u2602", "price": 3})["id"]
+    hooked.client.ok("DELETE", f"/products/{made}")
+    wait_for(lambda: len(sink.ids("/all")) == 2 and len(sink.ids("/gone")) == 1, "all calls")
+    records = sorted(hooked.records("product_events", lambda records: len(records) == 2), key=lambda record: record.offset())
+    assert sink.bodies("/all") == [record.value() for record in records] and sink.bodies("/gone") == [records[1].value()]
+    assert sink.ids("/all") == [dict(record.headers())["ce_id"].decode() for record in records]
+    for path, added in (("/all", all_of_them), ("/gone", deletions)):
+        verifier = standardwebhooks.Webhook(added["secret"])
+        for headers, body in sink.calls[path]:
+            assert verifier.verify(body.decode(), headers) == json.loads(body)
+            assert headers["Content-Type"] == "application/json" and headers["ce-type"] in ("product.created", "product.deleted")
+            with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
+                verifier.verify(body.decode() + " ", headers)
+    wait_for(lambda: {w["waiting"] for w in hooked.client.ok("GET", "/webhooks")} == {0}, "nothing waits")
+
+
+def test_secret_is_shown_once(hooked):
+    added = hooked.client.ok("POST", "/webhooks", {"url": "https://example.com/hook"})
+    key = added["secret"].removeprefix("whsec_")
+    assert key not in hooked.client.get("/webhooks").text and key not in hooked.ctl("webhook", "list").stdout
+    for process in hooked.processes:
+        assert key not in process.output()
+
+
+def test_added_listed_removed_by_the_api(hooked):
+    client = hooked.client
+    added = client.ok("POST", "/webhooks", {"url": "https://example.com/hook?a=b", "events": ["product.created"]})
+    listed, = client.ok("GET", "/webhooks")
+    assert listed == {"id": added["id"], "url": added["url"], "events": ["product.created"], "status": "active", "waiting": 0, "created_at": added["created_at"]}
+    assert client.ok("DELETE", f"/webhooks/{added['id']}") == {"status": "deleted"}
+    assert client.delete(f"/webhooks/{added['id']}").status_code == 404
+    assert client.post(f"/webhooks/{added['id']}/test").status_code == 404
+    assert client.ok("GET", "/webhooks") == []
+    for wrong in ({}, {"url": 1}, {"url": "ftp://example.com"}, {"url": "https://u:p@example.com"}, {"url": "https://"}, {"url": "https://a b"},
+                  {"url": "https://x", "events": ["product.painted"]}, {"url": "https://x/" + "y" * 2000}):
+        assert client.post("/webhooks", wrong).status_code == 400, wrong
+
+
+def test_added_listed_tested_removed_by_feedctl(hooked, sink):
+    hooked.worker("relay")
+    out = hooked.ctl("webhook", "add", sink.url("/ctl"), "--events", "product.deleted").stdout.split()
+    assert re.fullmatch(r"[0-9a-f-]{36}", out[0]) and out[1].startswith("whsec_")
+    assert re.search(rf"{out[0]} +active +0 waiting +{re.escape(sink.url('/ctl'))} +product.deleted", hooked.ctl("webhook", "list").stdout)
+    tried = hooked.ctl("webhook", "test", out[0]).stdout
+    assert tried.split()[0] == "delivered:" and sink.ids("/ctl") == [tried.split()[1]]
+    assert json.loads(sink.bodies("/ctl")[0]) == {"action": "test", "webhook": out[0]}
+    hooked.ctl("webhook", "remove", out[0])
+    assert hooked.ctl("webhook", "list").stdout == ""
+    for wrong in (("remove", out[0]), ("test", out[0]), ("add", "nonsense")):
+        done = hooked.ctl("webhook", *wrong, check=False)
+        assert done.returncode == 1 and "webhook" in done.stderr
+    for wrong in ((), ("add",), ("paint",), ("list", "x")):
+        assert hooked.ctl("webhook", *wrong, check=False).returncode == 2
+
+
+def test_order_repeats_and_failures(hooked):
+    """A server that fails now and then gets all, in order for each product, and repeats of a failure alone."""
+    seen = defaultdict(int)
+
+    def answer(path, body):
+        seen[body] += 1
+        return 500 if len(body) % 3 == 0 and seen[body] == 1 else 200
+    sink = Sink(answer)
+    hooked.client.ok("POST", "/webhooks", {"url": sink.url("/o")})
+    sent = [event(n // 2, ("created", "deleted")[n % 2]) for n in range(100)]
+    hooked.produce_all("product_events", [record for record in sent for _ in range(2)])
+    hooked.worker("relay")
+    wait_for(lambda: set(sink.ids("/o")) == {id_of(record) for record in sent}, "all events", 60)
+    wait_for(lambda: webhook(hooked, hooked.client.ok("GET", "/webhooks")[0]["id"])["waiting"] == 0, "all done")
+    first = list(dict.fromkeys(sink.bodies("/o")))
+    for product in range(50):
+        assert [json.loads(body)["action"] for body in first if json.loads(body)["id"] == product] == ["created", "deleted"]
+    assert all(count == (2 if len(body) % 3 == 0 else 1) for body, count in seen.items())
+    sink.close()
+
+
+def test_a_failing_webhook_holds_up_no_other_and_is_disabled(make_feed):
+    feed = make_feed(**HOOKS, relay__webhook_give_up_s=2).prepare()
+    feed.client = Client(feed.gateway().url)
+    sink = Sink(lambda path, body: {"/bad": 503, "/moved": 302, "/gone": 410}.get(path, 200))
+    ids = {path: feed.client.ok("POST", "/webhooks", {"url": sink.url(path)})["id"] for path in ("/bad", "/moved", "/gone", "/good")}
+    relay = feed.worker("relay")
+    sent = [event(n) for n in range(30)]
+    feed.produce_all("product_events", sent)
+    wait_for(lambda: len(sink.ids("/good")) == 30, "the good one")
+    wait_for(lambda: webhook(feed, ids["/gone"])["status"] == "disabled", "410")
+    assert sink.ids("/gone") == [sink.ids("/good")[0]] and "410" in webhook(feed, ids["/gone"])["reason"]
+    for path, status in (("/bad", "503"), ("/moved", "302")):
+        wait_for(lambda: webhook(feed, ids[path])["status"] == "disabled", "given up", 60)
+        state = webhook(feed, ids[path])
+        assert status in state["reason"] and "no success for" in state["reason"] and state["disabled_at"] > state["failing_since"]
+        assert len(sink.ids(path)) > 2 and set(sink.ids(path)) == {sink.ids("/good")[0]}, "the first, again and again"
+    assert sink.ids("/elsewhere") == [], "redirects are not followed"
+    relay.wait_logged(r'event="webhook disabled" ')
+    calls = len(sink.ids("/bad"))
+    last = event(99)
+    feed.produce_all("product_events", [last])
+    wait_for(lambda: id_of(last) in sink.ids("/good"), "the next event")
+    assert len(sink.ids("/bad")) == calls
+    assert feed.metric(relay, "feedmill_webhook_disabled_total") == 3
+    sink.close()
+
+
+def test_private_addresses_are_not_called(make_feed, sink):
+    feed = make_feed(relay__webhook_retry_ms=20).prepare()
+    feed.client = Client(feed.gateway().url)
+    port = sink.server.server_address[1]
+    ids = [feed.client.ok("POST", "/webhooks", {"url": f"http://{host}:{port}/x"})["id"] for host in ("127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]")]
+    feed.worker("relay")
+    feed.produce_all("product_events", [event(1)])
+    for id in ids:
+        wait_for(lambda: "must not be called" in webhook(feed, id).get("reason", ""), "refused")
+    assert sink.ids("/x") == []
+
+
+def test_slow_and_endless_answers_end(make_feed):
+    """A server that does not answer in time is a failure, and does not stop the worker's stop."""
+    feed = make_feed(**HOOKS, relay__webhook_timeout_ms=300).prepare()
+    feed.client = Client(feed.gateway().url)
+    stop = threading.Event()
+    sink = Sink(lambda path, body: stop.wait(30) and 200 or 200)
+    id = feed.client.ok("POST", "/webhooks", {"url": sink.url("/slow")})["id"]
+    relay = feed.worker("relay")
+    feed.produce_all("product_events", [event(1)])
+    wait_for(lambda: "imed out" in webhook(feed, id).get("reason", ""), "too late")
+    before = time.monotonic()
+    assert relay.stop() == 0 and time.monotonic() - before < 30
+    stop.set()
+    sink.close()
+
+
+def test_killed_workers_lose_nothing(hooked, sink):
+    """kill -9 again and again, two replicas: each event comes, in order, to each webhook."""
+    for n in range(3):
+        hooked.client.ok("POST", "/webhooks", {"url": sink.url(f"/{n}")})
+    sent = []
+    hooked.worker("relay")
+    for _ in range(2):
+        more = [event(len(sent) + n) for n in range(200)]
+        before = len(sink.ids("/0"))
+        victim = hooked.worker("relay", wait=False)
+        hooked.produce_all("product_events", more)
+        sent += more
+        wait_for(lambda: len(sink.ids("/0")) > before, "calls", 60)
+        victim.kill()
+    for n in range(3):
+        wait_for(lambda: set(sink.ids(f"/{n}")) == {id_of(record) for record in sent}, "all events", 90)
+
+
+def test_database_away(hooked):
+    """503, not stored."""
+    hooked.ctl("webhook", "list")
+    hooked.sql(f"RENAME TABLE {hooked.database}.webhook TO {hooked.database}.webhook_away")
+    assert hooked.client.get("/webhooks").status_code == 503
+    assert hooked.client.post("/webhooks", {"url": "https://example.com"}).status_code == 503
+    assert requests.get(hooked.processes[0].admin + "/healthz", timeout=5).status_code == 200
