@@ -278,7 +278,7 @@ static void contract_is_served_as_json(void **state)
 
 	(void)state;
 	assert_int_equal(0, contract_load(CONTRACT, &contract, &err));
-	tree = json_parse(contract_json(contract), &err);
+	tree = json_parse_answer(contract_json(contract), &err);
 	if (!tree)
 		fail_msg("%s", err.message);
 	assert_true(slice_is(json_string(json_get(tree, "openapi")), "3.1.0"));
