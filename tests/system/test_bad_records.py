@@ -7,8 +7,9 @@ import json
 import time
 
 import pytest
+import requests
 
-from feedmill import Worker, wait_for
+from feedmill import Worker, server, wait_for
 from samples import COMMAND, chunk, command, command_id, post
 from unharmed import rows, settle
 
@@ -114,6 +115,95 @@ def test_letter_that_does_not_fit_is_cut(feed, topic):
             assert LETTER | {"feedmill-cut"} == set(headers) and int(headers["feedmill-cut"]) == len(record["value"])
     settle(feed)
     assert rows(feed) == before
+
+
+# ---- replays: see `feedctl dlq` in docs/operations.md for what mends which
+
+def letters(feed, worker, *more):
+    return [json.loads(line) for line in feed.ctl("dlq", "list", worker, "--json", *more).stdout.splitlines()]
+
+
+def replay_one(feed, worker, at):
+    """The letter of the record at that place is sent again; its reason."""
+    letter = wait_for(lambda: next((x for x in letters(feed, worker) if (x["origin"]["partition"], x["origin"]["offset"]) == at), None), "the letter", every=0.1)
+    feed.ctl("dlq", "replay", worker, letter["offset"])
+    return letter["reason"]
+
+
+@pytest.mark.parametrize("topic", READERS)
+def test_replayed_and_still_wrong(make_feed, topic):
+    """Nothing that is written wrong gets right by itself: each letter dies again, once, for the same reason, and nothing is applied."""
+    feed, worker = make_feed().prepare(), READERS[topic][0]
+    feed.worker(worker)
+    records = list(wrong_records(topic).values())
+    feed.produce_all(topic, records, **{"message.max.bytes": 3 * MIB})
+    before = rows(feed)
+
+    def there():
+        found = letters(feed, worker)
+        return found if len(found) == len(records) else None
+    first = wait_for(there, "all letters", 60, every=0.2)
+    assert feed.ctl("dlq", "replay", worker, "--rate", 1000).stdout == f"{worker}.dlq: {len(records)} replayed, 0 refused\n"
+    again = wait_for(there, "all letters once more", 60, every=0.2)
+    def told(letters):
+        return sorted((x["reason"], str(x.get("key")), str(x.get("key_base64"))) for x in letters)
+    assert told(again) == told(first)
+    assert not {x["offset"] for x in first} & {x["offset"] for x in again} and len(letters(feed, worker, "--replayed")) == 2 * len(records)
+    wait_for(lambda: feed.lag(worker) == 0, "all is done")
+    assert rows(feed) == before
+
+
+def test_replay_when_the_plan_is_there_again(make_feed):
+    feed, id = make_feed().prepare(), 2**40 + 5
+    feed.worker("chunk")
+    reason = replay_one(feed, "chunk", feed.produce("feed.chunks", chunk(post=id), key="7"))
+    assert "no planned chunk" in reason
+    wait_for(lambda: len(letters(feed, "chunk", "--replayed")) == 2, "it died again", every=0.1)
+    feed.sql("INSERT INTO fanout_chunk (post_id, n, first_friend, last_friend, friends) VALUES (%s, 0, 11, 12, x'0B01')", id)
+    for _ in range(2):
+        feed.ctl("dlq", "replay", "chunk", "--replayed")
+        wait_for(lambda: feed.lag("chunk") == 0 and len(feed.sql("SELECT * FROM inbound")) == 2, "both friends have it, once")
+    assert feed.sql("SELECT participant_id, post_id, from_id FROM inbound ORDER BY participant_id") == ((11, id, 7), (12, id, 7))
+    assert letters(feed, "chunk") == []
+
+
+@pytest.mark.servers("a column that is too narrow")
+def test_replay_when_the_database_takes_it(make_feed):
+    """The database refuses a post that is right; the index has it, and sees it twice."""
+    feed, id = make_feed().prepare(), 2**40 + 6
+    feed.sql("INSERT INTO friend (participant_id, friend_id, id) VALUES (7, 8, 1)")
+    feed.sql("ALTER TABLE outbound MODIFY subject VARCHAR(3) NOT NULL")
+    workers = [feed.worker("fanout"), feed.worker("index")]
+    good, wrong = (feed.produce("feed.posts", post(id=id + n, subject="long" * n), key="7") for n in (0, 1))
+    reason = wait_for(lambda: letters(feed, "fanout"), "the letter", every=0.1)[0]["reason"]
+    assert "subject" in reason and [row[0] for row in feed.sql("SELECT id FROM outbound")] == [id], good
+    feed.sql("ALTER TABLE outbound MODIFY subject VARCHAR(4000) NOT NULL")
+    for worker in workers[:1]:
+        assert worker.stop() == 0
+    feed.worker("fanout")   # prepared statements know the table anew
+    assert replay_one(feed, "fanout", wrong) == reason
+    wait_for(lambda: feed.lag("fanout") == 0 and feed.lag("index") == 0, "all is done")
+    assert feed.sql("SELECT post_id FROM inbound WHERE participant_id = 8 ORDER BY post_id") == ((id,), (id + 1,))
+    assert feed.documents() == 2 and letters(feed, "fanout") == [] and letters(feed, "index") == []
+
+
+@pytest.mark.servers("a mapping of Elasticsearch")
+def test_replay_when_the_search_engine_takes_it(make_feed):
+    """An index that somebody made by hand, with the right types: it reads other dates."""
+    feed, id, index = make_feed().prepare(), 2**40 + 7, f"{server('SEARCH_URL')}/"
+    index += feed.index
+    for name in ("fanout", "index"):
+        feed.worker(name)
+    mappings = requests.get(f"{index}/_mapping", timeout=30).json()[feed.index]["mappings"]
+    mappings["properties"]["posted_at"]["format"] = "epoch_millis"
+    assert requests.delete(index, timeout=30).ok and requests.put(index, json={"mappings": mappings}, timeout=30).ok
+    at = feed.produce("feed.posts", post(id=id), key="7")
+    assert "posted_at" in wait_for(lambda: letters(feed, "index"), "the letter", every=0.1)[0]["reason"] and feed.documents() == 0
+    assert requests.delete(index, timeout=30).ok
+    feed.ctl("migrate")
+    replay_one(feed, "index", at)
+    wait_for(lambda: feed.documents() == 1 and feed.lag("fanout") == 0 and feed.lag("index") == 0, "it is found")
+    assert feed.sql("SELECT COUNT(*) FROM outbound") == ((1,),) and letters(feed, "index") == []
 
 
 def test_odd_records_take_effect_by_their_value(feed, client):
