@@ -6,7 +6,8 @@ import subprocess
 import pytest
 
 from embedded import EmbeddedFeedmill
-from feedmill import BUILD, ROOT, Client, Feedmill, wait_for
+from feedmill import BUILD, ROOT, Client, Feedmill, server, wait_for
+from rabbit import Subscriber, VirtualHost
 from test_up import Up
 
 FOUND = 99
@@ -21,11 +22,16 @@ pytestmark = [pytest.mark.once,
 @pytest.fixture(params=["servers", "embedded"])
 def feed(request, folder):
     """A long session: what runs under valgrind has no time for heartbeats."""
-    feed = (EmbeddedFeedmill if request.param == "embedded" else Feedmill)(folder, **{"kafka.session_timeout_ms": 45000})
-    try:
-        yield feed
-    finally:
-        feed.stop()
+    with VirtualHost() as vhost:
+        feed = (EmbeddedFeedmill if request.param == "embedded" else Feedmill)(folder, **{
+            "kafka.session_timeout_ms": 45000, "amqp.url": vhost.url, "redis.url": server("REDIS_URL"),
+            "relay.exchange": vhost.name, "relay.channel": vhost.name})
+        feed.workers += ("relay",)
+        feed.vhost = vhost
+        try:
+            yield feed
+        finally:
+            feed.stop()
 
 
 def work(feed, client):
@@ -35,8 +41,11 @@ def work(feed, client):
     wait_for(lambda: len(client.inbound(reader)) == len(posts), "the posts at the reader", 60)
     wait_for(lambda: client.search("searched") == [f"/participant/{author}"] and feed.lag("index") == 0, "the posts in the index", 60)
     assert len(client.outbound(author)) == len(posts)
+    events = Subscriber(feed.vhost.url, exchange=feed.vhost.name)
     product = client.ok("POST", "/products", {"name": "a thing", "price": 1.5})["id"]
     assert client.ok("DELETE", f"/products/{product}") == {"status": "deleted"}
+    wait_for(lambda: len(events.take()) >= 2, "both events of the product", 60)
+    events.close()
     assert client.get("/participant/999999999").status_code == 404
     for wrong in ('{"name": 5}', "{", "[" * 5000, b"\xff"):
         assert 400 <= client.post("/participant", data=wrong, headers={"Content-Type": "application/json"}).status_code < 500
@@ -51,6 +60,12 @@ def operate(feed, *verbs):
         done = list(pool.map(lambda words: feed.ctl(*words[1:], under=VALGRIND, check=False, config=feed.config), verbs))
     for words, each in zip(verbs, done):
         assert each.returncode == words[0], (words, each.returncode, each.stdout + each.stderr)
+
+
+@pytest.mark.parametrize("feed", ["embedded"], indirect=True)
+def test_every_worker_is_among_them(feed):
+    listed = subprocess.run([BUILD / "feed-worker", "--list"], capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == list(feed.workers)
 
 
 @pytest.mark.timeout(300)
