@@ -164,6 +164,19 @@ static const struct conf_row rows[] = {
 	TEXT("job.rate_limits", job.rate_limits, "", 0, 4000, "of this node: task=10/m,other=2/s"),
 	TEXT("job.exec", job.exec, "", 0, 8000, "jobs that programs do: task=/path/program argument; other=/path/program"),
 	TEXT("job.http", job.http, "", 0, 8000, "jobs that HTTP endpoints do: task=https://host/path; other=http://host/path"),
+	TEXT("job.files", job.files, "", 0, 4096, "folder of the files that handlers read and write; empty: they have none"),
+	INT("job.file_max", job.file_max, "20971520", 1, 1 << 30, "of such a file, and of what a handler fetches from a URL, bytes"),
+	INT("job.image_max_pixels", job.image_max_pixels, "100000000", 1, INT64_C(10000000000), "of a picture that is resized"),
+	BOOL("job.local_urls", job.local_urls, "false", "handlers may fetch from this host and private networks too: for tests, and where all clients are trusted"),
+	TEXT("job.gateway_url", job.gateway_url, "", 0, 2048, "http://host:port of the gateway, for feed.post and feed.befriend; empty: they are off"),
+
+	TEXT("smtp.url", smtp.url, "", 0, 2048, "smtp://host:port of the mail server, smtps for TLS at once; empty: email.send is off"),
+	TEXT("smtp.user", smtp.user, "", 0, 320, "to log in with; empty: no login"),
+	SECRET("smtp.password", smtp.password, "of that user"),
+	TEXT("smtp.sender", smtp.sender, "", 0, 1000, "whom mails are from that do not say it: a@b or Name <a@b>"),
+	TEXT("smtp.ca_file", smtp.ca_file, "", 0, 4096, "the server's certificate must be signed by this CA; empty: by one that the system knows"),
+	BOOL("smtp.tls", smtp.tls, "true", "smtp://: nothing is sent before STARTTLS has worked"),
+	INT("smtp.timeout_ms", smtp.timeout_ms, "30000", 1000, 10 * MINUTE_MS, "of sending one mail, milliseconds"),
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 

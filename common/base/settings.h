@@ -112,6 +112,21 @@ struct job_settings {
 	char *rate_limits;          /* "task=10/m,other=2/s" */
 	char *exec;                 /* "task=/program arg; other=/program" */
 	char *http;                 /* "task=https://…; other=…" */
+	char *files;                /* folder of handlers' files; empty: none */
+	int64_t file_max;           /* bytes of one, and of what a URL gives */
+	int64_t image_max_pixels;
+	bool local_urls;
+	char *gateway_url;          /* of feed.post and feed.befriend; empty: off */
+};
+
+struct smtp_settings {
+	char *url; /* empty: off */
+	char *user;
+	char *password;
+	char *sender;
+	char *ca_file;
+	bool tls;
+	int64_t timeout_ms;
 };
 
 struct gateway_settings {
@@ -164,6 +179,7 @@ struct settings {
 	int64_t crash_limit; /* of a record that ends its worker */
 	int64_t fanout_chunk; /* a friend list longer than this is planned in chunks */
 	struct job_settings job;
+	struct smtp_settings smtp;
 	struct worker_settings command, fanout, chunk, index, relay;
 };
 

@@ -53,7 +53,7 @@ mysql: common/store/store_mysql*.[ch]
 mariadb: common/store/store_mysql*.[ch]
 errmsg: common/store/store_mysql*.[ch]
 sqlite3: common/queue/queue_sqlite*.[ch] tests/unit/test_queue_sqlite.c common/store/store_sqlite*.[ch] common/store/search_sqlite*.[ch] tests/unit/test_store_sqlite.c tests/unit/test_search.c
-curl/: common/http/http_client.c
+curl/: common/http/http_client.c common/http/mail.c
 microhttpd: common/http/http_server.c
 libconfig: common/base/conf.c
 cjson/: common/base/json.c

@@ -12,6 +12,11 @@ static const struct job_entry built_in[] = {
 	{ "fail",         job_fail_always, true,   0, "message", NULL },
 	{ "flaky",        job_flaky,       true,   3, "n", NULL },
 	{ "crash",        job_crash,       false,  0, "", NULL },
+	{ "email.send",   job_email_send,  true,   8, "to subject text", NULL },
+	{ "image.resize", job_image_resize, false, 3, "source target width height", NULL },
+	{ "webhook.deliver", job_webhook_deliver, true, 8, "url payload secret", NULL },
+	{ "feed.post",    job_feed_post,   true,   8, "author subject story", NULL },
+	{ "feed.befriend", job_feed_befriend, true, 8, "one other", NULL },
 };
 #define BUILT_IN (sizeof(built_in) / sizeof(built_in[0]))
 

@@ -1,0 +1,312 @@
+"""Handlers that come with the worker, sent by a Celery client: mail to a real SMTP server, pictures, posts and friendships."""
+import base64
+import contextlib
+import email
+import email.policy
+import hmac
+import http.server
+import json
+import socket
+import ssl
+import threading
+import time
+
+import pytest
+from aiosmtpd.controller import Controller
+from PIL import Image
+
+from certificate import make_certificate
+from feedmill import wait_for
+
+
+class Sink:
+    """An SMTP server's handler that keeps what comes. `answers` are given before anything is accepted."""
+
+    def __init__(self):
+        self.mails, self.answers = [], []
+
+    async def handle_RCPT(self, server, session, envelope, address, options):
+        if self.answers:
+            return self.answers.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append((envelope, email.message_from_bytes(envelope.content, policy=email.policy.default)))
+        return "250 OK"
+
+
+@contextlib.contextmanager
+def listening(**options):
+    """A sink that listens at its port."""
+    sink = Sink()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        sink.port = probe.getsockname()[1]
+    controller = Controller(sink, hostname="127.0.0.1", port=sink.port, **options)
+    controller.start()
+    try:
+        yield sink
+    finally:
+        controller.stop()
+
+
+@pytest.fixture(scope="module")
+def sink():
+    with listening() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def folder(module_folder):
+    folder = module_folder / "files"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def worker(cluster, sink, folder):
+    return cluster.job(concurrency=2, retry_limit_ms=50, files=str(folder), **{
+        "smtp.url": f"smtp://127.0.0.1:{sink.port}", "smtp.tls": False, "smtp.sender": "Feedmill <feed@example.org>"})
+
+
+@pytest.fixture
+def last(sink):
+    """The one mail that a test has sent."""
+    sink.mails.clear()
+    yield lambda: sink.mails[-1]
+    assert len(sink.mails) == 1
+
+
+# ---- mail
+
+def test_mail_with_attachments(send, last, folder):
+    (folder / "report.csv").write_bytes(b"a,b\r\n1,2\r\n")
+    assert send("email.send", kwargs={
+        "to": ["Zoë Ärmel <zoe@example.org>", "max@example.org"], "cc": "cc@example.org", "bcc": ["hidden@example.org", "max@example.org"],
+        "reply_to": "answers@example.org", "subject": "Grüße – a subject that is long enough for two lines of its own, as it seems",
+        "text": "Plain. Été.\n.\nA dot stood alone.", "html": "<p>Rich <b>été</b></p>",
+        "attachments": [{"name": "Übersicht \"1\".bin", "type": "application/x-thing", "content": base64.b64encode(bytes(range(256))).decode()},
+                        {"path": "report.csv", "type": "text/csv"}]}) == {"sent": True}
+    envelope, mail = last()
+    assert envelope.mail_from == "feed@example.org"
+    assert sorted(envelope.rcpt_tos) == ["cc@example.org", "hidden@example.org", "max@example.org", "zoe@example.org"]
+    assert mail["From"] == "Feedmill <feed@example.org>" and mail["Cc"] == "cc@example.org" and mail["Bcc"] is None and mail["Reply-To"] == "answers@example.org"
+    assert [(a.display_name, a.addr_spec) for a in mail["To"].addresses] == [("Zoë Ärmel", "zoe@example.org"), ("", "max@example.org")]
+    assert mail["Subject"] == "Grüße – a subject that is long enough for two lines of its own, as it seems"
+    assert mail.get_body(("plain",)).get_content().splitlines() == ["Plain. Été.", ".", "A dot stood alone."]
+    assert mail.get_body(("html",)).get_content().strip() == "<p>Rich <b>été</b></p>"
+    thing, report = mail.iter_attachments()
+    assert (thing.get_filename(), thing.get_content_type(), thing.get_content()) == ("Übersicht \"1\".bin", "application/x-thing", bytes(range(256)))
+    assert (report.get_filename(), report.get_content_type(), report.get_payload(decode=True)) == ("report.csv", "text/csv", b"a,b\r\n1,2\r\n")
+    assert max(map(len, envelope.content.splitlines())) < 1000
+
+
+def test_mail_says_which_job_sent_it(app, last):
+    result = app.send_task("email.send", ["one@example.org", "short", "text alone"])
+    result.get(timeout=30)
+    assert last()[1]["Message-ID"] == f"<{result.id}@feedmill>"
+
+
+def test_mail_is_tried_again_when_the_server_says_later(send, sink, last):
+    sink.answers = ["451 later", "452 full"]
+    assert send("email.send", "one@example.org", "again", "text") == {"sent": True}
+    assert sink.answers == []
+
+
+@pytest.mark.parametrize("kwargs, error", [
+    ({"to": "nobody", "subject": "s", "text": "t"}, "is no mail address"), ({"to": "a@b\r\nBcc: x@y", "subject": "s", "text": "t"}, "is no mail address"),
+    ({"to": "a@b", "subject": "s\r\nBcc: x@y", "text": "t"}, "control character"), ({"to": [], "subject": "s", "text": "t"}, "no recipient"),
+    ({"to": 7, "subject": "s"}, "to must be an address"), ({"to": "a@b"}, "missing required argument: 'subject'"),
+    ({"to": "a@b", "subject": "s", "attachments": [{"name": "x", "content": "%%%"}]}, "not base64"),
+    ({"to": "a@b", "subject": "s", "attachments": [{"path": "../secret"}]}, "outside of job.files"),
+    ({"to": "a@b", "subject": "s", "attachments": [{"path": "nothing"}]}, "No such file"),
+    ({"to": "a@b", "subject": "s", "attachments": [{"name": "x", "content": "", "type": "a\r\nb"}]}, "attachment's type"),
+])
+def test_mail_that_can_not_be_sent(send, sink, kwargs, error):
+    sink.mails.clear()
+    with pytest.raises(Exception, match=error):
+        send("email.send", kwargs=kwargs)
+    assert sink.mails == []
+
+
+def test_mail_refused_for_good(send, sink):
+    sink.answers = ["550 no such user"]
+    sink.mails.clear()
+    with pytest.raises(Exception, match="550"):
+        send("email.send", "gone@example.org", "s", "t")
+    assert sink.mails == []
+
+
+def test_mail_by_tls_alone(cluster, module_folder):
+    """STARTTLS before anything is said: with the right certificate it goes, to a server without TLS it does not."""
+    certificate, key = make_certificate(module_folder, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with listening(tls_context=context, require_starttls=True) as safe, listening() as plain:
+        for n, sink in enumerate((safe, plain)):
+            cluster.job(queues=f"tls{n}", concurrency=1, **{"smtp.url": f"smtp://127.0.0.1:{sink.port}", "smtp.ca_file": str(certificate), "smtp.sender": "feed@example.org"})
+        app = cluster.app()
+        assert app.send_task("email.send", ["a@example.org", "s", "t"], queue="tls0").get(timeout=30) == {"sent": True}
+        with pytest.raises(Exception, match="STARTTLS"):
+            app.send_task("email.send", ["a@example.org", "s", "t"], queue="tls1").get(timeout=30)
+        assert len(safe.mails) == 1 and plain.mails == []
+
+
+# ---- pictures
+
+def picture(folder, name, size, colours=("red", "blue"), **options):
+    """Left half one colour, right half the other."""
+    image = Image.new("RGB", size, colours[0])
+    image.paste(colours[1], (size[0] // 2, 0, *size))
+    image.save(folder / name, **options)
+    return name
+
+
+def is_near(pixel, colour):
+    return all(abs(a - b) < 40 for a, b in zip(pixel, colour))
+
+
+@pytest.mark.parametrize("name, form", [("a.jpg", "jpeg"), ("a.png", "png"), ("a.webp", "webp"), ("a.gif", "gif")])
+def test_picture_made_smaller(send, folder, name, form):
+    picture(folder, name, (800, 400))
+    answer = send("image.resize", name, "small-" + name, 200)
+    assert (answer["format"], answer["width"], answer["height"]) == (form, 200, 100)
+    with Image.open(folder / ("small-" + name)) as small:
+        assert small.size == (200, 100) and small.format.lower() == form
+        small = small.convert("RGB")
+        assert is_near(small.getpixel((20, 50)), (255, 0, 0)) and is_near(small.getpixel((180, 50)), (0, 0, 255))
+    assert (folder / ("small-" + name)).stat().st_size == answer["bytes"]
+
+
+def test_picture_cut_to_the_box_and_in_another_format(send, folder):
+    picture(folder, "wide.png", (900, 300))
+    answer = send("image.resize", "wide.png", "square.webp", 100, 100, kwargs={"fit": "cover", "format": "webp"})
+    assert (answer["format"], answer["width"], answer["height"]) == ("webp", 100, 100)
+    assert Image.open(folder / "square.webp").size == (100, 100)
+
+
+def test_small_picture_is_not_made_larger(send, folder):
+    picture(folder, "tiny.png", (10, 10))
+    assert send("image.resize", "tiny.png", "still-tiny.png", 500)["width"] == 10
+
+
+def test_picture_is_turned_and_loses_its_metadata(send, folder):
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010e] = 6, "a secret place"  # orientation: a quarter turn; description
+    picture(folder, "turned.jpg", (400, 200), exif=exif)
+    assert send("image.resize", "turned.jpg", "upright.jpg", 100)["height"] == 100
+    upright = Image.open(folder / "upright.jpg")
+    assert upright.size == (50, 100) and b"secret" not in (folder / "upright.jpg").read_bytes()
+
+
+@pytest.mark.parametrize("source, target, width, error", [
+    ("nothing.png", "x.png", 10, "No such file"), ("../up.png", "x.png", 10, "outside of job.files"), ("/etc/passwd", "x.png", 10, "outside of job.files"),
+    ("link.png", "x.png", 10, "outside of job.files"), ("text.png", "x.png", 10, "no JPEG, PNG, WebP or GIF"), ("half.png", "x.png", 10, "picture"),
+    ("good.png", "../x.png", 10, "outside of job.files"), ("good.png", "nowhere/x.png", 10, "No such file"), ("good.png", "x.png", 0, "width must be"),
+    ("good.png", "x.png", 10**9, "width must be"), ("http://127.0.0.1:9/x.png", "x.png", 10, None), (".", "x.png", 10, "no file|Is a directory"),
+])
+def test_picture_that_is_refused(cluster, send, folder, source, target, width, error):
+    picture(folder, "good.png", (20, 20))
+    (folder / "half.png").write_bytes((folder / "good.png").read_bytes()[:40])
+    (folder / "text.png").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
+    if not (folder / "link.png").is_symlink():
+        (folder / "link.png").symlink_to("/etc/passwd")
+    if error is None:  # a local address is refused, and tried again as one that is away
+        app = cluster.app()
+        result = app.send_task("image.resize", [source, target, width])
+        with pytest.raises(Exception):
+            result.get(timeout=30)
+    else:
+        with pytest.raises(Exception, match=error):
+            send("image.resize", source, target, width)
+    assert not (folder / "x.png").exists() and not (folder.parent / "x.png").exists()
+
+
+def test_picture_of_too_many_pixels(cluster, folder):
+    cluster.job(queues="pixels", concurrency=1, files=str(folder), image_max_pixels=1000)
+    picture(folder, "many.png", (100, 100))
+    with pytest.raises(Exception, match="10000 pixels, more than job.image_max_pixels"):
+        cluster.app().send_task("image.resize", ["many.png", "x.png", 10], queue="pixels").get(timeout=30)
+
+
+# ---- the feed
+
+def test_post_and_friendship(make_cluster):
+    """Through the gateway, with the task's id for a key: a task that comes twice has posted once."""
+    cluster = make_cluster()
+    cluster.start()
+    client = cluster.client
+    one, other = client.participant("one"), client.participant("other")
+    cluster.job(concurrency=1, **{"job.gateway_url": client.url})
+    app = cluster.app()
+    friends = app.send_task("feed.befriend", [one, other]).get(timeout=30)
+    assert (friends["from"], friends["to"]) == (f"/participant/{one}", f"/participant/{other}")
+    task = dict(args=[one, "by a job", "once upon a time"], task_id="5b3a1c9e-7f0f-4f0a-9d9e-2f6f3a1c9e7f")
+    post = app.send_task("feed.post", **task).get(timeout=30)
+    again = cluster.app().send_task("feed.post", **task).get(timeout=30)
+    assert again["id"] == post["id"] and post["subject"] == "by a job"
+    wait_for(lambda: client.inbound(other), "the friend has it")
+    assert [p["id"] for p in client.inbound(other)] == [post["id"]]
+    with pytest.raises(Exception, match="404"):
+        app.send_task("feed.post", [4711, "s", "t"]).get(timeout=30)
+    with pytest.raises(Exception, match="missing required argument: 'other'"):
+        app.send_task("feed.befriend", [one]).get(timeout=30)
+
+
+# ---- webhooks
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.calls.append((dict(self.headers), body))
+        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def receiver():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.calls, server.answers, server.url = [], [], f"http://127.0.0.1:{server.server_port}/hook"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def webhooks(cluster):
+    cluster.job(queues="webhooks", concurrency=1, local_urls=True, retry_limit_ms=50)
+    return cluster.app()
+
+
+def test_webhook_is_signed(webhooks, receiver):
+    """As a receiver checks it: HMAC-SHA256 over id, time and body."""
+    secret = base64.b64encode(b"k" * 32).decode()
+    receiver.answers = [503]
+    result = webhooks.send_task("webhook.deliver", [receiver.url, {"a": [1, "é"]}], {"secret": "whsec_" + secret}, queue="webhooks")
+    assert result.get(timeout=30) == {"status": 200}
+    (first, _), (headers, body) = receiver.calls
+    assert json.loads(body) == {"a": [1, "é"]} and headers["Content-Type"] == "application/json"
+    assert headers["webhook-id"] == first["webhook-id"] == result.id, "a repeat is known by it"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 60
+    signed = b".".join([headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), body])
+    assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.digest(b"k" * 32, signed, "sha256")).decode()
+
+
+def test_webhook_that_is_refused(webhooks, receiver):
+    receiver.answers = [410]
+    with pytest.raises(Exception, match="answers 410"):
+        webhooks.send_task("webhook.deliver", [receiver.url, {}], queue="webhooks").get(timeout=30)
+    with pytest.raises(Exception, match="whsec_"):
+        webhooks.send_task("webhook.deliver", [receiver.url, {}, "no secret"], queue="webhooks").get(timeout=30)
+    assert len(receiver.calls) == 1
+
+
+def test_webhook_to_this_host_is_refused(send, receiver):
+    with pytest.raises(Exception):
+        send("webhook.deliver", receiver.url, {})
+    assert receiver.calls == []
