@@ -294,6 +294,17 @@ static void tell_revoked(struct kafka_consumer *consumer, bool lost)
 	free(gone);
 }
 
+/* For librdkafka a pause outlasts the assignment: a partition that comes back would stand still, and nobody would know why. */
+static void unpause_all(struct kafka_consumer *consumer)
+{
+	rd_kafka_topic_partition_list_t *list = NULL;
+
+	if (rd_kafka_assignment(consumer->rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return;
+	rd_kafka_resume_partitions(consumer->rk, list);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
 static void revoke(struct kafka_consumer *consumer)
 {
 	bool lost = rd_kafka_assignment_lost(consumer->rk);
@@ -302,6 +313,7 @@ static void revoke(struct kafka_consumer *consumer)
 	if (!lost && consumer->owned_count > 0)
 		commit_stored(consumer);
 	FAULT_POINT("consumer.committed");
+	unpause_all(consumer);
 	rd_kafka_assign(consumer->rk, NULL);
 	owned_set(consumer, NULL);
 	atomic_store(&consumer->joined, false);

@@ -470,6 +470,30 @@ static void what_is_done_in_revoked_is_committed(void **state)
 	producer_close(producer);
 }
 
+/* librdkafka keeps a pause through any number of assignments: it must end with the one in which it was made. */
+static void what_is_given_anew_is_not_paused(void **state)
+{
+	struct producer *producer = ready_producer(*state);
+	struct consumer *first = group_consumer(*state, "index", TOPIC_POSTS), *second;
+	struct record record;
+	struct err err = ERR_INIT;
+
+	WAIT_FOR((poll_past(first), consumer_owned(first) == PARTITIONS));
+	assert_int_equal(0, consumer_pause(first, true, &err));
+	second = group_consumer(*state, "index", TOPIC_POSTS);
+	WAIT_FOR((poll_past(first), poll_past(second), consumer_owned(first) == 2 && consumer_owned(second) == 2));
+	consumer_close(second);
+	WAIT_FOR((poll_past(first), consumer_owned(first) == PARTITIONS));
+	for (int i = 0; i < PARTITIONS; i++)
+		send_all(producer, TOPIC_POSTS, i, 0, 3);
+	for (int i = 0; i < PARTITIONS * 3; i++) {
+		next_record(first, &record);
+		record_release(&record);
+	}
+	consumer_close(first);
+	producer_close(producer);
+}
+
 static void seek_goes_back_and_drops_what_was_fetched(void **state)
 {
 	struct producer *producer = ready_producer(*state);
@@ -835,6 +859,7 @@ int queue_suite_run(void)
 		STORY(what_is_done_in_revoked_is_committed),
 		STORY(seek_goes_back_and_drops_what_was_fetched),
 		STORY(a_pause_skips_and_repeats_nothing),
+		STORY(what_is_given_anew_is_not_paused),
 		STORY(a_held_partition_waits_alone),
 		STORY(a_group_reads_several_topics),
 		STORY(work_that_was_begun_is_counted),
