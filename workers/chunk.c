@@ -1,4 +1,7 @@
-/* Chunks of long friend lists go in, inbound rows come out, one transaction for each chunk. */
+/* Chunks of long friend lists go in, inbound rows come out, one transaction for each chunk.
+ *
+ * A chunk is a RETRY, as a post is in fanout.c, when it loses its race for a row again and again: it goes to a retry topic, others go on. A
+ * chunk that nobody planned is a dead letter at once: its plan is committed before its record is sent. */
 #include <stdlib.h>
 
 #include "common/base/clock.h"

@@ -2,7 +2,12 @@
  * product events and the results that gateways wait for.
  *
  * A command that has its ledger row is not applied again: its events and its result are made from that row, so that they are
- * the same each time. A command whose id is in the ledger with another type or entity is refused. */
+ * the same each time. A command whose id is in the ledger with another type or entity is refused.
+ *
+ * Order counts, so a RETRY is done in place, its partition waiting: a command is one when it loses its race for a row again and again
+ * while it is alone. The database that is away, full or read-only is waited for. A command that is wrong is a dead letter, and if its
+ * id can be read, also a row of the ledger and a result: whoever asked for it hears that it failed, and why. That row gives way when the
+ * record is sent again and can be applied then. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +35,7 @@ struct job {
 	struct ledger_row *row; /* shared by jobs with the same id */
 	bool is_first;          /* of that id: the one that is applied */
 	bool is_refused;
+	bool is_unreadable;     /* all that is known is its id */
 };
 
 struct commander {
@@ -157,6 +163,18 @@ static void refuse(struct batch *batch, struct job *job, const char *why)
 	job->is_refused = true;
 }
 
+/* As its outcome, which whoever asked for it hears. */
+static void set_rejected(struct job *job, int status, const char *why)
+{
+	struct problem problem;
+
+	problem_set(&problem, status, "", "%s", why);
+	buf_reset(&job->row->body);
+	problem_write(&problem, &job->row->body);
+	job->row->is_done = false;
+	job->row->is_rejected = true;
+}
+
 /* ---- one function for each type: applies a run of new commands of that type, in order */
 
 typedef int apply_fn(struct commander *c, struct batch *batch, struct job **run, size_t count, struct err *err);
@@ -173,8 +191,10 @@ static int refuse_taken(struct commander *c, struct batch *batch, struct job **r
 			return -1;
 		for (size_t k = 0; k < i && !taken; k++)
 			taken = !run[k]->is_refused && command_entity(&run[k]->command) == id;
-		if (taken)
+		if (taken) {
 			refuse(batch, run[i], "the id belongs to another command");
+			set_rejected(run[i], 409, "the id belongs to another command");
+		}
 	}
 	return 0;
 }
@@ -319,10 +339,13 @@ static void decode(struct commander *c, struct batch *batch)
 		struct err why = ERR_INIT;
 
 		*job = (struct job){ .item = i };
-		if (command_decode(&job->command, batch->items[i].record->value, &why) < 0)
-			batch_reject(batch, i, &why);
-		else
+		if (command_decode(&job->command, batch->items[i].record->value, &why) == 0) {
 			c->count++;
+			continue;
+		}
+		batch_reject(batch, i, &why);
+		*job = (struct job){ .item = i, .is_refused = true, .is_unreadable = true, .command.type = COMMAND_TYPE_COUNT };
+		c->count += command_read_id(batch->items[i].record->value, job->command.id);
 	}
 }
 
@@ -330,8 +353,10 @@ static int compare_ids(const void *left, const void *right, void *arg)
 {
 	const struct job *jobs = arg;
 	const size_t a = *(const size_t *)left, b = *(const size_t *)right;
-	const int order = strcmp(jobs[a].command.id, jobs[b].command.id);
+	int order = strcmp(jobs[a].command.id, jobs[b].command.id);
 
+	if (order == 0)
+		order = jobs[a].is_unreadable - jobs[b].is_unreadable; /* the row is that of one that can be read */
 	return order != 0 ? order : a < b ? -1 : a > b;
 }
 
@@ -361,7 +386,11 @@ static void refuse_other_content(struct commander *c, struct batch *batch)
 	for (size_t j = 0; j < c->count; j++) {
 		struct job *job = &c->jobs[j];
 
-		if (job->row->type != job->command.type || job->row->entity != command_entity(&job->command))
+		if (job->is_unreadable && job->is_first && !job->row->found)
+			set_rejected(job, 400, batch->items[job->item].why.message);
+		else if (job->is_unreadable)
+			continue;
+		else if (job->row->type != job->command.type || job->row->entity != command_entity(&job->command))
 			refuse(batch, job, "the command id was used for something else");
 	}
 }
@@ -369,6 +398,25 @@ static void refuse_other_content(struct commander *c, struct batch *batch)
 static bool is_due(const struct job *job)
 {
 	return job->is_first && !job->row->found && !job->is_refused;
+}
+
+/* A command that was rejected, and comes again after a fix: as if it had never been. */
+static int forget_rejected(struct commander *c, struct err *err)
+{
+	for (size_t j = 0; j < c->count; j++) {
+		const struct job *job = &c->jobs[j];
+		struct ledger_row *row = job->row;
+
+		if (!job->is_first || !row->found || !row->is_rejected)
+			continue;
+		if (ledger_forget(c->store, row->id, err) < 0)
+			return -1;
+		row->found = row->is_rejected = false;
+		row->type = job->command.type;
+		row->entity = command_entity(&job->command);
+		buf_reset(&row->body);
+	}
+	return 0;
 }
 
 /* In order; commands of one type that follow each other go together. */
@@ -396,7 +444,7 @@ static int insert_ledger(struct commander *c, struct err *err)
 	size_t fresh = 0;
 
 	for (size_t j = 0; j < c->count; j++)
-		if (is_due(&c->jobs[j]))
+		if (is_due(&c->jobs[j]) || (c->jobs[j].is_first && c->jobs[j].row->is_rejected))
 			c->fresh[fresh++] = *c->jobs[j].row;
 	return fresh > 0 ? ledger_insert(c->store, c->fresh, fresh, err) : 0;
 }
@@ -408,7 +456,7 @@ static int apply(struct commander *c, struct batch *batch, struct err *err)
 
 	if (store_begin(c->store, err) < 0)
 		goto out;
-	if (ledger_find(c->store, c->rows, c->row_count, err) < 0)
+	if (ledger_find(c->store, c->rows, c->row_count, err) < 0 || forget_rejected(c, err) < 0)
 		goto undo;
 	refuse_other_content(c, batch);
 	if (apply_runs(c, batch, run, err) < 0)
@@ -468,7 +516,7 @@ static int emit(struct batch *batch, const struct job *job, struct err *err)
 {
 	struct result result = { .is_done = job->row->is_done, .text = BUF_INIT };
 
-	if (job->is_refused || job->row->body.len == 0)
+	if ((job->is_refused && !job->row->is_rejected) || job->row->body.len == 0)
 		return 0; /* it, or the first of its id, has come to nothing */
 	if (job->row->is_done && types[job->row->type].event.type != NULL && emit_event(batch, job, err) < 0)
 		return -1;
@@ -478,6 +526,35 @@ static int emit(struct batch *batch, const struct job *job, struct err *err)
 	return 0;
 }
 
+/* The database refuses what only this command can have brought: that is its outcome. */
+static int reject_alone(struct commander *c, struct batch *batch, const struct err *why, struct err *err)
+{
+	struct job *job = &c->jobs[0];
+
+	if (c->count != 1 || batch->count != 1 || job->row->found || why->kind != ERR_INVALID)
+		return -1;
+	batch_reject(batch, job->item, why);
+	job->is_refused = true;
+	set_rejected(job, 500, why->message);
+	if (store_begin(c->store, err) < 0)
+		return -1;
+	if (ledger_forget(c->store, job->row->id, err) == 0 && ledger_insert(c->store, job->row, 1, err) == 0 &&
+		store_commit(c->store, err) == 0)
+		return 0;
+	store_rollback(c->store);
+	return -1;
+}
+
+static int apply_or_reject(struct commander *c, struct batch *batch, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (apply(c, batch, &why) == 0)
+		return 0;
+	*err = why;
+	return reject_alone(c, batch, &why, err);
+}
+
 static int command_handle(void *state, struct batch *batch, struct err *err)
 {
 	struct commander *c = state;
@@ -485,7 +562,7 @@ static int command_handle(void *state, struct batch *batch, struct err *err)
 
 	decode(c, batch);
 	assign_rows(c);
-	if (c->count > 0 && apply(c, batch, err) < 0)
+	if (c->count > 0 && apply_or_reject(c, batch, err) < 0)
 		goto out;
 	for (size_t j = 0; j < c->count; j++)
 		if (emit(batch, &c->jobs[j], err) < 0)

@@ -1,7 +1,10 @@
 /* Posts go in; outbound rows and one inbound row for each friend of the author come out, many posts in one transaction.
  *
  * The outbound row is the ledger: a post that has one was fanned out or planned, and no friend is read for it again. A friend
- * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks. */
+ * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks.
+ *
+ * A post is a RETRY when it loses its race for a row again and again while it is alone: it goes to a retry topic, others go on. The
+ * database that is away, full or read-only is waited for. A post that the database refuses is a dead letter. */
 #include <stdlib.h>
 
 #include "common/base/fault.h"

@@ -1,4 +1,9 @@
-/* Posts go in, documents of the search engine come out, many in one request. */
+/* Posts go in, documents of the search engine come out, many in one request.
+ *
+ * A post is a RETRY when the engine refuses its document as busy (429, 503, a shard that is away) and takes others of the same batch: it
+ * goes to a retry topic, the others go on. When it takes none, the engine counts as down, and the batch waits; but few documents that
+ * nobody takes for long are more likely a matter of those documents, and go to the retry topic too. A document that no mapping takes is a
+ * dead letter. */
 #include <stdlib.h>
 
 #include "common/base/mem.h"
@@ -7,6 +12,8 @@
 #include "workers/worker.h"
 
 #define REQUEST_BYTES (4 << 20) /* texts of one request */
+#define FEW 8        /* documents */
+#define PATIENCE 20  /* tries, about three quarters of a minute */
 
 struct index {
 	struct search *search;
@@ -95,6 +102,31 @@ static void judge(const struct index *index, struct batch *batch, size_t d)
 	}
 }
 
+/* All that could be stored are refused as busy: an error, unless they are few and were tried for long. */
+static int check_busy(const struct index *index, const struct batch *batch, size_t count, struct err *err)
+{
+	size_t busy = 0;
+	unsigned tries = PATIENCE;
+
+	for (size_t d = 0; d < count; d++) {
+		const struct search_document *document = &index->documents[d];
+
+		if (document->result == SEARCH_STORED)
+			return 0;
+		if (document->result != SEARCH_BUSY)
+			continue;
+		busy++;
+		if (batch->items[index->items[d]].tries < tries)
+			tries = batch->items[index->items[d]].tries;
+	}
+	if (busy == 0 || (busy <= FEW && tries >= PATIENCE))
+		return 0;
+	for (size_t d = 0; d < count; d++)
+		if (index->documents[d].result == SEARCH_BUSY)
+			return err_set(err, ERR_UNAVAILABLE, "search: %s", index->documents[d].why);
+	return 0;
+}
+
 static size_t slice_end(const struct index *index, size_t from, size_t count)
 {
 	size_t bytes = 0;
@@ -120,6 +152,8 @@ static int index_handle(void *state, struct batch *batch, struct err *err)
 		if (search_add(index->search, &index->documents[d], end - d, err) < 0)
 			goto out;
 	}
+	if (check_busy(index, batch, count, err) < 0)
+		goto out;
 	for (size_t d = 0; d < count; d++)
 		judge(index, batch, d);
 	rc = 0;

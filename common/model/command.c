@@ -199,6 +199,21 @@ int command_decode(struct command *out, struct slice value, struct err *err)
 	return 0;
 }
 
+bool command_read_id(struct slice value, char out[UUID_TEXT])
+{
+	struct err ignored = ERR_INIT;
+	struct json *root = value.data != NULL ? json_parse(value, &ignored) : NULL;
+	const struct json *member = root != NULL ? json_get(root, "command") : NULL;
+	struct slice text = member != NULL ? json_string(member) : SLICE_NONE;
+	int64_t wall_ms;
+	bool is_id = text.data != NULL && text.len == UUID_TEXT - 1 && uuid_is_v7(text, &wall_ms);
+
+	if (is_id)
+		copy_uuid(out, text);
+	json_free(root);
+	return is_id;
+}
+
 void command_release(struct command *command)
 {
 	json_free(command->source);

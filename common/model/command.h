@@ -43,6 +43,8 @@ int64_t command_key(const struct command *command);    /* the record key */
 
 void command_encode(const struct command *command, struct buf *out);
 int command_decode(struct command *out, struct slice value, struct err *err); /* ERR_INVALID. `out` must not move afterwards */
+/* Of a value that command_decode() refuses: its command id, if that much can be read. */
+bool command_read_id(struct slice value, char out[UUID_TEXT]);
 /* As post_check(), what passes is never refused by command_decode(). */
 int command_data_check(const struct command *command, const char **member, struct err *err);
 void command_release(struct command *command);

@@ -47,17 +47,19 @@ static void say_why(struct search_document *document, struct slice type, struct 
 	document->why[end] = '\0';
 }
 
-/* What keeps a document out says whether another try can help. An index that is gone or closed concerns all documents: nothing
+/* What keeps a document out says whether another try can help. An index that is gone, closed or blocked concerns all documents: nothing
  * moves until somebody has looked. Whatever is not known to be the document's fault is tried again. */
-static int judge(struct search_document *document, int64_t status, struct slice type, const char *index, struct err *err)
+static int judge(struct search_document *document, int64_t status, struct slice type, struct slice reason, const char *index, struct err *err)
 {
 	if (status == 404)
 		return bulk_no_index(index, err);
 	if (slice_is(type, "index_closed_exception"))
 		return err_set(err, ERR_UNAVAILABLE, "search: the index %s is closed: open it", index);
+	if (slice_is(type, "cluster_block_exception"))
+		return err_set(err, ERR_UNAVAILABLE, "search: the index %s is blocked: %.*s", index, (int)reason.len, reason.data);
 	if ((status >= 200 && status < 300) || (status == 409 && !SABOTAGED("409"))) /* 409: it is there already */
 		document->result = SEARCH_STORED;
-	else if ((status == 400 || status == 413) && !slice_is(type, "cluster_block_exception"))
+	else if (status == 400 || status == 413)
 		document->result = SEARCH_WRONG;
 	else
 		document->result = SEARCH_BUSY;
@@ -83,7 +85,7 @@ static int read_item(struct slice text, const char *index, struct search_documen
 	const struct json *body = item_body(item);
 	const struct json *number = json_get(body, "status");
 	const struct json *error = json_get(body, "error");
-	struct slice type = text_of(error, "type", "error");
+	struct slice type = text_of(error, "type", "error"), reason = text_of(error, "reason", "no reason given");
 	int64_t status;
 	int rc = -1;
 
@@ -92,9 +94,9 @@ static int read_item(struct slice text, const char *index, struct search_documen
 		err_set(err, ERR_UNAVAILABLE, "search: an item of the answer has no status");
 		goto out;
 	}
-	rc = judge(document, status, type, index, err);
+	rc = judge(document, status, type, reason, index, err);
 	if (rc == 0 && document->result != SEARCH_STORED)
-		say_why(document, type, text_of(error, "reason", "no reason given"));
+		say_why(document, type, reason);
 out:
 	json_free(item);
 	return rc;

@@ -11,6 +11,10 @@ void ledger_row_release(struct ledger_row *row)
 		buf_release(&row->body);
 }
 
+/* As the column has them. */
+static const char outcome_done[] = "done", outcome_failed[] = "failed", outcome_rejected[] = "rejected";
+static const char type_unknown[] = "unknown"; /* of a rejected command */
+
 static int compare_ids(const void *a, const void *b)
 {
 	return strcasecmp((*(struct ledger_row *const *)a)->id, (*(struct ledger_row *const *)b)->id);
@@ -24,7 +28,8 @@ static bool read_type(struct slice name, enum command_type *out)
 			return true;
 		}
 	}
-	return false;
+	*out = COMMAND_TYPE_COUNT;
+	return slice_is(name, type_unknown);
 }
 
 struct ledger_reader {
@@ -53,7 +58,8 @@ static void fill(struct ledger_row *row, enum command_type type, const struct st
 	row->found = !SABOTAGED("ledger");
 	row->type = type;
 	row->entity = columns[2].number;
-	row->is_done = slice_is(columns[3].text, "done");
+	row->is_done = slice_is(columns[3].text, outcome_done);
+	row->is_rejected = slice_is(columns[3].text, outcome_rejected);
 	if (!row->body.data)
 		row->body = (struct buf)BUF_INIT;
 	buf_reset(&row->body);
@@ -136,6 +142,16 @@ int ledger_find(struct store *store, struct ledger_row *rows, size_t count, stru
 	return rc;
 }
 
+int ledger_forget(struct store *store, const char *id, struct err *err)
+{
+	struct store_value value;
+	char lower[UUID_TEXT];
+
+	lower_id(id, lower);
+	value = store_text(slice_of(lower));
+	return store_run(store, "DELETE FROM command WHERE id = ? AND outcome = 'rejected'", &value, 1, NULL, err);
+}
+
 int ledger_insert(struct store *store, const struct ledger_row *rows, size_t count, struct err *err)
 {
 	enum { COLUMNS = 5 };
@@ -148,9 +164,9 @@ int ledger_insert(struct store *store, const struct ledger_row *rows, size_t cou
 
 		lower_id(rows[i].id, ids[i]);
 		row[0] = store_text(slice_of(ids[i]));
-		row[1] = store_text(slice_of(command_type_name(rows[i].type)));
+		row[1] = store_text(slice_of(rows[i].type < COMMAND_TYPE_COUNT ? command_type_name(rows[i].type) : type_unknown));
 		row[2] = store_int(rows[i].entity);
-		row[3] = store_text(slice_of(rows[i].is_done ? "done" : "failed"));
+		row[3] = store_text(slice_of(rows[i].is_done ? outcome_done : rows[i].is_rejected ? outcome_rejected : outcome_failed));
 		row[4] = store_text((struct slice){ rows[i].body.data, rows[i].body.len });
 	}
 	rows_sort(values, COLUMNS, count);

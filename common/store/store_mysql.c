@@ -89,6 +89,8 @@ static const struct error_row error_table[] = {
 	{ ER_DUP_ENTRY, ERR_CONFLICT, true },
 	{ ER_DUP_ENTRY_WITH_KEY_NAME, ERR_CONFLICT, true },
 	{ 3101, ERR_CONFLICT, true }, /* rolled back by group replication */
+	{ ER_LOCK_TABLE_FULL, ERR_CONFLICT, true },  /* 1206: fewer records at once may pass */
+	{ ER_TRANS_CACHE_FULL, ERR_CONFLICT, true }, /* 1197: likewise */
 	{ ER_QUERY_INTERRUPTED, ERR_CONFLICT, false },
 	/* the server is away, full of clients, going down, or not the primary any more */
 	{ ER_OPTION_PREVENTS_STATEMENT, ERR_UNAVAILABLE, true },           /* 1290: --read-only */
@@ -163,7 +165,8 @@ static enum err_kind kind_of_state(const char *state)
 	static const struct {
 		const char *class;
 		enum err_kind kind;
-	} classes[] = { { "22", ERR_INVALID }, { "23", ERR_INVALID }, { "40", ERR_CONFLICT }, { "42", ERR_FATAL } };
+	} classes[] = { { "22", ERR_INVALID }, { "23", ERR_INVALID }, { "40", ERR_CONFLICT }, { "42", ERR_FATAL },
+		{ "45", ERR_INVALID } /* SIGNAL: a trigger refuses the row */ };
 
 	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
 		if (strncmp(state, classes[i].class, 2) == 0)

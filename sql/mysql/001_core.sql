@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS command (
 	id CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
 	type VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
 	entity_id BIGINT NOT NULL,
-	outcome VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- done, failed
+	outcome VARCHAR(8) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, -- done, failed, rejected
 	body MEDIUMTEXT NOT NULL, -- JSON: the entity, or the problem
 	applied_at DATETIME(3) NOT NULL DEFAULT CURRENT_TIMESTAMP(3), -- UTC
 	PRIMARY KEY (id),

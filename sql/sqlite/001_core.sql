@@ -54,7 +54,7 @@ CREATE TABLE IF NOT EXISTS command (
 	id TEXT NOT NULL PRIMARY KEY CHECK (length(id) <= 36),
 	type TEXT NOT NULL CHECK (length(type) <= 32),
 	entity_id INTEGER NOT NULL,
-	outcome TEXT NOT NULL CHECK (length(outcome) <= 8), -- done, failed
+	outcome TEXT NOT NULL CHECK (length(outcome) <= 8), -- done, failed, rejected
 	body TEXT NOT NULL, -- JSON: the entity, or the problem
 	applied_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')) -- UTC
 ) STRICT, WITHOUT ROWID;

@@ -538,16 +538,16 @@ static void elastic_closed_index_stops_all(void **state)
 	buf_release(&answer);
 }
 
-static void elastic_blocked_index_is_busy(void **state)
+static void elastic_blocked_index_stops_all(void **state)
 {
 	struct bench *bench = bench_of(state);
 	struct search_document one = document(1, 7, "word");
 	struct buf answer = BUF_INIT;
 
 	assert_int_equal(raw(bench, "PUT", "/_block/write", "", &answer), 200);
-	assert_int_equal(search_add(bench->search, &one, 1, &bench->err), 0);
-	assert_int_equal(one.result, SEARCH_BUSY);
-	assert_non_null(strstr(one.why, "cluster_block_exception"));
+	assert_int_equal(search_add(bench->search, &one, 1, &bench->err), -1);
+	assert_int_equal(bench->err.kind, ERR_UNAVAILABLE);
+	assert_non_null(strstr(bench->err.message, "is blocked"));
 	assert_int_equal(raw(bench, "PUT", "/_settings", "{\"index.blocks.write\":false}", &answer), 200);
 	add(bench, &one, 1);
 	buf_release(&answer);
@@ -804,8 +804,6 @@ static void stub_each_item_has_its_verdict(void **state)
 		{ "{\"create\":{\"status\":502}}", SEARCH_BUSY, "error: no reason given" },
 		{ "{\"create\":{\"status\":504,\"error\":null}}", SEARCH_BUSY, "error: no reason given" },
 		{ "{\"create\":{\"status\":500,\"error\":{\"type\":\"x\",\"reason\":\"y\"}}}", SEARCH_BUSY, "x: y" },
-		{ "{\"create\":{\"status\":403,\"error\":{\"type\":\"cluster_block_exception\",\"reason\":\"read-only\"}}}", SEARCH_BUSY, "cluster_block_exception: read-only" },
-		{ "{\"create\":{\"status\":400,\"error\":{\"type\":\"cluster_block_exception\",\"reason\":\"r\"}}}", SEARCH_BUSY, "cluster_block_exception: r" },
 		{ "{\"create\":{\"status\":400,\"error\":{\"type\":\"mapper_parsing_exception\",\"reason\":\"failed to parse\"}}}", SEARCH_WRONG,
 			"mapper_parsing_exception: failed to parse" },
 		{ "{ \"create\" : { \"error\" : { \"reason\" : \"a, } ] \\\" b\", \"type\" : \"t\" } , \"status\" : 400 } }", SEARCH_WRONG, "t: a, } ] \" b" },
@@ -880,6 +878,8 @@ static void stub_missing_and_closed_index(void **state)
 	static const char *const samples[][2] = {
 		{ "{\"create\":{\"status\":404,\"error\":{\"type\":\"index_not_found_exception\",\"reason\":\"no such index\"}}}", "feedctl migrate" },
 		{ "{\"create\":{\"status\":400,\"error\":{\"type\":\"index_closed_exception\",\"reason\":\"closed\"}}}", "is closed" },
+		{ "{\"create\":{\"status\":403,\"error\":{\"type\":\"cluster_block_exception\",\"reason\":\"disk is nearly full\"}}}", "is blocked: disk is nearly full" },
+		{ "{\"create\":{\"status\":429,\"error\":{\"type\":\"cluster_block_exception\",\"reason\":\"r\"}}}", "is blocked: r" },
 	};
 	struct scene *scene = *state;
 
@@ -1075,7 +1075,7 @@ static const struct CMUnitTest elastic[] = {
 	BEFORE_INDEX(elastic_another_mapping_is_told),
 	IN_INDEX(elastic_deleted_index_stays_deleted),
 	IN_INDEX(elastic_closed_index_stops_all),
-	IN_INDEX(elastic_blocked_index_is_busy),
+	IN_INDEX(elastic_blocked_index_stops_all),
 	IN_INDEX(elastic_wrong_document_alone),
 };
 

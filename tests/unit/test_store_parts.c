@@ -248,6 +248,9 @@ static void unknown_errors_go_by_their_class(void **state)
 	assert_int_equal(ERR_INVALID, store_mysql_kind(9999, "23000", false));
 	assert_int_equal(ERR_CONFLICT, store_mysql_kind(9999, "40001", false));
 	assert_int_equal(ERR_FATAL, store_mysql_kind(9999, "42S02", false));
+	assert_int_equal(ERR_INVALID, store_mysql_kind(9999, "45000", false)); /* a trigger refuses the row */
+	assert_int_equal(ERR_CONFLICT, store_mysql_kind(1206, "HY000", false)); /* too many locks: fewer rows may pass */
+	assert_int_equal(ERR_CONFLICT, store_mysql_kind(1197, "HY000", false));
 	assert_int_equal(ERR_UNAVAILABLE, store_mysql_kind(9999, "HY000", false));
 	assert_int_equal(ERR_UNAVAILABLE, store_mysql_kind(9999, "08S01", false));
 	assert_int_equal(ERR_UNKNOWN, store_mysql_kind(9999, "22001", true));

@@ -188,7 +188,9 @@ static void an_entity_that_is_there_does_not_hold_up_the_others(void **state)
 	assert_int_equal(REJECT, desk->items[2].outcome);
 	assert_int_equal(DONE, desk->items[3].outcome);
 	assert_int_equal(REJECT, desk->items[4].outcome);
-	assert_int_equal(2, desk_sent(desk, TOPIC_RESULTS));
+	assert_int_equal(5, desk_sent(desk, TOPIC_RESULTS)); /* who asked hears that it failed */
+	assert_result(desk, 0, ID("01"), false, "{\"title\":\"Conflict\",\"status\":409,\"detail\":\"the id belongs to another command\"}");
+	assert_int_equal(3, desk_number(desk, "SELECT COUNT(*) FROM command WHERE outcome = 'rejected'"));
 	assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM participant WHERE name = 'honest'"));
 	assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM product WHERE name = 'Tea'"));
 	desk_close(desk);
@@ -215,8 +217,64 @@ static void what_is_not_a_command_is_rejected_and_the_rest_goes_on(void **state)
 	for (size_t i = 0; i < count; i++)
 		assert_int_equal(REJECT, desk->items[i].outcome);
 	assert_int_equal(DONE, desk->items[count].outcome);
+	assert_int_equal(5, desk_sent(desk, TOPIC_RESULTS)); /* of those whose id can be read */
+	assert_int_equal(5, desk_number(desk, "SELECT COUNT(*) FROM command"));
+	assert_int_equal(4, desk_number(desk, "SELECT COUNT(*) FROM command WHERE outcome = 'rejected'"));
+	assert_int_equal(0, desk_run(desk)); /* a replay says the same */
+	assert_int_equal(5, desk_sent(desk, TOPIC_RESULTS));
+	assert_int_equal(5, desk_number(desk, "SELECT COUNT(*) FROM command"));
+	desk_close(desk);
+}
+
+/* What was rejected is applied when its record comes again and can be: its row in the ledger gives way. */
+static void a_rejected_command_is_applied_after_a_fix(void **state)
+{
+	struct desk *desk = desk_open(state, &command_worker);
+
+	desk_add(desk, "{\"v\":9,\"command\":\"" ID("01") "\"}", "1"); /* of a program that is not here yet */
+	assert_int_equal(0, desk_run(desk));
+	assert_int_equal(REJECT, desk->items[0].outcome);
 	assert_int_equal(1, desk_sent(desk, TOPIC_RESULTS));
-	assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM command"));
+	desk_clear(desk);
+	desk_add(desk, PRODUCT("01", "20", "Tea", "1"), "1");
+	desk_add(desk, "{\"command\":\"" ID("01") "\"}", "1"); /* beside a good one of that id it says nothing */
+	for (int run = 0; run < 2; run++) {
+		assert_int_equal(0, desk_run(desk));
+		assert_int_equal(DONE, desk->items[0].outcome);
+		assert_int_equal(REJECT, desk->items[1].outcome);
+		assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM command"));
+		assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM command WHERE outcome = 'done' AND type = 'product.create'"));
+		assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM product"));
+		assert_result(desk, 0, ID("01"), true, "{\"id\":20,\"name\":\"Tea\",\"price\":1}");
+	}
+	desk_close(desk);
+}
+
+/* The database does not take it: alone, it fails with that as its outcome; in company the batch is halved first. */
+static void what_the_database_refuses_is_the_outcome_of_that_command(void **state)
+{
+	struct desk *desk = desk_open(state, &command_worker);
+
+	desk_sql(desk, desk_is_on_server(desk) ? "ALTER TABLE product ADD CONSTRAINT cheap CHECK (price < 10)"
+					       : "CREATE TRIGGER cheap BEFORE INSERT ON product WHEN NEW.price + 0 >= 10 BEGIN SELECT RAISE(ABORT, 'cheap'); END");
+	desk_add(desk, PRODUCT("01", "20", "Tea", "1"), "1");
+	desk_add(desk, PRODUCT("02", "21", "Car", "9000"), "1");
+	assert_int_equal(-1, desk_run(desk));
+	assert_int_equal(ERR_INVALID, desk->err.kind);
+	desk_clear(desk);
+	desk_add(desk, PRODUCT("02", "21", "Car", "9000"), "1");
+	for (int run = 0; run < 2; run++) {
+		assert_int_equal(0, desk_run(desk));
+		assert_int_equal(REJECT, desk->items[0].outcome);
+		assert_non_null(strstr(desk->items[0].why.message, "cheap"));
+		assert_int_equal(1, desk_sent(desk, TOPIC_RESULTS));
+		assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM command WHERE outcome = 'rejected' AND body LIKE '%cheap%'"));
+	}
+	desk_sql(desk, desk_is_on_server(desk) ? "ALTER TABLE product DROP CONSTRAINT cheap" : "DROP TRIGGER cheap");
+	assert_int_equal(0, desk_run(desk));
+	assert_int_equal(DONE, desk->items[0].outcome);
+	assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM command WHERE outcome = 'done'"));
+	assert_int_equal(1, desk_number(desk, "SELECT COUNT(*) FROM product"));
 	desk_close(desk);
 }
 
@@ -230,6 +288,8 @@ int main(void)
 		cmocka_unit_test(a_command_id_with_other_content_is_refused),
 		cmocka_unit_test(an_entity_that_is_there_does_not_hold_up_the_others),
 		cmocka_unit_test(what_is_not_a_command_is_rejected_and_the_rest_goes_on),
+		cmocka_unit_test(a_rejected_command_is_applied_after_a_fix),
+		cmocka_unit_test(what_the_database_refuses_is_the_outcome_of_that_command),
 	};
 
 	return cmocka_run_group_tests(tests, desk_setup, desk_teardown);

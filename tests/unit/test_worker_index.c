@@ -154,6 +154,34 @@ static void each_document_has_its_own_outcome(void **state)
 	assert_string_equal("because of 5", items[5].why.message);
 }
 
+/* Nobody takes any: the engine is down, and no record is put off for that. Few that nobody takes for long are another matter. */
+static void an_engine_that_takes_nothing_is_down(void **state)
+{
+	struct err err = ERR_INIT;
+
+	(void)state;
+	engine.is_choosy = true;
+	add_post(2, slice_of("story"));
+	add_post(4, slice_of("story"));
+	add_post(5, slice_of("story")); /* wrong: that says nothing of the others */
+	for (unsigned tries = 1; tries < 20; tries++) {
+		for (size_t i = 0; i < batch.count; i++)
+			items[i].tries = tries;
+		assert_int_equal(-1, index_worker.handle(worker, &batch, &err));
+		assert_int_equal(ERR_UNAVAILABLE, err.kind);
+		assert_non_null(strstr(err.message, "because of 2"));
+	}
+	items[0].tries = 21; /* from a retry topic, with one that is new: still the engine's trouble */
+	assert_int_equal(-1, index_worker.handle(worker, &batch, &err));
+	items[1].tries = 21;
+	for (size_t i = 0; i < batch.count; i++)
+		items[i].outcome = DONE;
+	assert_int_equal(0, index_worker.handle(worker, &batch, &err));
+	assert_int_equal(RETRY, items[0].outcome);
+	assert_int_equal(RETRY, items[1].outcome);
+	assert_int_equal(REJECT, items[2].outcome);
+}
+
 static void long_stories_are_several_requests_and_one_that_fails_fails_the_batch(void **state)
 {
 	const size_t len = 65000;
@@ -180,6 +208,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(a_batch_is_one_request, setup, teardown),
 		cmocka_unit_test_setup_teardown(each_document_has_its_own_outcome, setup, teardown),
+		cmocka_unit_test_setup_teardown(an_engine_that_takes_nothing_is_down, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_stories_are_several_requests_and_one_that_fails_fails_the_batch, setup, teardown),
 	};
 
