@@ -110,7 +110,7 @@ def test_at_a_terminal_it_stays_until_ctrl_c(copy):
         there = environment(copy)
         assert f"up at {there['FEED_URL']} until" in one.text.decode() and str(taken.getsockname()[1]) not in there["FEED_URL"]
     assert there["FEED_CONFIG"] == str((copy / ".stack/embedded.cfg").resolve()) and requests.get(there["FEED_ADMIN_URL"] + "/readyz", timeout=10).status_code == 200
-    names = {f"FEED_PID_{name}" for name in ("EMBEDDED", "GATEWAY", "COMMAND", "FANOUT", "CHUNK", "INDEX")}
+    names = {f"FEED_PID_{name}" for name in ("EMBEDDED", "GATEWAY", "COMMAND", "FANOUT", "CHUNK", "INDEX", "RELAY")}
     assert {name for name in there if name.startswith("FEED_PID_")} >= names
     assert sorted(int(there[name]) for name in there if name.startswith("FEED_PID_")) == sorted(programs(copy))
     client = Client(there["FEED_URL"])
