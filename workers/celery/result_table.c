@@ -104,9 +104,9 @@ static int make_table(struct result_table *t, bool is_mariadb, struct err *err)
 	int rc = 0;
 
 	if (is_mariadb)
-		rc = run_once(t, "CREATE SEQUENCE IF NOT EXISTS task_id_sequence START WITH 1 INCREMENT BY 1 NO CYCLE", err);
+		rc = run_once(t, "CREATE SEQUENCE IF NOT EXISTS task_id_sequence START WITH 1 INCREMENT BY 1 NOCYCLE", err);
 	buf_add_str(&sql, "CREATE TABLE IF NOT EXISTS celery_taskmeta (id ");
-	buf_add_str(&sql, is_mariadb ? "BIGINT NOT NULL DEFAULT (NEXT VALUE FOR task_id_sequence) PRIMARY KEY, "
+	buf_add_str(&sql, is_mariadb ? "INTEGER NOT NULL PRIMARY KEY, "
 		: t->is_mysql ? "BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, " : "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, ");
 	buf_addf(&sql, rest, blob);
 	if (t->settings->job.result_extended)
@@ -122,7 +122,7 @@ static int look_at_mysql(struct result_table *t, bool *is_mariadb, struct err *e
 {
 	static const char column[] = "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'celery_taskmeta' AND ";
 	struct buf sql = BUF_INIT;
-	bool counts = false, has_default = false;
+	bool counts = false;
 	int rc = -1;
 
 	if (is_there(t, "SELECT 1 FROM DUAL WHERE VERSION() LIKE '%MariaDB%'", is_mariadb, err) < 0 || make_table(t, *is_mariadb, err) < 0)
@@ -130,11 +130,7 @@ static int look_at_mysql(struct result_table *t, bool *is_mariadb, struct err *e
 	buf_addf(&sql, "%scolumn_name = 'id' AND extra LIKE '%%auto_increment%%'", column);
 	if (is_there(t, sql.data, &counts, err) < 0)
 		goto out;
-	buf_reset(&sql);
-	buf_addf(&sql, "%scolumn_name = 'id' AND column_default LIKE '%%task_id_sequence%%'", column);
-	if (is_there(t, sql.data, &has_default, err) < 0)
-		goto out;
-	t->has_sequence = !counts && !has_default;
+	t->has_sequence = !counts;
 	buf_reset(&sql);
 	buf_addf(&sql, "%scolumn_name = 'retries'", column);
 	rc = is_there(t, sql.data, &t->is_extended, err);
@@ -315,6 +311,19 @@ static void pause_for(struct result_table *t)
 		nanosleep(&nap, NULL);
 }
 
+/* A new connection, with nothing prepared on it: MariaDB loses its way with a prepared NEXT VALUE when somebody makes the sequence
+ * anew, and says something else each time. */
+static void reopen(struct result_table *t)
+{
+	struct err err = ERR_INIT;
+
+	store_close(t->store);
+	t->store = NULL;
+	t->is_prepared = false;
+	if (store_open(t->settings, &t->store, &err) < 0)
+		abort(); /* it connects to nothing, and the settings were fine before */
+}
+
 /* Until they are written: what a wait may help is tried for ever, a row that is wrong is found by writing them one by one. */
 static void write_all(struct result_table *t, struct result_row **rows, size_t count)
 {
@@ -345,6 +354,8 @@ static void write_all(struct result_table *t, struct result_row **rows, size_t c
 			if (atomic_exchange(&t->is_well, false))
 				log_warn("results can't be stored for now", log_err(&err));
 			pause_for(t);
+			if (err.kind != ERR_UNAVAILABLE && err.kind != ERR_CONFLICT)
+				reopen(t);
 		}
 	}
 	for (; at < count; at++)

@@ -1,0 +1,295 @@
+"""celery inspect, celery control, events and Flower, against this worker as if it were a Python one."""
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+import celery.exceptions
+import pytest
+import requests
+
+from conftest import wait_for
+
+
+@pytest.fixture
+def inspect(app, worker):
+    return app.control.inspect(destination=[worker.node], timeout=5)
+
+
+def ask(app, node, verb, **arguments):
+    answers = app.control.broadcast(verb, arguments=arguments, reply=True, destination=[node], timeout=5, limit=1)
+    return answers[0][node]
+
+
+def test_ping_and_names(app, worker, inspect):
+    assert inspect.ping() == {worker.node: {"ok": "pong"}}
+    assert {worker.node: {"ok": "pong"}} in app.control.ping(timeout=5, limit=1)
+    assert app.control.inspect(pattern="feed*", matcher="glob", timeout=5, limit=1).ping()
+    assert app.control.inspect(pattern="^feed[0-9]+@", matcher="pcre", timeout=5, limit=1).ping()
+    assert not app.control.inspect(pattern="other*", matcher="glob", timeout=1).ping()
+
+
+def test_stats(app, worker, inspect):
+    app.send_task("add", [1, 2]).get(timeout=30)
+    stats = inspect.stats()[worker.node]
+    assert stats["total"]["add"] >= 1 and stats["pid"] == worker.pid
+    assert stats["pool"]["max-concurrency"] == 4 and len(stats["pool"]["processes"]) == 4
+    assert stats["broker"]["transport"] == "amqp" and "feed:feed" not in str(stats)
+    assert stats["rusage"]["maxrss"] > 0 and stats["prefetch_count"] == 16
+
+
+def test_registered_queues_conf_clock_report(worker, inspect):
+    assert {"add", "echo", "sleep"} <= set(inspect.registered()[worker.node])
+    queue = inspect.active_queues()[worker.node][0]
+    assert queue["name"] == queue["routing_key"] == "celery" and queue["exchange"]["type"] == "direct"
+    assert inspect.conf()[worker.node]["task_acks_late"] is True
+    before = inspect.clock()[worker.node]["clock"]
+    assert inspect.clock()[worker.node]["clock"] > before
+    assert "feedmill" in inspect.report()[worker.node]["ok"]
+    assert inspect.scheduled() == {worker.node: []}
+    assert inspect.memsample()[worker.node]
+
+
+def test_active_reserved_and_query(app, worker, inspect):
+    results = [app.send_task("sleep", [3], {}) for _ in range(6)]
+    active = wait_for(lambda: len(a := inspect.active()[worker.node]) == 4 and a, "four run")
+    assert active[0]["name"] == "sleep" and active[0]["args"] == [3] and active[0]["delivery_info"]["routing_key"] == "celery"
+    assert len(inspect.reserved()[worker.node]) == 2
+    states = inspect.query_task(*[r.id for r in results])[worker.node]
+    assert sorted(state for state, _ in states.values()) == ["active"] * 4 + ["reserved"] * 2
+    assert [r.get(timeout=30) for r in results] == [3] * 6
+
+
+def test_revoke_what_waits_and_what_comes(app, worker, inspect):
+    running = [app.send_task("sleep", [2]) for _ in range(4)]
+    waiting = app.send_task("add", [1, 2])
+    wait_for(lambda: inspect.reserved()[worker.node], "one waits")
+    waiting.revoke(reply=True, timeout=5)
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        waiting.get(timeout=30)
+    assert waiting.id in inspect.revoked()[worker.node]
+    assert [r.get(timeout=30) for r in running] == [2] * 4
+    later = app.send_task("add", [1, 2], countdown=2)
+    later.revoke(reply=True, timeout=5)
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        later.get(timeout=30)
+
+
+@pytest.mark.parametrize("signal", ["SIGTERM", "KILL"])
+def test_terminate(app, worker, inspect, signal):
+    result = app.send_task("sleep", [60])
+    wait_for(lambda: inspect.active()[worker.node], "it runs")
+    assert "terminate" in ask(app, worker.node, "revoke", task_id=[result.id], terminate=True, signal=signal)["ok"]
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="terminated"):
+        result.get(timeout=30)
+
+
+def test_revoke_by_stamps(app, worker):
+    ask(app, worker.node, "revoke_by_stamped_headers", headers={"customer": ["7"]})
+    signature = app.signature("add", (1, 2))
+    signature.stamp(customer="7")
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        signature.apply_async().get(timeout=30)
+    signature = app.signature("add", (1, 2))
+    signature.stamp(customer="8")
+    assert signature.apply_async().get(timeout=30) == 3
+
+
+def test_rate_limit(app, worker):
+    assert "new rate limit" in ask(app, worker.node, "rate_limit", task_name="echo", rate_limit="2/s")["ok"]
+    began = time.monotonic()
+    [r.get(timeout=30) for r in [app.send_task("echo", [n]) for n in range(5)]]
+    assert time.monotonic() - began >= 1.9
+    assert "disabled" in ask(app, worker.node, "rate_limit", task_name="echo", rate_limit=None)["ok"]
+    assert ask(app, worker.node, "rate_limit", task_name="echo", rate_limit="often")["error"]
+    assert ask(app, worker.node, "rate_limit", task_name="nobody", rate_limit="1/s") == {"error": "unknown task"}
+
+
+def test_time_limit(app, worker):
+    assert ask(app, worker.node, "time_limit", task_name="sleep", hard=0.5, soft=None)["ok"]
+    with pytest.raises(Exception, match="TimeLimitExceeded"):
+        app.send_task("sleep", [60]).get(timeout=30)
+    assert ask(app, worker.node, "time_limit", task_name="sleep", hard=None, soft=None)["ok"]
+
+
+def test_pool_grows_shrinks_and_restarts(app, worker, inspect):
+    def pids():
+        return inspect.stats()[worker.node]["pool"]["processes"]
+    ask(app, worker.node, "pool_grow", n=2)
+    wait_for(lambda: len(pids()) == 6, "six children")
+    ask(app, worker.node, "pool_shrink", n=2)
+    before = wait_for(lambda: len(p := pids()) == 4 and p, "four children")
+    ask(app, worker.node, "pool_restart")
+    wait_for(lambda: len(p := pids()) == 4 and not set(p) & set(before), "all are new")
+    assert "error" in ask(app, worker.node, "autoscale", max=9, min=1)
+
+
+def test_unknown_verb_and_garbage(cluster, app, worker):
+    assert "KeyError" in ask(app, worker.node, "no_such_verb")["error"]
+    with cluster.channel() as channel:
+        for body in (b"", b"[]", b"{", b'{"method": 7}', b'{"method": "revoke", "arguments": [1]}', b'{"method": "revoke", "arguments": {"task_id": {"a": 1}}}'):
+            channel.basic_publish("celery.pidbox", "", body)
+    assert ask(app, worker.node, "ping") == {"ok": "pong"}
+
+
+def test_control_that_may_only_look(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(control="inspect")
+    app = cluster.app()
+    assert ask(app, worker.node, "ping") == {"ok": "pong"}
+    for verb in ("shutdown", "pool_grow", "add_consumer"):
+        assert "job.control" in ask(app, worker.node, verb)["error"]
+    assert worker.running()
+
+
+def test_mingle_and_restart_keep_revokes(make_cluster, tmp_path):
+    """One that starts asks the others; one that is alone has its file."""
+    cluster = make_cluster(**{"job.mingle": True})
+    first = cluster.job(state_file=str(tmp_path / "first"))
+    app = cluster.app()
+    ask(app, first.node, "revoke", task_id=["revoked-long-ago"])
+    second = cluster.job()
+    wait_for(lambda: "revoked-long-ago" in app.control.inspect(destination=[second.node], timeout=5).revoked()[second.node], "it was told")
+    first.stop()
+    second.stop()
+    third = cluster.job(state_file=str(tmp_path / "first"))
+    assert "revoked-long-ago" in app.control.inspect(destination=[third.node], timeout=5).revoked()[third.node]
+
+
+def test_durable_revokes_reach_nodes_that_were_away(make_cluster):
+    cluster = make_cluster()
+    cluster.make_database()
+    first = cluster.job(durable_revokes=True)
+    app = cluster.app()
+    ask(app, first.node, "revoke", task_id=["revoked-in-the-table"])
+    wait_for(lambda: cluster.one("SELECT COUNT(*) FROM job_revoked") == 1, "it is in the table")
+    first.kill()
+    second = cluster.job(durable_revokes=True)
+    wait_for(lambda: "revoked-in-the-table" in app.control.inspect(destination=[second.node], timeout=5).revoked()[second.node], "it was read")
+
+
+def test_shutdown_verb(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job()
+    cluster.app().control.shutdown(destination=[worker.node])
+    assert worker.popen.wait(30) == 0
+
+
+# ---- events
+
+class Listener:
+    """celery events: what an unmodified receiver makes of what we send."""
+
+    def __init__(self, app):
+        self.app, self.events, self.state, self.ready = app, [], app.events.State(), threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        self.ready.wait(20)
+
+    def run(self):
+        with self.app.connection() as connection:
+            receiver = self.app.events.Receiver(connection, handlers={"*": self.take})
+            self.receiver = receiver
+            with receiver.consumer_context(wakeup=True):
+                self.ready.set()
+                receiver.capture(limit=None, timeout=None, wakeup=True)
+
+    def take(self, event):
+        self.state.event(event)
+        self.events.append(event)
+
+    def of(self, ident):
+        return [e["type"] for e in list(self.events) if e.get("uuid") == ident]
+
+    def stop(self):
+        self.receiver.should_stop = True
+
+
+@pytest.fixture
+def listener(app, worker):
+    listener = Listener(app)
+    yield listener
+    listener.stop()
+
+
+def test_events_of_tasks(app, worker, listener):
+    assert "enabled" in ask(app, worker.node, "enable_events")["ok"]
+    good, bad, odd = app.send_task("add", [1, 2]), app.send_task("fail", ["boom"]), app.send_task("flaky", [1])
+    good.get(timeout=30)
+    wait_for(lambda: listener.of(good.id) == ["task-received", "task-started", "task-succeeded"], "events of one that succeeds")
+    wait_for(lambda: listener.of(bad.id) == ["task-received", "task-started", "task-failed"], "events of one that fails")
+    wait_for(lambda: listener.of(odd.id)[-1:] == ["task-succeeded"] and "task-retried" in listener.of(odd.id), "events of one that is tried again")
+    task = listener.state.tasks[good.id]
+    assert (task.name, task.args, task.result, task.state, task.worker.hostname) == ("add", "[1, 2]", "3", "SUCCESS", worker.node)
+    assert listener.state.tasks[bad.id].exception == "ValueError('boom')"
+    revoked = app.send_task("add", [1, 2], countdown=1)
+    revoked.revoke()
+    wait_for(lambda: "task-revoked" in listener.of(revoked.id), "event of one that is revoked")
+    assert "disabled" in ask(app, worker.node, "disable_events")["ok"]
+    quiet = app.send_task("add", [1, 2])
+    quiet.get(timeout=30)
+    ask(app, worker.node, "heartbeat")
+    assert listener.of(quiet.id) == []
+
+
+def test_events_of_workers(cluster, app, listener):
+    worker = cluster.job()
+    wait_for(lambda: [e for e in listener.events if e["type"] == "worker-online" and e["hostname"] == worker.node], "it is online")
+    beat = wait_for(lambda: [e for e in listener.events if e["type"] == "worker-heartbeat" and e["hostname"] == worker.node], "its heart beats")[0]
+    assert beat["freq"] == 2.0 and beat["pid"] == worker.pid and len(beat["loadavg"]) == 3 and beat["sw_ident"] == "feedmill"
+    assert listener.state.workers[worker.node].alive
+    worker.stop()
+    wait_for(lambda: [e for e in listener.events if e["type"] == "worker-offline" and e["hostname"] == worker.node], "it is offline")
+
+
+# ---- the tools
+
+def test_celerys_own_command_line(cluster, worker):
+    def run(*arguments):
+        return subprocess.run([sys.executable, "-m", "celery", "-b", cluster.url, *arguments], capture_output=True, text=True, timeout=60).stdout
+    assert "pong" in run("inspect", "ping", "-d", worker.node)
+    assert worker.node in run("status")
+    assert "new rate limit" in run("control", "-d", worker.node, "rate_limit", "add", "100/s")
+    assert "disabled" in run("control", "-d", worker.node, "rate_limit", "add", "0")
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_flower(cluster, app, worker, tmp_path):
+    port = free_port()
+    flower = subprocess.Popen([sys.executable, "-m", "celery", "-b", cluster.url, "flower", "--address=127.0.0.1", f"--port={port}",
+                               "--inspect_timeout=5000"], env={**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}, cwd=tmp_path,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{port}"
+
+    def get(path, **parameters):
+        try:
+            answer = requests.get(url + path, params=parameters, timeout=30)
+        except requests.ConnectionError:
+            return None
+        return answer.json() if answer.ok else None
+    try:
+        workers = wait_for(lambda: (w := get("/api/workers", refresh="true")) and worker.node in w and w, "Flower knows the worker", 60, every=0.5)
+        about = workers[worker.node]
+        assert {"add", "echo"} <= set(about["registered"]) and about["active_queues"][0]["name"] == "celery" and about["stats"]["pid"] == worker.pid
+        ask(app, worker.node, "enable_events")
+        result = app.send_task("add", [20, 22])
+        result.get(timeout=30)
+        task = wait_for(lambda: (t := get(f"/api/task/info/{result.id}")) and t.get("state") == "SUCCESS" and t, "Flower saw the task", 30, every=0.3)
+        assert task["name"] == "add" and task["result"] == "42" and task["worker"] == worker.node
+        answer = requests.post(url + "/api/task/send-task/add", json={"args": [1, 2]}, timeout=30)
+        assert answer.ok
+        answer = requests.post(f"{url}/api/worker/pool/grow/{worker.node}", params={"n": 1}, timeout=30)
+        assert answer.ok, answer.text
+        answer = requests.post(f"{url}/api/worker/pool/shrink/{worker.node}", params={"n": 1}, timeout=30)
+        assert answer.ok, answer.text
+        ask(app, worker.node, "disable_events")
+    finally:
+        flower.terminate()
+        flower.wait(20)

@@ -1,0 +1,141 @@
+"""The results' table: written by us, read by unmodified clients; and in the other order of who made it."""
+import pickle
+import time
+
+import celery.exceptions
+import pytest
+
+from conftest import wait_for
+
+
+@pytest.fixture(scope="module")
+def url(cluster):
+    return cluster.make_database()
+
+
+@pytest.fixture(scope="module")
+def worker(cluster, url):
+    return cluster.job(results="database", track_started=True)
+
+
+@pytest.fixture(scope="module")
+def app(cluster, worker, url):
+    return cluster.app(url)
+
+
+def test_result_in_the_table(app):
+    result = app.send_task("echo", [{"a": [1, 2.5, None, True, "ü😀", -5, 2**40, 2**70]}])
+    assert result.get(timeout=30) == {"a": [1, 2.5, None, True, "ü😀", -5, 2**40, 2**70]}
+    assert result.state == "SUCCESS" and result.date_done is not None
+
+
+def test_failure_in_the_table(app):
+    result = app.send_task("fail", ["boom"])
+    with pytest.raises(ValueError, match="boom"):
+        result.get(timeout=30)
+    assert "boom" in result.traceback
+
+
+def test_null_and_large_results(app):
+    assert app.send_task("echo", [None]).get(timeout=30) is None
+    assert app.send_task("echo", ["x" * 300_000]).get(timeout=30) == "x" * 300_000
+
+
+def test_started_is_seen(app):
+    result = app.send_task("sleep", [2])
+    wait_for(lambda: result.state == "STARTED", "the state STARTED", 10)
+    assert app.backend.get_task_meta(result.id)["result"]["pid"] > 0
+    assert result.get(timeout=30) == 2
+
+
+def test_retry_and_revoked_are_states(app, worker):
+    assert app.send_task("flaky", [1]).get(timeout=30) == 1
+    result = app.send_task("sleep", [60])
+    wait_for(lambda: result.state == "STARTED", "it runs", 10)
+    result.revoke(terminate=True)
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        result.get(timeout=30)
+
+
+def test_chain_over_the_table(app):
+    s = app.signature
+    assert (s("add", (1, 2)) | s("add", (10,))).apply_async().get(timeout=30) == 13
+    result = (s("fail", ("x",)) | s("add", (10,))).apply_async()
+    with pytest.raises(ValueError):
+        result.get(timeout=30)
+
+
+def test_group_over_the_table(app):
+    from celery import group
+    assert group(app.signature("add", (i, 1)) for i in range(10)).apply_async().get(timeout=30) == list(range(1, 11))
+
+
+def test_success_is_never_overwritten(cluster, app):
+    result = app.send_task("add", [1, 2])
+    assert result.get(timeout=30) == 3
+    result.revoke()
+    app.send_task("add", [1, 2], task_id=result.id)  # revoked: would be REVOKED now
+    assert app.send_task("add", [2, 2]).get(timeout=30) == 4
+    assert cluster.one("SELECT status FROM celery_taskmeta WHERE task_id = %s", result.id) == "SUCCESS"
+
+
+def test_stored_as_every_celery_reads_it(cluster, app):
+    result = app.send_task("add", [20, 22])
+    result.get(timeout=30)
+    stored = cluster.one("SELECT result FROM celery_taskmeta WHERE task_id = %s", result.id)
+    assert pickle.loads(stored) == 42
+
+
+def test_json_format_and_extended(make_cluster):
+    cluster = make_cluster()
+    url = cluster.make_database()
+    app = cluster.app(url, result_extended=True)
+    cluster.job(results="database", database_format="json", result_extended=True)
+    result = app.send_task("add", [1, 2], {})
+    assert result.get(timeout=30) == 3
+    assert (result.name, result.queue, result.retries) == ("add", "celery", 0)
+    assert cluster.one("SELECT result FROM celery_taskmeta WHERE task_id = %s", result.id) == b"3"
+
+
+def test_table_made_by_a_python_client(make_cluster):
+    """Its ids come from a sequence, and its column is shorter: a result that does not fit is a failure that says so."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database())
+    assert app.AsyncResult("nothing-yet").state == "PENDING"  # makes the tables
+    cluster.job(results="database")
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    with pytest.raises(Exception, match="(?i)data too long|too long"):
+        app.send_task("echo", ["x" * 70_000]).get(timeout=30)
+    assert app.send_task("add", [2, 2]).get(timeout=30) == 4
+
+
+def test_old_results_are_deleted(make_cluster):
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database())
+    worker = cluster.job(results="database", result_expires_s=1)
+    result = app.send_task("add", [1, 2])
+    assert result.get(timeout=30) == 3
+    worker.stop()
+    time.sleep(2)  # older than a second is what this is about
+    cluster.job(results="database", result_expires_s=1)
+    wait_for(lambda: cluster.one("SELECT COUNT(*) FROM celery_taskmeta") == 0, "the table is empty", 20)
+
+
+def test_both_back_ends_at_once(make_cluster):
+    cluster = make_cluster()
+    url = cluster.make_database()
+    cluster.job(results="both")
+    for backend in ("rpc://", url):
+        assert cluster.app(backend).send_task("add", [1, 2]).get(timeout=30) == 3
+
+
+def test_embedded_database(make_cluster, tmp_path):
+    """The same table in SQLite, for one machine without servers."""
+    folder = tmp_path / "store"
+    cluster = make_cluster(**{"store.type": "sqlite", "embedded.folder": str(folder), "queue.type": "sqlite", "search.type": "sqlite"})
+    cluster.ctl("migrate")
+    cluster.job(results="database")
+    app = cluster.app(f"db+sqlite:///{folder}/store.db")
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    with pytest.raises(ValueError, match="boom"):
+        app.send_task("fail", ["boom"]).get(timeout=30)
