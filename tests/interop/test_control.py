@@ -66,13 +66,13 @@ def test_revoke_what_waits_and_what_comes(app, worker, inspect):
     running = [app.send_task("sleep", [2]) for _ in range(4)]
     waiting = app.send_task("add", [1, 2])
     wait_for(lambda: inspect.reserved()[worker.node], "one waits")
-    waiting.revoke(reply=True, timeout=5)
+    app.control.revoke(waiting.id, reply=True, timeout=5, limit=1)
     with pytest.raises(celery.exceptions.TaskRevokedError):
         waiting.get(timeout=30)
     assert waiting.id in inspect.revoked()[worker.node]
     assert [r.get(timeout=30) for r in running] == [2] * 4
     later = app.send_task("add", [1, 2], countdown=2)
-    later.revoke(reply=True, timeout=5)
+    app.control.revoke(later.id, reply=True, timeout=5, limit=1)
     with pytest.raises(celery.exceptions.TaskRevokedError):
         later.get(timeout=30)
 
@@ -80,7 +80,7 @@ def test_revoke_what_waits_and_what_comes(app, worker, inspect):
 @pytest.mark.parametrize("signal", ["SIGTERM", "KILL"])
 def test_terminate(app, worker, inspect, signal):
     result = app.send_task("sleep", [60])
-    wait_for(lambda: inspect.active()[worker.node], "it runs")
+    wait_for(lambda: result.id in [a["id"] for a in inspect.active()[worker.node]], "it runs")
     assert "terminate" in ask(app, worker.node, "revoke", task_id=[result.id], terminate=True, signal=signal)["ok"]
     with pytest.raises(celery.exceptions.TaskRevokedError, match="terminated"):
         result.get(timeout=30)
@@ -183,18 +183,15 @@ class Listener:
     """celery events: what an unmodified receiver makes of what we send."""
 
     def __init__(self, app):
-        self.app, self.events, self.state, self.ready = app, [], app.events.State(), threading.Event()
+        self.app, self.events, self.state = app, [], app.events.State()
         self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
-        self.ready.wait(20)
+        wait_for(lambda: self.events, "a heart beats")
 
     def run(self):
         with self.app.connection() as connection:
-            receiver = self.app.events.Receiver(connection, handlers={"*": self.take})
-            self.receiver = receiver
-            with receiver.consumer_context(wakeup=True):
-                self.ready.set()
-                receiver.capture(limit=None, timeout=None, wakeup=True)
+            self.receiver = self.app.events.Receiver(connection, handlers={"*": self.take})
+            self.receiver.capture(limit=None, timeout=None, wakeup=True)
 
     def take(self, event):
         self.state.event(event)

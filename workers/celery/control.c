@@ -219,12 +219,12 @@ static void reply(struct node *node, const struct json *request, const struct bu
 	struct json_writer w;
 	struct post *post;
 
-	if (to == NULL || value->len == 0 || exchange.len > 255 || key.len > 255 || key.len == 0)
+	if (to == NULL || exchange.len > 255 || key.len > 255 || key.len == 0)
 		return;
 	post = post_new(exchange, key);
 	w = (struct json_writer)JSON_WRITER(&post->body);
 	json_open(&w, NULL, '{');
-	json_put_raw(&w, node->name, bytes(value));
+	json_put_raw(&w, node->name, value->len > 0 ? bytes(value) : slice_of("null"));
 	json_close(&w, '}');
 	put_clock(node, post, control_text(request, "ticket").len > 0 ? control_text(request, "ticket") : slice_of("none"));
 	publisher_send(node->publisher, post);

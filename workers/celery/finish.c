@@ -236,6 +236,8 @@ static void again(struct node *node, struct task *task)
 	metric_add(node->retries, 1);
 	task->status = "RETRY";
 	task->event = "task-retried";
+	event_settled(node, task); /* before the next try can be heard of */
+	task->event = NULL;
 	post_then_store(node, task,
 		outgoing_again(r, queue_of(node, task), r->retries + 1, 0, clock_wall_ms() + delay_s * 1000, delay_s));
 }
