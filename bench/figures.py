@@ -5,13 +5,19 @@ keeping. Ours and the floor's follow each other in each round, in turn first.
 """
 import contextlib
 import dataclasses
+import json
+import tempfile
 import threading
 import time
+import urllib.parse
 from typing import Callable
 
-from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, floor_server, posts_script, pss_mib, wait_until, wrk
+import pika
+
+from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, floor_server, posts_script, pss_mib, session, wait_until, wrk
 from ours import BYTES, Ours
-from feedmill import Client  # the tests' client, which checks each answer; found since ours.py says where
+from conftest import Cluster  # tests/interop: a RabbitMQ virtual host with job workers; found since ours.py says where
+from feedmill import Client  # the tests' client, which checks each answer
 
 QUICK, FULL = "quick", "full"
 
@@ -276,6 +282,57 @@ def warm(server, connections):
         return wrk(f"http://127.0.0.1:{server.port}/products", connections, 2, PRODUCT_SCRIPT)
 
 
+# ---- background jobs
+
+def jobs(size):
+    return 20_000 if size == QUICK else 100_000
+
+
+def queue_jobs(cluster, queue, count):
+    """Messages that do nothing, persistent, as a Celery client sends them."""
+    app = cluster.app(task_ignore_result=True)
+    message = app.amqp.as_task_v2("00000000-0000-4000-8000-000000000000", "echo", (1,), {}, ignore_result=True)
+    body = json.dumps(message.body)
+    with cluster.channel() as channel:
+        channel.queue_declare(queue, durable=True)
+        for i in range(count):
+            name = f"00000000-0000-4000-8000-{i:012}"
+            headers = {**{key: value for key, value in message.headers.items() if value is not None}, "id": name, "root_id": name}
+            channel.basic_publish("", queue, body, pika.BasicProperties(content_type="application/json", content_encoding="utf-8", delivery_mode=2,
+                                                                        correlation_id=name, headers=headers))
+
+
+def jobs_ours(pool):
+    def measure(size):
+        with tempfile.TemporaryDirectory(prefix="feedmill-bench-") as folder:
+            cluster = Cluster(folder)
+            try:
+                queue_jobs(cluster, "celery", jobs(size))
+                worker = cluster.job(wait=False, pool=pool, concurrency=2, prefetch_multiplier=256)
+                wait_until(lambda: worker.logged(r"event=ready .*admin_port="), "the job worker starts", every=0.005)
+                done = lambda: cluster.metric(worker, "feedmill_job_runs_total", outcome="done")  # noqa: E731
+                first = wait_until(done, "jobs begin", every=0.005)
+                began = time.monotonic()
+                wait_until(lambda: done() >= jobs(size), "all jobs are done", 120)
+                took = time.monotonic() - began
+                return {"rate": (jobs(size) - first) / took, "pss": pss_mib(session(worker.pid) or [worker.pid])}
+            finally:
+                cluster.stop()
+    return measure
+
+
+def jobs_floor(size):
+    with tempfile.TemporaryDirectory(prefix="feedmill-bench-") as folder:
+        cluster = Cluster(folder)
+        try:
+            queue_jobs(cluster, "floor", jobs(size))
+            url = urllib.parse.urlsplit(cluster.url)
+            return {"rate": floor("consume_ack", AMQP_HOST=url.hostname, AMQP_PORT=url.port, AMQP_USER=url.username, AMQP_PASSWORD=url.password,
+                                  AMQP_VHOST=cluster.vhost, QUEUE="floor", MESSAGES=jobs(size), PREFETCH=512)["messages_per_s"]}
+        finally:
+            cluster.stop()
+
+
 # ---- a long queue
 
 def backlog(count):
@@ -313,6 +370,8 @@ FIGURES = [
     Figure("product64", "POST product, applied, 64 connections", "requests/s", product_post_ours(64), product_post_floor(64), 0.8, by("post_product", express=1.3)),
     Figure("product400", "POST product, applied, 400 connections", "requests/s", product_post_ours(400), product_post_floor(400), 0.8,
            by("post_product_400", express=2.5)),
+    Figure("jobs_threads", "jobs that do nothing, in threads", "jobs/s", jobs_ours("threads"), jobs_floor, 0.7, by("noop", express=3, celery=15)),
+    Figure("jobs_children", "jobs that do nothing, in child processes", "jobs/s", jobs_ours("children"), jobs_floor, 0.4, by("noop")),
     Figure("gateway_memory", "memory of the gateway after its load", "MiB", ("post64", "pss"), None, None,
            by("gateway_pss"), is_time=True, limit=32),
     Figure("worker_memory", "memory of a worker with one thread", "MiB", ("fanout20", "pss"), None, None,

@@ -1,16 +1,13 @@
 """Feedmill as the bench runs it: a database, an index and topics of its own, seeded, and its programs one at a time."""
 import contextlib
-import pathlib
-import re
 import sys
 import tempfile
 import time
 
-import requests
 
 from machine import ROOT, Failed, cpu_seconds, pss_mib, wait_until
 
-sys.path.insert(0, str(ROOT / "tests/system"))
+sys.path[:0] = [str(ROOT / "tests/interop"), str(ROOT / "tests/system")]  # conftest is the former's
 import feedmill  # noqa: E402
 
 STORY = "river lantern market harbour copper window garden winter letter bridge orchard signal thunder velvet whistle meadow " * 2
