@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/base/rand.h"
+#include "tests/unit/side_by_side.h"
 
 /* ---- a place of its own for each story, so that none sees another's records */
 
@@ -874,9 +875,9 @@ int queue_suite_run(void)
 		STORY(a_time_has_an_offset),
 		STORY(what_is_trimmed_is_gone),
 	};
-	int failed = cmocka_run_group_tests_name("queue", stories, NULL, NULL);
+	int failed = side_by_side("queue", stories);
 
 	if (queue_rig.is_whole)
-		failed += cmocka_run_group_tests_name("whole queue", whole, NULL, NULL);
+		failed += side_by_side("whole queue", whole);
 	return failed;
 }

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/queue/queue_kafka.h"
 #include "tests/unit/queue_suite.h"
+#include "tests/unit/side_by_side.h"
 
 #include <librdkafka/rdkafka_mock.h> /* wants rdkafka.h before it */
 
@@ -415,12 +416,12 @@ int main(int argc, char **argv)
 
 	log_open("test", NULL);
 	if (argc < 2 || strcmp(argv[1], "--real") != 0)
-		return queue_suite_run() + cmocka_run_group_tests_name("queue on a mock cluster", mock, NULL, NULL);
+		return queue_suite_run() + side_by_side("queue on a mock cluster", mock);
 	real_brokers = getenv("KAFKA_BROKERS");
 	if (real_brokers == NULL) {
 		fprintf(stderr, "--real needs KAFKA_BROKERS\n");
 		return 2;
 	}
 	queue_rig.is_whole = true;
-	return queue_suite_run() + cmocka_run_group_tests_name("queue on a real cluster", real, NULL, NULL);
+	return queue_suite_run() + side_by_side("queue on a real cluster", real);
 }

@@ -19,6 +19,7 @@
 #include "common/base/log.h"
 #include "common/queue/queue_sqlite.h"
 #include "tests/unit/queue_suite.h"
+#include "tests/unit/side_by_side.h"
 
 #define TOPIC TOPIC_COMMANDS
 #define GROUP "command"
@@ -912,5 +913,5 @@ int main(int argc, char **argv)
 		return be_member(argv[2], argv[3]);
 	if (argc == 4 && strcmp(argv[1], "--sender") == 0)
 		return be_sender(argv[2], argv[3]);
-	return queue_suite_run() + cmocka_run_group_tests_name("embedded queue", tests, NULL, NULL);
+	return queue_suite_run() + side_by_side("embedded queue", tests);
 }
