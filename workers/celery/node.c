@@ -378,6 +378,7 @@ static void consume_missing(struct node *node, int64_t now)
 			lose(node, &err);
 			return;
 		}
+		log_info("consuming again", log_str("queue", q->name));
 	}
 }
 

@@ -1,0 +1,233 @@
+"""What must hold when connections, queues, children and workers are lost: no late-ack job is lost, and none runs more often than the cap."""
+import json
+import os
+import signal
+import time
+
+import billiard.exceptions
+import pika
+import pytest
+import requests
+
+from conftest import wait_for
+from proxy import Proxy
+
+JOBS = 50_000
+RECONNECTS = 10
+
+
+def cut(cluster, purpose="job consumer"):
+    """Ends the worker's connections for that purpose, as an operator would; how many there were."""
+    names = cluster.connections(purpose)
+    for name in names:
+        cluster.api("DELETE", "connections/" + requests.utils.quote(name, safe=""))
+    return len(names)
+
+
+def memory_kib(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as rows:
+        return next(int(row.split()[1]) for row in rows if row.startswith("Pss:"))
+
+
+def test_fifty_thousand_jobs_and_ten_lost_connections(make_cluster):
+    """All are done, some perhaps twice; memory stays where it was."""
+    cluster = make_cluster()
+    proxy, url = through_proxy(cluster)
+    app = cluster.app()
+    worker = cluster.job(pool="threads", concurrency=4, prefetch_multiplier=64, **{"amqp.url": url})
+    body = json.dumps([["x"], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}])
+    try:
+        with cluster.channel() as channel:
+            for n in range(JOBS):
+                ident = f"00000000-0000-4000-8000-{n:012}"
+                channel.basic_publish("", "celery", body, pika.BasicProperties(
+                    content_type="application/json", content_encoding="utf-8", delivery_mode=2, correlation_id=ident,
+                    headers={"lang": "py", "task": "echo", "id": ident, "root_id": ident, "retries": 0, "timelimit": [None, None],
+                             "argsrepr": "('x',)", "kwargsrepr": "{}", "ignore_result": True, "origin": "gen1@test"}))
+                if n % (JOBS // RECONNECTS) == 0:
+                    proxy.cut()
+                    proxy.restore()
+        wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= JOBS, "all ran", 90, every=0.3)
+        wait_for(lambda: cluster.count("celery") == 0, "the queue is empty", 60, every=0.3)
+        for _ in range(RECONNECTS):
+            if worker_value(worker, "feedmill_job_reconnects_total") >= RECONNECTS:
+                break
+            before = worker_value(worker, "feedmill_job_reconnects_total")
+            proxy.cut()
+            proxy.restore()
+            wait_for(lambda: worker_value(worker, "feedmill_job_reconnects_total") > before, "one connection more was lost")
+            wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 200, "it is back", 60)
+        assert cluster.count("feed.jobs.dead") == 0
+        assert memory_kib(worker.pid) < 32 * 1024
+        wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 200, "it is back", 60)
+        assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    finally:
+        proxy.close()
+
+
+def through_proxy(cluster):
+    host, port = cluster.url.split("@")[1].split("/")[0].split(":")
+    proxy = Proxy(host, int(port))
+    return proxy, cluster.url.replace(f"{host}:{port}", f"127.0.0.1:{proxy.port}")
+
+
+def worker_value(worker, name, labels=""):
+    for line in requests.get(worker.admin + "/metrics", timeout=10).text.splitlines():
+        if line.startswith(name) and (not labels or labels in line):
+            return float(line.rsplit(" ", 1)[1])
+    return 0
+
+
+def test_job_that_runs_while_the_connection_is_lost(make_cluster):
+    """It is not run again, and its own tag of the new connection is acknowledged."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    result = cluster.app().send_task("sleep", [4])
+    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 1, "it was delivered")
+    wait_for(lambda: cut(cluster), "a connection to cut", 30, every=0.1)
+    assert result.get(timeout=60) == 4
+    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 2, "it was delivered again")
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1
+    worker.stop()
+    assert cluster.count("celery") == 0
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_kill_9_of_the_worker_loses_nothing(make_cluster, queue_type):
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    app = cluster.app(task_default_queue_type=queue_type)
+    worker = cluster.job(delivery_limit=20)
+    results = [app.send_task("sleep", [0.3]) for _ in range(20)]
+    for _ in range(3):
+        runs = worker_value(worker, "feedmill_job_deliveries_total")
+        assert runs >= 0
+        wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= 2, "some are done")
+        worker.kill()
+        worker = cluster.job(delivery_limit=20)
+    assert [r.get(timeout=60) for r in results] == [0.3] * 20
+    assert cluster.count("feed.jobs.dead") == 0
+
+
+def test_job_that_takes_its_worker_along_ends_at_the_cap(make_cluster):
+    """A worker that is killed each time its job runs: after the cap the job is dead, and others go on."""
+    cluster = make_cluster()
+    app = cluster.app()
+    result = app.send_task("sleep", [30])
+    for _ in range(3):
+        worker = cluster.job(delivery_limit=3)
+        inspect = app.control.inspect(destination=[worker.node], timeout=5)
+        if not wait_for(lambda: (a := inspect.active()) and (a[worker.node] or cluster.count("feed.jobs.dead")), "it runs"):
+            break
+        worker.kill()
+    cluster.job(delivery_limit=3)
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        result.get(timeout=60)
+    assert len(cluster.dead(1)) == 1
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+
+
+def test_early_acks_lose_what_ran(make_cluster):
+    """That is what they mean: acknowledged before it runs, gone with its worker."""
+    cluster = make_cluster()
+    app = cluster.app()
+    worker = cluster.job(acks="early")
+    app.send_task("sleep", [30])
+    wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/celery").get("messages", 1) == 0, "it was taken and acknowledged", 30)
+    worker.kill()
+    cluster.job(acks="early")
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    assert cluster.count("celery") == 0
+
+
+def test_deleted_queue_is_made_again(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    cluster.api("DELETE", f"queues/{cluster.vhost}/celery")
+    worker.wait_logged("its queue was deleted")
+    wait_for(lambda: worker.logged("consuming again"), "the consumer is back", 60)
+    assert cluster.app().send_task("add", [1, 2]).get(timeout=30) == 3
+
+
+def test_lost_control_and_publishing(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    for purpose in ("job control", "job publisher"):
+        wait_for(lambda: cut(cluster, purpose), f"the connection of {purpose}", 30, every=0.1)
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=2).ping(), "it answers", 60)
+
+
+def test_broker_that_is_away_and_silent(make_cluster):
+    """Connections are cut, refused, held and given back: the worker lives, says that it is not ready, and goes on by itself."""
+    cluster = make_cluster()
+    proxy, url = through_proxy(cluster)
+    try:
+        worker = cluster.job(**{"amqp.url": url, "amqp.heartbeat_s": 5})
+        app = cluster.app()
+        assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+        proxy.cut()
+        wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 503, "it is not ready", 60)
+        assert requests.get(worker.admin + "/healthz", timeout=5).status_code == 200
+        result = app.send_task("add", [2, 2])
+        proxy.restore()
+        assert result.get(timeout=60) == 4
+        proxy.hold()
+        result = app.send_task("add", [3, 3])
+        wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 503, "silence is noticed", 60)
+        proxy.cut()
+        proxy.restore()
+        assert result.get(timeout=60) == 6
+    finally:
+        proxy.close()
+
+
+# ---- shutdown
+
+def test_warm_shutdown_finishes_and_returns_the_rest(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=2)
+    app = cluster.app()
+    results = [app.send_task("sleep", [2]) for _ in range(6)]
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    wait_for(lambda: len(inspect.active()[worker.node]) == 2, "two run")
+    assert worker.stop() == 0
+    assert [r.get(timeout=10) for r in results[:2]] == [2, 2]
+    assert cluster.count("celery") == 4
+    cluster.job(concurrency=4)
+    assert [r.get(timeout=30) for r in results] == [2] * 6
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT]])
+def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    result = app.send_task("sleep", [5])
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    child = wait_for(lambda: inspect.active()[worker.node], "it runs")[0]["worker_pid"]
+    began = time.monotonic()
+    for number in signals:
+        worker.signal(number)
+        wait_for(lambda: worker.logged("event=draining"), "it has heard")
+    worker.popen.wait(20)
+    cluster.processes.remove(worker)  # a second signal is 130 on purpose
+    assert time.monotonic() - began < 10
+    wait_for(lambda: not os.path.exists(f"/proc/{child}"), "its children are gone too")
+    wait_for(lambda: cluster.count("celery") == 1, "the job is back")
+    cluster.job()
+    assert result.get(timeout=30) == 5
+
+
+def test_soft_shutdown_waits_for_its_time(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(soft_shutdown_ms=20000)
+    app = cluster.app()
+    result = app.send_task("sleep", [2])
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    wait_for(lambda: inspect.active()[worker.node], "it runs")
+    worker.signal(signal.SIGQUIT)
+    assert worker.popen.wait(30) == 0
+    assert result.get(timeout=5) == 2

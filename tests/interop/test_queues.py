@@ -1,0 +1,117 @@
+"""Kinds of queues: several, quorum ones with their delay, priorities; and workers of both kinds on one queue."""
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from conftest import wait_for
+
+
+def test_several_queues(make_cluster):
+    cluster = make_cluster(**{"job.queues": "first, second"})
+    worker = cluster.job()
+    app = cluster.app(task_default_queue="first")
+    for queue in ("first", "second"):
+        assert app.send_task("add", [1, 2], queue=queue).get(timeout=30) == 3
+    assert {q["name"] for q in app.control.inspect(destination=[worker.node], timeout=5).active_queues()[worker.node]} == {"first", "second"}
+
+
+def test_quorum_queue_with_a_clients_own_delay(make_cluster):
+    """The client publishes countdowns to celery_delayed_27 by itself: the levels must be there, and lead back."""
+    cluster = make_cluster(**{"job.queue_type": "quorum", "job.exchange_type": "topic"})
+    cluster.job()
+    app = cluster.app(task_default_queue_type="quorum", task_default_exchange_type="topic", worker_detect_quorum_queues=True)
+    assert app.send_task("add", [1, 2]).get(timeout=30) == 3
+    began = time.monotonic()
+    assert app.send_task("add", [1, 2], countdown=3).get(timeout=30) == 3
+    assert 2.9 <= time.monotonic() - began < 20
+    assert app.send_task("flaky", [2]).get(timeout=30) == 2
+
+
+def test_priorities(make_cluster):
+    """What waits on the broker goes by priority."""
+    cluster = make_cluster(**{"job.max_priority": 10})
+    app = cluster.app(task_queue_max_priority=10)
+    app.conf.task_queues = None
+    worker = cluster.job(concurrency=1, prefetch_multiplier=1, events=True)
+    blocker = app.send_task("sleep", [2])
+    wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=5).active()[worker.node], "one runs")
+    filler = app.send_task("add", [0, 0])
+    results = {priority: app.send_task("sleep", [0.2], priority=priority) for priority in (1, 9, 5)}
+    for result in (blocker, filler, *results.values()):
+        result.get(timeout=30)
+    finished = sorted(results, key=lambda p: results[p].date_done)
+    assert finished == [9, 5, 1]
+
+
+PYTHON_WORKER = """
+import celery
+app = celery.Celery("interop", broker={url!r}, backend="rpc://")
+app.conf.update(worker_prefetch_multiplier=1, broker_connection_retry_on_startup=True)
+
+@app.task(name="add")
+def add(x, y):
+    return x + y
+
+@app.task(name="who")
+def who():
+    return "python"
+"""
+
+
+@pytest.fixture
+def mixed(make_cluster, tmp_path):
+    """A Python worker and ours on the queue "celery"; ours alone on "ours", Python's alone on "theirs"."""
+    cluster = make_cluster(**{"job.queues": "celery,ours", "job.mingle": True})
+    (tmp_path / "python_worker.py").write_text(textwrap.dedent(PYTHON_WORKER.format(url=cluster.url)))
+    worker = cluster.job()
+    log = open(tmp_path / "python.log", "wb")
+    python = subprocess.Popen([sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-P", "solo", "-n", "python@test", "-Q", "celery,theirs", "-l", "info"],
+                              cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, "C_FORCE_ROOT": "1"})
+    app = cluster.app()
+    wait_for(lambda: (app.control.inspect(destination=["python@test"], timeout=1).ping() or {}).get("python@test"), "the Python worker answers", 60)
+    yield cluster, worker, app, tmp_path / "python.log"
+    python.terminate()
+    python.wait(30)
+    log.close()
+
+
+def test_mixed_cluster(mixed):
+    cluster, worker, app, log = mixed
+    assert set(app.control.inspect(timeout=3).ping()) == {worker.node, "python@test"}
+    results = [app.send_task("add", [n, 1]) for n in range(100)]
+    assert [r.get(timeout=60) for r in results] == [n + 1 for n in range(100)]
+    assert app.control.inspect(destination=[worker.node], timeout=5).stats()[worker.node]["total"]["add"] > 0
+    assert app.control.inspect(destination=["python@test"], timeout=5).stats()["python@test"]["total"]["add"] > 0
+    # A chain goes back and forth between the two.
+    s = app.signature
+    result = (s("add", (1, 1), queue="ours") | s("add", (10,), queue="theirs") | s("add", (100,), queue="ours")).apply_async()
+    assert result.get(timeout=30) == 112
+    result = (s("add", (1, 1), queue="theirs") | s("add", (10,), queue="ours")).apply_async()
+    assert result.get(timeout=30) == 12
+    # Each knows what the other was told to revoke, and neither complains of the other.
+    app.control.revoke("somebody", destination=[worker.node], reply=True, timeout=5)
+    cluster.job(wait=True)
+    text = log.read_text()
+    assert "Traceback" not in text and "CRITICAL" not in text, text[-3000:]
+
+
+def test_python_worker_hears_of_our_revokes_at_its_start(make_cluster, tmp_path):
+    """Mingle, the other way round: our answer is one that Python can read."""
+    cluster = make_cluster(**{"job.mingle": True})
+    worker = cluster.job()
+    app = cluster.app()
+    app.control.revoke("told-by-us", destination=[worker.node], reply=True, timeout=5)
+    (tmp_path / "python_worker.py").write_text(textwrap.dedent(PYTHON_WORKER.format(url=cluster.url)))
+    with open(tmp_path / "python.log", "wb") as log:
+        python = subprocess.Popen([sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-P", "solo", "-n", "python@test"], cwd=tmp_path,
+                                  stdout=log, stderr=log, env={**os.environ, "C_FORCE_ROOT": "1"})
+    try:
+        revoked = wait_for(lambda: app.control.inspect(destination=["python@test"], timeout=1).revoked(), "the Python worker answers", 60)
+        assert "told-by-us" in revoked["python@test"]
+    finally:
+        python.terminate()
+        python.wait(30)
