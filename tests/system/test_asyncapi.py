@@ -110,8 +110,11 @@ def test_real_records_are_as_it_says(make_feed):
     feed.ctl("dlq", "replay", "fanout")
     seen = set()
     wanted = {"feed.posts": 3, "feed.commands": 10, "feed.chunks": 2, "feed.results": 12, "product_events": 2, "fanout.dlq": 3, "feed": 9}
+
+    def is_enough(address, found):  # a result may be there twice, and then another is still to come
+        return len(found) >= wanted.get(address, 0) and (address != "feed.results" or any(b'"failed"' in record.value() for record in found))
     for address, channel in channels():
-        records = feed.records(address, lambda found: len(found) >= wanted.get(address, 0), 60)
+        records = feed.records(address, lambda found: is_enough(address, found), 60)
         for record in records:
             if record.value() == b"no JSON" and address == "feed.posts":
                 continue
