@@ -3,9 +3,11 @@ on, and nothing is applied. Records that are odd and right take effect by what t
 
 docs/reliability.md tells what keys and headers count for, and why only Feedmill should be allowed to write to its topics.
 """
+import itertools
 import json
 import time
 
+import confluent_kafka.admin
 import pytest
 import requests
 
@@ -299,3 +301,30 @@ def test_transactions_of_others(make_feed):
     wait_for(lambda: feed.lag("fanout") == 0 and feed.lag("index") == 0, "nothing is left")
     for worker in workers:
         assert feed.metric(worker, "feedmill_worker_records_total", outcome="done") == 1, "none came again"
+
+
+@pytest.mark.servers("compaction of Kafka")
+def test_records_that_were_compacted_away(make_feed):
+    """Somebody has set the topic's policy: older records of a key go, and leave gaps in the offsets. What is left is done, in order."""
+    feed = make_feed(kafka__partitions=1).prepare()
+    admin, topic = confluent_kafka.admin.AdminClient({"bootstrap.servers": server("KAFKA_BROKERS")}), feed.prefix + "feed.posts"
+    changes = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"}
+    resource = confluent_kafka.admin.ConfigResource(confluent_kafka.admin.ConfigResource.Type.TOPIC, topic, set_config=changes)
+    for done in admin.alter_configs([resource]).values():
+        done.result(30)
+    feed.produce_all("feed.posts", [{"value": post(id=2**40 + n), "key": key} for n, key in enumerate(["one", "two", "two", "two", "three"])])
+    last = itertools.count(5)
+
+    def left():
+        """The active file is never compacted: another record closes it."""
+        feed.produce_all("feed.posts", [{"value": post(id=2**40 + next(last)), "key": "last"}])
+        end = feed.ends("feed.posts")[0]
+        offsets = [record.offset() for record in feed.records("feed.posts", lambda records: records and records[-1].offset() == end - 1)]
+        return None if {1, 2} & set(offsets) else offsets
+    offsets = wait_for(left, "gaps", 120, every=1)
+    assert offsets[:2] == [0, 3] and 4 in offsets
+    for name in ("fanout", "index"):
+        feed.worker(name)
+    wait_for(lambda: feed.lag("fanout") == 0 and feed.lag("index") == 0, "all is done")
+    stored = [id - 2**40 for id, in feed.sql("SELECT id FROM outbound ORDER BY id")]
+    assert stored[:3] == [0, 3, 4] and feed.documents() == len(stored)
