@@ -16,7 +16,12 @@ def pytest_configure(config):
     os.environ["FEED_TEST_STACK"] = config.getoption("--stack")     # feedmill.py, which the tests import later, looks there
 
 
+# The files that take longest begin first, and the others fill the time beside them.
+LONG = ("test_valgrind.py", "test_relay.py", "test_dev_run.py", "test_dlq.py", "test_up.py", "test_back_pressure.py", "test_crash.py")
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
     for item in items:
         needs = item.get_closest_marker("servers")
         if needs and config.getoption("--stack") == "embedded":
