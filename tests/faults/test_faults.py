@@ -1,6 +1,6 @@
 """The faults of the list F1 to F16, each by itself, with its figures: posts accepted, effects checked, time to recover.
 
-F1 and F2 (kill -9 at every point) are test_points.py; F9 (RabbitMQ) comes with its publisher; F12 (records that are wrong) is
+F1 and F2 (kill -9 at every point) are test_points.py; F9 (RabbitMQ) is test_relay_points.py and tests/system/test_relay.py; F12 (records that are wrong) is
 tests/system/test_bad_records.py; F15 needs a second version. What needs servers that may be killed has some of its own, started
 once for all of them."""
 import contextlib
@@ -73,6 +73,13 @@ def test_f3_stopped_in_an_open_transaction(make_rig, worker, request):
     rig.resume(f"{worker}/1")
     recovery = rig.recovered()
     rig.verdict(f"F3 {worker} stopped in its transaction, taken over after {taken_over:.1f} s", recovery)
+
+
+def test_f3_goes_on_with_the_partitions_that_it_gets_back(make_rig):
+    """Stopped a little longer than its session, while there is more to do: it is a member again, and reads all that is its own."""
+    rig = make_rig(replicas=2).start()
+    recovery = under_load(rig, lambda: Driver(rig).freeze_in_transaction("fanout/1", 8.0))
+    rig.verdict("F3 stopped longer than its session", recovery)
 
 
 @pytest.mark.long
