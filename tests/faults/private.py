@@ -36,7 +36,7 @@ class PrivateServers:
 
     def run(self, *arguments):
         done = subprocess.run([HERE / "servers.sh", self.folder, self.downloads, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True, timeout=300, env={**os.environ, "KAFKA_PROXY": str(self.kafka.port)})
+                              text=True, timeout=900, env={**os.environ, "KAFKA_PROXY": str(self.kafka.port)})
         assert done.returncode == 0, f"servers {arguments}: {done.stderr}"
         return done.stdout
 

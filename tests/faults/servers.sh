@@ -69,7 +69,7 @@ print_env() {
 up() {
 	local server
 	for server in "${servers[@]}"; do start "$server"; done
-	for server in "${servers[@]}"; do wait_ready "$server" 120 "${server}_ready"; done
+	for server in "${servers[@]}"; do wait_ready "$server" 300 "${server}_ready"; done
 }
 
 mkdir -p "$stack/run"
@@ -77,7 +77,7 @@ server_dir "$stack/log"
 [ -e "$stack/download" ] || ln -s "$downloads" "$stack/download"
 case $1 in
 up) up; print_env ;;
-start) start "$2"; wait_ready "$2" 120 "$2_ready" ;;
+start) start "$2"; wait_ready "$2" 300 "$2_ready" ;;
 down) stop "${servers[@]}" ;;
 *) die "servers.sh FOLDER DOWNLOADS up | start NAME | down" ;;
 esac
