@@ -160,6 +160,7 @@ int child_read_answer(struct slice bytes, struct job_reply *reply, size_t *used)
 static void settle_in(void)
 {
 	struct sigaction interrupt = { .sa_handler = job_interrupt }; /* no SA_RESTART: what waits is to look up */
+	sigset_t none;
 
 	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -169,6 +170,8 @@ static void settle_in(void)
 	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&interrupt.sa_mask);
 	sigaction(SIGUSR1, &interrupt, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 static int serve_one(int fd, const struct settings *settings)

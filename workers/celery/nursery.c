@@ -80,12 +80,8 @@ static int read_letter(int fd, struct letter *letter, int *enclosed, int flags)
 
 static void be_child(int fd, int nursery_fd, int signals, const struct settings *settings)
 {
-	sigset_t none;
-
 	close(nursery_fd);
 	close(signals);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
 	_exit(child_run(fd, settings));
 }
 
@@ -93,6 +89,7 @@ static void bear(int fd, int signals, int slot, const struct settings *settings)
 {
 	struct letter letter = { .what = NURSERY_DIED, .slot = slot, .pid = -1 };
 	int ends[2], i = 0;
+	sigset_t all, before;
 	pid_t pid;
 
 	while (i < MOST && born[i].pid != 0)
@@ -101,13 +98,17 @@ static void bear(int fd, int signals, int slot, const struct settings *settings)
 		post_letter(fd, &letter, -1);
 		return;
 	}
+	sigfillset(&all); /* a signal that comes before the child is ready for it waits */
+	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
 		be_child(ends[1], fd, signals, settings);
 	}
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[1]);
 	if (pid > 0) {
+		setpgid(pid, pid); /* as it does itself: whoever is first */
 		born[i].pid = pid;
 		born[i].slot = slot;
 		letter.what = NURSERY_BORN;

@@ -1,0 +1,374 @@
+/* The job worker's parts that need no broker: messages in and out, encodings, limits, revoked ids. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "common/base/clock.h"
+#include "workers/celery/acks.h"
+#include "workers/celery/canvas.h"
+#include "workers/celery/pickle.h"
+#include "workers/celery/python.h"
+#include "workers/celery/rates.h"
+#include "workers/celery/request.h"
+#include "workers/celery/revoked.h"
+#include "workers/celery/unpack.h"
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+static struct json *parsed(const char *text)
+{
+	struct err err = ERR_INIT;
+	struct json *node = json_parse_answer(slice_of(text), &err);
+
+	assert_non_null(node);
+	return node;
+}
+
+/* ---- encodings */
+
+static void base64_both_ways(void **state)
+{
+	static const struct {
+		const char *plain, *coded;
+	} rows[] = { { "", "" }, { "f", "Zg==" }, { "fo", "Zm8=" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg==" }, { "\xff\xfe\xfd", "//79" } };
+	static const char *const wrong[] = { "A", "Zg=a", "Z*==", "Zg===" };
+	struct err err = ERR_INIT;
+	struct buf out = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		buf_reset(&out);
+		pack_base64(slice_of(rows[i].plain), &out);
+		assert_string_equal(rows[i].coded, out.data);
+		buf_reset(&out);
+		assert_int_equal(0, unpack_base64(slice_of(rows[i].coded), &out, &err));
+		assert_string_equal(rows[i].plain, out.data);
+	}
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		buf_reset(&out);
+		assert_int_equal(-1, unpack_base64(slice_of(wrong[i]), &out, &err));
+	}
+	buf_release(&out);
+}
+
+static void zlib_stream_is_bounded(void **state)
+{
+	/* zlib.compress(b"[[1, 2], {}, null]") */
+	static const unsigned char packed[] = { 0x78, 0x9c, 0x8b, 0x8e, 0x36, 0xd4, 0x51, 0x30, 0x8a, 0xd5, 0x51, 0xa8, 0xae, 0xd5, 0x51, 0xc8, 0x2b,
+		0xcd, 0xc9, 0x89, 0x05, 0x00, 0x2e, 0x93, 0x05, 0x6b };
+	const struct slice in = { (const char *)packed, sizeof(packed) };
+	struct err err = ERR_INIT;
+	struct buf out = BUF_INIT;
+
+	(void)state;
+	assert_int_equal(0, unpack_zlib(slice_of("application/x-gzip"), in, 1000, &out, &err));
+	assert_string_equal("[[1, 2], {}, null]", out.data);
+	buf_reset(&out);
+	assert_int_equal(-1, unpack_zlib(slice_of("zlib"), in, 10, &out, &err));
+	buf_reset(&out);
+	assert_int_equal(-1, unpack_zlib(slice_of("zlib"), (struct slice){ in.data, in.len - 6 }, 1000, &out, &err));
+	assert_int_equal(-1, unpack_zlib(slice_of("application/x-bz2"), in, 1000, &out, &err));
+	buf_release(&out);
+}
+
+static void pickles(void **state)
+{
+	static const struct {
+		const char *json, *pickle;
+		size_t len;
+	} rows[] = {
+		{ "null", "\x80\x02N.", 4 },
+		{ "true", "\x80\x02\x88.", 4 },
+		{ "-2", "\x80\x02J\xfe\xff\xff\xff.", 8 },
+		{ "9007199254740993", "\x80\x02L9007199254740993L\n.", 22 },
+		{ "0.5", "\x80\x02G\x3f\xe0\0\0\0\0\0\0.", 12 },
+		{ "\"\xc3\xa4\"", "\x80\x02X\x02\0\0\0\xc3\xa4.", 10 },
+		{ "[1]", "\x80\x02](J\x01\0\0\0e.", 11 },
+		{ "{\"a\":null}", "\x80\x02}(X\x01\0\0\0aNu.", 13 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct json *node = parsed(rows[i].json);
+		struct buf out = BUF_INIT;
+
+		pickle_write(&out, node);
+		assert_int_equal(rows[i].len, out.len);
+		assert_memory_equal(rows[i].pickle, out.data, out.len);
+		buf_release(&out);
+		json_free(node);
+	}
+}
+
+static void python_shows_values(void **state)
+{
+	static const struct {
+		const char *json, *repr;
+	} rows[] = {
+		{ "[1, 2.5, null, true]", "[1, 2.5, None, True]" },
+		{ "{\"a\": \"it's\"}", "{'a': \"it's\"}" },
+		{ "\"a\\n'\\\"\"", "'a\\n\\'\"'" },
+		{ "[]", "[]" },
+	};
+	struct buf out = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		buf_reset(&out);
+		python_repr_json(&out, slice_of(rows[i].json), 1000);
+		assert_string_equal(rows[i].repr, out.data);
+	}
+	buf_reset(&out);
+	python_repr_json(&out, slice_of("\"\xc3\xa4\xc3\xa4\xc3\xa4\""), 4);
+	assert_true(str_utf8_valid(bytes(&out)));
+	assert_true(out.len <= 4 + 3);
+	buf_release(&out);
+}
+
+/* ---- messages in */
+
+/* A delivery as the adapter makes one; request_read() keeps it only on success, and these live on the stack: it is taken back. */
+static struct request *read_message(struct amqp_delivery *delivery, const char *body, struct err *err)
+{
+	delivery->body = slice_of(body);
+	return request_read(delivery, err);
+}
+
+static void done(struct request *request)
+{
+	request->delivery = NULL;
+	request_free(request);
+}
+
+static void version_2(void **state)
+{
+	const struct amqp_field limits[] = { amqp_int(NULL, 10), amqp_null(NULL) };
+	struct amqp_field headers[] = {
+		amqp_text("lang", slice_of("py")), amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")), amqp_null("eta"),
+		amqp_int("retries", 2), { "timelimit", { .type = AMQP_VALUE_ARRAY, .items = { limits, 2 } } }, amqp_text("traceparent", slice_of("00-1\"")),
+		amqp_text("x-first-death-queue", slice_of("q")),
+	};
+	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true, .reply_to = slice_of("r") } };
+	struct err err = ERR_INIT;
+	struct request *r = read_message(&delivery, "[[1,2],{\"a\":3},{\"callbacks\":null,\"errbacks\":[],\"chain\":[{\"task\":\"x\"}],\"chord\":null}]", &err);
+
+	(void)state;
+	assert_non_null(r);
+	assert_true(slice_is(r->task, "add") && slice_is(r->id, "7") && slice_is(r->root_id, "7") && slice_is(r->reply_to, "r"));
+	assert_int_equal(2, r->retries);
+	assert_int_equal(10000, r->hard_ms);
+	assert_int_equal(0, r->soft_ms);
+	assert_true(slice_is(r->custom, "{\"traceparent\":\"00-1\\\"\"}"));
+	assert_null(r->callbacks);
+	assert_null(r->errbacks);
+	assert_non_null(r->chain);
+	done(r);
+}
+
+static void version_1_becomes_version_2(void **state)
+{
+	struct amqp_delivery delivery = { .body = SLICE_NONE };
+	struct err err = ERR_INIT;
+	struct request *r = read_message(&delivery, "{\"task\":\"add\",\"id\":\"7\",\"args\":[1],\"kwargs\":{\"y\":2},\"retries\":1,\"eta\":\"2020-01-01T00:00:00\"}", &err);
+
+	(void)state;
+	assert_non_null(r);
+	assert_true(slice_is(r->body, "[[1],{\"y\":2},{\"callbacks\":null,\"errbacks\":null,\"chain\":null,\"chord\":null}]"));
+	assert_int_equal(1, r->retries);
+	assert_true(r->eta_ms == INT64_C(1577836800000));
+	done(r);
+}
+
+static void wrong_messages_are_refused(void **state)
+{
+	static const char *const bodies[] = { "", "{", "[]", "[[]]", "[{},{}]", "[[],[]]", "[[],{},[]]", "[[],{},{},1]", "[[],{},{\"chain\":{}}]", "[[NaN],{}]" };
+	struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")) };
+	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+		struct err err = ERR_INIT;
+
+		assert_null(read_message(&delivery, bodies[i], &err));
+		assert_int_equal(ERR_INVALID, err.kind);
+	}
+	delivery.properties.content_type = slice_of("application/x-python-serialize");
+	struct err err = ERR_INIT;
+
+	assert_null(read_message(&delivery, "[[],{}]", &err));
+	assert_non_null(strstr(err.message, "refused"));
+}
+
+/* ---- messages out */
+
+static void delay_key_has_the_bits(void **state)
+{
+	struct buf key = BUF_INIT;
+
+	(void)state;
+	outgoing_delay_key(5, "q", &key);
+	assert_string_equal("0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.q", key.data);
+	buf_reset(&key);
+	outgoing_delay_key(INT64_MAX, "q", &key);
+	assert_string_equal("1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.q", key.data);
+	buf_release(&key);
+}
+
+static void chain_sends_its_last_element_with_the_rest(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r"), .reply_to = slice_of("reply") };
+	struct json *chain = parsed("[{\"task\":\"third\",\"args\":[],\"options\":{}},{\"task\":\"second\",\"args\":[5],\"kwargs\":{},\"options\":{\"task_id\":\"s\"}}]");
+	struct buf children = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct canvas canvas;
+
+	(void)state;
+	canvas_init(&canvas, &outgoing, &parent, &children);
+	assert_int_equal(0, canvas_add_chain(&canvas, chain, slice_of("41"), &err));
+	assert_non_null(canvas.first);
+	assert_null(canvas.first->next);
+	assert_string_equal("home", canvas.first->message.routing_key);
+	assert_string_equal("[[41,5],{},{\"callbacks\":null,\"errbacks\":null,\"chain\":[{\"task\":\"third\",\"args\":[],\"options\":{}}],\"chord\":null}]",
+		canvas.first->body.data);
+	assert_true(slice_is(canvas.first->message.properties.correlation_id, "s"));
+	assert_string_equal("[[\"s\",null],null]", children.data);
+	canvas_release(&canvas);
+	json_free(chain);
+	buf_release(&children);
+}
+
+static void group_is_flattened_and_a_chord_refused(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
+	struct json *links = parsed("[{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"kwargs\":{\"tasks\":[{\"task\":\"a\"},"
+		"{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"kwargs\":{\"tasks\":[{\"task\":\"b\"},{\"task\":\"c\"}]}}]}}]");
+	struct json *chord = parsed("[{\"task\":\"celery.chord\",\"subtask_type\":\"chord\",\"kwargs\":{}}]");
+	struct buf children = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct canvas canvas;
+
+	(void)state;
+	canvas_init(&canvas, &outgoing, &parent, &children);
+	assert_int_equal(0, canvas_add_all(&canvas, links, slice_of("1"), &err));
+	assert_int_equal(3, canvas.count);
+	assert_int_equal(-1, canvas_add_all(&canvas, chord, slice_of("1"), &err));
+	assert_int_equal(ERR_INVALID, err.kind);
+	canvas_release(&canvas);
+	json_free(links);
+	json_free(chord);
+	buf_release(&children);
+}
+
+/* ---- limits */
+
+static void rate_is_kept(void **state)
+{
+	static const char *const wrong[] = { "x", "1/x", "-1/s", "1/", "/s", "nan/s" };
+	struct rates rates = { NULL, 0 };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_int_equal(0, rates_read(&rates, slice_of("a=2/s, b=6/m"), &err));
+	assert_int_equal(0, rates_take(&rates, slice_of("a"), 0));
+	assert_in_range(rates_take(&rates, slice_of("a"), 0), 499000, 501000);
+	assert_int_equal(0, rates_take(&rates, slice_of("a"), 501000));
+	assert_int_equal(0, rates_take(&rates, slice_of("a"), 60000000)); /* a long rest saves up one start, no more */
+	assert_true(rates_take(&rates, slice_of("a"), 60000000) > 0);
+	assert_int_equal(0, rates_take(&rates, slice_of("b"), 0));
+	assert_in_range(rates_take(&rates, slice_of("b"), 0), 9999000, 10001000);
+	assert_int_equal(0, rates_take(&rates, slice_of("nobody"), 0));
+	assert_int_equal(0, rates_set(&rates, slice_of("a"), slice_of("0"), 0, &err));
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(0, rates_take(&rates, slice_of("a"), 0));
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(-1, rates_set(&rates, slice_of("a"), slice_of(wrong[i]), 0, &err));
+	rates_release(&rates);
+}
+
+static void revoked_ids_are_bounded_and_kept(void **state)
+{
+	char path[] = "/tmp/feedmill-revoked-XXXXXX", id[32];
+	const int fd = mkstemp(path);
+	struct revoked revoked, again;
+	struct err err = ERR_INIT;
+	const int64_t now = clock_wall_ms();
+
+	(void)state;
+	close(fd);
+	unlink(path);
+	revoked_init(&revoked);
+	revoked_init(&again);
+	assert_int_equal(0, revoked_load(&revoked, path, &err)); /* no file yet */
+	for (int i = 0; i < REVOKED_MAX + 10; i++) {
+		snprintf(id, sizeof(id), "id-%d", i);
+		assert_true(revoked_add(&revoked, slice_of(id), now));
+	}
+	assert_false(revoked_add(&revoked, slice_of("id-50000"), now));
+	assert_int_equal(REVOKED_MAX, revoked.count);
+	assert_false(revoked_has(&revoked, slice_of("id-9")));
+	assert_true(revoked_has(&revoked, slice_of("id-10")));
+	assert_int_equal(0, revoked_save(&revoked, path, &err));
+	assert_int_equal(0, revoked_load(&again, path, &err));
+	assert_int_equal(REVOKED_MAX, again.count);
+	assert_true(revoked_has(&again, slice_of("id-50009")));
+	revoked_forget(&again, now + REVOKED_MS + 1000);
+	assert_int_equal(0, again.count);
+	revoked_release(&revoked);
+	revoked_release(&again);
+	unlink(path);
+}
+
+static void acks_of_an_earlier_connection_are_nothing(void **state)
+{
+	struct acks acks = { 0 };
+
+	(void)state;
+	acks_start(&acks, 1);
+	for (uint64_t tag = 1; tag <= 200; tag++)
+		acks_seen(&acks, tag);
+	assert_int_equal(200, acks_open(&acks));
+	acks_done(&acks, 2, 5);
+	acks_done(&acks, 1, 500);
+	assert_int_equal(0, acks.fresh_count);
+	acks_done(&acks, 1, 5);
+	acks_done(&acks, 1, 5);
+	acks_gone(&acks, 1, 5);
+	assert_int_equal(1, acks.fresh_count);
+	acks_start(&acks, 2);
+	acks_done(&acks, 1, 5);
+	assert_int_equal(0, acks.fresh_count + acks_open(&acks));
+	acks_release(&acks);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(base64_both_ways),
+		cmocka_unit_test(zlib_stream_is_bounded),
+		cmocka_unit_test(pickles),
+		cmocka_unit_test(python_shows_values),
+		cmocka_unit_test(version_2),
+		cmocka_unit_test(version_1_becomes_version_2),
+		cmocka_unit_test(wrong_messages_are_refused),
+		cmocka_unit_test(delay_key_has_the_bits),
+		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
+		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
+		cmocka_unit_test(rate_is_kept),
+		cmocka_unit_test(revoked_ids_are_bounded_and_kept),
+		cmocka_unit_test(acks_of_an_earlier_connection_are_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
