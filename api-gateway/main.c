@@ -341,6 +341,7 @@ static void log_start(const struct settings *settings)
 		log_str(settings->queue.type, queue.data),
 		log_str("topic_prefix", settings->kafka.topic_prefix[0] != '\0' ? settings->kafka.topic_prefix : NULL),
 		log_str("database", database.data), log_str("index", strcmp(settings->search.type, "elastic") == 0 ? settings->search.index : NULL),
+		log_str("request_log", settings->gateway.request_log_topic[0] != '\0' ? settings->gateway.request_log_topic : "off"),
 		log_int("wait_ms", settings->gateway.wait_ms));
 	buf_release(&queue);
 	buf_release(&database);

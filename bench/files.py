@@ -152,7 +152,7 @@ def wal(options):
                         pass
 
         def post(number):
-            posted[number] = wrk(gateways[number].url, 16, max(1, int(options.wal_minutes * 60)), posts_script(AUTHORS))["rate"]
+            posted[number] = wrk(gateways[number].url, 16, max(1, int(options.wal_minutes * 60)), posts_script(AUTHORS), patience=60)["rate"]
         looking = threading.Thread(target=look)
         posting = [threading.Thread(target=post, args=[number]) for number in range(2)]
         for thread in [looking, *posting]:

@@ -129,12 +129,12 @@ end
 """
 
 
-def wrk(url, connections, seconds, script=""):
-    """wrk on one thread: requests a second, p50 and p99 in milliseconds. A failed request fails the run."""
+def wrk(url, connections, seconds, script="", patience=2):
+    """wrk on one thread: requests a second, p50 and p99 in milliseconds. A request that failed, or took longer than `patience` seconds, fails the run."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
         lua.write(script + WRK_DONE)
         lua.flush()
-        done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", lua.name, url], capture_output=True, text=True,
+        done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={patience}s", "-s", lua.name, url], capture_output=True, text=True,
                               timeout=seconds + 60)
     result = re.search(r"^RESULT (\S+) (\S+) (\S+) (\d+)", done.stdout, re.M)
     if not result or result[4] != "0":

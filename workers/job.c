@@ -110,7 +110,9 @@ int job_worker_run(const struct settings *settings)
 		_exit(EXIT_FAILURE);
 	}
 	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("node", node.name), log_str("queues", settings->job.queues),
-		log_str("pool", settings->job.pool), log_int("concurrency", settings->job.concurrency), log_int("admin_port", admin_port(admin)));
+		log_str("pool", settings->job.pool), log_int("concurrency", settings->job.concurrency),
+		log_str("email", settings->smtp.url[0] != '\0' ? "on" : "off"), log_str("files", settings->job.files[0] != '\0' ? "on" : "off"),
+		log_int("admin_port", admin_port(admin)));
 	node.admin_port = admin_port(admin);
 	code = node_run(&node);
 	notify_stopping();

@@ -40,3 +40,4 @@ def test_the_back_end_in_use_is_the_one_that_is_named(make_feed):
         assert {"kafka", "sqlite"} & set(checks) == {feed.queue}, process.name
         line = next(line for line in process.output().splitlines() if "event=start " in line)
         assert f" {feed.queue}={feed.settings.get('kafka.brokers') or feed.settings['embedded.folder']}" in line and "brokers" not in line
+        assert process.name.startswith("fanout") or " request_log=off " in line, "what is off says so"

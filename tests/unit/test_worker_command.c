@@ -292,5 +292,5 @@ int main(void)
 		cmocka_unit_test(what_the_database_refuses_is_the_outcome_of_that_command),
 	};
 
-	return cmocka_run_group_tests(tests, desk_setup, desk_teardown);
+	return desk_tests(tests);
 }

@@ -283,5 +283,5 @@ int main(void)
 		cmocka_unit_test(a_connection_that_was_killed_comes_back),
 	};
 
-	return cmocka_run_group_tests(tests, desk_setup, desk_teardown);
+	return desk_tests(tests);
 }

@@ -1,16 +1,10 @@
 /* Records that a test makes up go into a worker's handle(); rows and outputs can be looked at afterwards. */
 #include "tests/unit/worker_help.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <cmocka.h>
 
 #include "common/base/folder.h"
 #include "common/base/mem.h"
@@ -27,16 +21,17 @@ static void must(int rc, const struct err *err)
 		fail_msg("%s: %s", err_kind_name(err->kind), err->message);
 }
 
+static bool is_on_server; /* the group that runs now */
+
 static void use_environment(void)
 {
 	static const char *const names[] = { "HOST", "PORT", "USER", "PASSWORD" };
 	char name[64], ours[64], database[64];
 
-	if (getenv("MYSQL_HOST") == NULL) {
-		setenv("FEEDMILL_STORE_TYPE", "sqlite", 1);
-		setenv("FEEDMILL_EMBEDDED_FOLDER", FOLDER_MEMORY, 1);
+	setenv("FEEDMILL_STORE_TYPE", is_on_server ? "mysql" : "sqlite", 1);
+	setenv("FEEDMILL_EMBEDDED_FOLDER", FOLDER_MEMORY, 1);
+	if (!is_on_server)
 		return;
-	}
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const char *value;
 
@@ -50,7 +45,7 @@ static void use_environment(void)
 	setenv("FEEDMILL_MYSQL_DATABASE", database, 1);
 }
 
-int desk_setup(void **state)
+static int desk_setup(void **state)
 {
 	struct desk *desk = mem_zalloc(sizeof(*desk));
 	struct err err = ERR_INIT;
@@ -71,7 +66,7 @@ bool desk_is_on_server(const struct desk *desk)
 	return strcmp(desk->settings.store.type, "mysql") == 0;
 }
 
-int desk_teardown(void **state)
+static int desk_teardown(void **state)
 {
 	struct desk *desk = *state;
 	char sql[128];
@@ -85,6 +80,16 @@ int desk_teardown(void **state)
 	outbox_release(&desk->outbox);
 	free(desk);
 	return 0;
+}
+
+int desk_tests_run(const struct CMUnitTest *tests, size_t count)
+{
+	int failed = _cmocka_run_group_tests("in a file", tests, count, desk_setup, desk_teardown);
+
+	is_on_server = getenv("MYSQL_HOST") != NULL;
+	if (is_on_server)
+		failed += _cmocka_run_group_tests("on a server", tests, count, desk_setup, desk_teardown);
+	return failed;
 }
 
 void desk_sql(struct desk *desk, const char *sql)

@@ -1,7 +1,14 @@
 /* worker_help: a worker's function called by a test as the engine calls it: its own database, a batch, and what it gave out.
- * On the server that MYSQL_HOST and its like name; without them in a file in memory. */
+ * In a file in memory, and then on the server that MYSQL_HOST and its like name where there is one. */
 #ifndef FEEDMILL_TESTS_WORKER_HELP_H
 #define FEEDMILL_TESTS_WORKER_HELP_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
 
 #include "common/model/command.h"
 #include "common/model/post.h"
@@ -24,9 +31,9 @@ struct desk {
 	struct err err; /* of the last desk_run() that failed */
 };
 
-/* cmocka group fixtures: a migrated database of this process, and its end. */
-int desk_setup(void **state);
-int desk_teardown(void **state);
+/* Runs the tests once on each back end that is there, in a migrated database of this process. The number of failed tests. */
+int desk_tests_run(const struct CMUnitTest *tests, size_t count);
+#define desk_tests(tests) desk_tests_run(tests, sizeof(tests) / sizeof((tests)[0]))
 
 /* The desk for a test, with empty tables. Call desk_close() at the end. */
 struct desk *desk_open(void **state, const struct worker_ops *ops);
