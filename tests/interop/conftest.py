@@ -1,6 +1,5 @@
 """Fixtures: `cluster` is a RabbitMQ virtual host, a database and job workers of a test file's own; clients are unmodified Celery."""
 import contextlib
-import os
 import pathlib
 import sys
 import urllib.parse
@@ -148,9 +147,3 @@ def send(app):
     def send(name, *args, timeout=30, kwargs=None, **options):
         return app.send_task(name, args, kwargs or {}, **options).get(timeout=timeout)
     return send
-
-
-@pytest.fixture(scope="session")
-def celery_versions():
-    """Python programs with other versions of Celery, by version."""
-    return {version: path for version, path in [("5.4", os.environ.get("FEED_CELERY_5_4"))] if path}
