@@ -12,8 +12,8 @@ import requests
 from conftest import wait_for
 from proxy import Proxy
 
-JOBS = 50_000
-RECONNECTS = 10
+JOBS = int(os.environ.get("FEED_TEST_JOBS", 50_000))
+RECONNECTS = int(os.environ.get("FEED_TEST_RECONNECTS", 10))
 
 
 def cut(cluster, purpose="job consumer"):
@@ -47,7 +47,7 @@ def test_fifty_thousand_jobs_and_ten_lost_connections(make_cluster):
                 if n % (JOBS // RECONNECTS) == 0:
                     proxy.cut()
                     proxy.restore()
-        wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= JOBS, "all ran", 90, every=0.3)
+        wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= JOBS, "all ran", 90 + JOBS / 1000, every=0.3)
         wait_for(lambda: cluster.count("celery") == 0, "the queue is empty", 60, every=0.3)
         for _ in range(RECONNECTS):
             if worker_value(worker, "feedmill_job_reconnects_total") >= RECONNECTS:

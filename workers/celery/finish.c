@@ -87,7 +87,10 @@ void finish_posted(struct node *node, struct task *task)
 		settle(node, task);
 		return;
 	}
-	if (task->post_failed && task->reply.outcome == JOB_AGAIN) { /* its queue is gone: as Celery does, it is not tried again */
+	if (task->post_failed && task->status == NULL) { /* its copy went nowhere: the delivery itself must stay */
+		task->end = END_REQUEUE;
+		node_declare_again(node);
+	} else if (task->post_failed && task->reply.outcome == JOB_AGAIN) { /* its queue is gone: as Celery does, it is not tried again */
 		task->status = "FAILURE";
 		task->event = "task-failed";
 		task->end = END_DROP;
@@ -332,6 +335,15 @@ void finish_later(struct node *node, struct task *task, int64_t delay_s)
 	const struct request *r = task->request;
 
 	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries, 0, delay_s));
+}
+
+void finish_unreadable(struct node *node, struct task *task, const char *why)
+{
+	struct post *post = dead_letter(node, task->request->delivery, why);
+
+	metric_add(node->dead, 1);
+	task->end = post != NULL ? END_ACK : END_DROP;
+	post_then_store(node, task, post);
 }
 
 void finish_counted(struct node *node, struct task *task)

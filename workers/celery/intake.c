@@ -7,25 +7,6 @@
 #include "common/base/log.h"
 #include "workers/celery/node.h"
 
-/* To the dead letters, as it came; or rejected, where the queue's own dead letters are. */
-static int refuse(struct node *node, struct amqp_delivery *delivery, const struct err *why, struct err *err)
-{
-	struct post *post = dead_letter(node, delivery, why->message);
-	int rc = 0;
-
-	log_warn("message refused", log_slice("queue", delivery->routing_key), log_err(why));
-	metric_add(node->dead, 1);
-	if (post != NULL) {
-		publisher_send(node->publisher, post); /* it is lasting: sent until it is confirmed */
-		acks_done(&node->acks, delivery->generation, delivery->tag);
-	} else {
-		acks_gone(&node->acks, delivery->generation, delivery->tag);
-		rc = amqp_nack(node->amqp, delivery->generation, delivery->tag, false, false, err);
-	}
-	amqp_delivery_free(delivery);
-	return rc;
-}
-
 /* The broker says that it was delivered before, and not how often on a classic queue: our own count goes with the message. */
 static bool is_delivered_too_often(const struct node *node, const struct task *task)
 {
@@ -87,29 +68,28 @@ static void route(struct node *node, struct task *task)
 		node_wait(node, task);
 }
 
-int intake(struct node *node, struct amqp_delivery *delivery, struct err *err)
+void intake(struct node *node, struct amqp_delivery *delivery)
 {
 	struct err why = ERR_INIT;
-	struct queue_entry *queue = node_queue_of_consumer(node, delivery->consumer);
-	struct request *request;
-	struct task *task;
+	struct request *request = request_read(delivery, &why);
+	struct task *task = task_new(request != NULL ? request : request_bare(delivery));
 
 	acks_seen(&node->acks, delivery->tag);
 	metric_add(node->received, 1);
-	request = request_read(delivery, &why);
-	if (request == NULL)
-		return refuse(node, delivery, &why, err);
-	task = task_new(request);
-	task->queue = queue;
+	node->deliveries++;
+	task->queue = node_queue_of_consumer(node, delivery->consumer);
 	task->tag = delivery->tag;
 	task->generation = delivery->generation;
-	task->entry = job_find(request->task);
 	node_add(node, task);
-	node->deliveries++;
+	if (request == NULL) {
+		log_warn("message refused", log_slice("queue", delivery->routing_key), log_err(&why));
+		finish_unreadable(node, task, why.message);
+		return;
+	}
+	task->entry = job_find(request->task);
 	if (adopted(node, task))
-		return 0;
+		return;
 	if (task->entry != NULL)
 		event_received(node, task);
 	route(node, task);
-	return 0;
 }

@@ -238,12 +238,13 @@ bool node_is_revoked(const struct node *node, const struct request *request)
 static void dispatch(struct node *node, int64_t *wake_us)
 {
 	struct task **at = &node->waiting;
-	const int64_t now_us = clock_mono_us();
+	const int64_t now_us = clock_mono_us(), now_ms = clock_wall_ms();
 
 	*wake_us = INT64_MAX;
 	while (*at != NULL && !is_choked(node)) {
 		struct task *task = *at;
-		const bool is_revoked = node_is_revoked(node, task->request); /* since it came */
+		const bool is_expired = task->request->expires_ms > 0 && task->request->expires_ms <= now_ms; /* since it came, both */
+		const bool is_revoked = is_expired || node_is_revoked(node, task->request);
 		int64_t wait_us = 0;
 
 		if (!is_revoked && (!has_room(node, task) || (wait_us = rates_take(&node->rates, task->request->task, now_us)) > 0)) {
@@ -257,7 +258,7 @@ static void dispatch(struct node *node, int64_t *wake_us)
 			node->waiting_last = at;
 		node->waiting_count--;
 		if (is_revoked)
-			finish_revoked(node, task, "revoked", false, 0);
+			finish_revoked(node, task, is_expired ? "expired" : "revoked", false, 0);
 		else
 			start(node, task);
 	}
@@ -304,6 +305,16 @@ static void lose_control(struct node *node, const struct err *why)
 	amqp_close(node->control);
 	node->control = NULL;
 	node->control_retry_at = clock_mono_ms() + backoff_next_ms(&node->control_backoff);
+}
+
+void node_declare_again(struct node *node)
+{
+	struct err why = ERR_INIT;
+
+	if (node->control == NULL)
+		return;
+	err_set(&why, ERR_UNAVAILABLE, "a queue or an exchange is not there any more: all are declared again");
+	lose_control(node, &why);
 }
 
 /* Everything is declared anew each time: a broker may come back empty. */
@@ -392,8 +403,7 @@ static int read_deliveries(struct node *node, struct err *err)
 		if (event.type == AMQP_EVENT_NONE)
 			return 0;
 		if (event.type == AMQP_EVENT_DELIVERY) {
-			if (intake(node, event.delivery, err) < 0)
-				return -1;
+			intake(node, event.delivery);
 		} else if (event.type == AMQP_EVENT_CANCELLED) {
 			on_cancelled(node, event.consumer);
 		} else {
@@ -591,7 +601,7 @@ static int sleep_ms(const struct node *node, int64_t wake_us)
 	const int64_t now = clock_mono_ms();
 	int64_t until = now + TURN_MS;
 
-	if (node->amqp == NULL && node->retry_at < until)
+	if (node->amqp == NULL && node->control != NULL && node->stage == NODE_RUNNING && node->retry_at < until)
 		until = node->retry_at;
 	if (node->control == NULL && node->control_retry_at < until)
 		until = node->control_retry_at;
@@ -619,8 +629,10 @@ static int turn(struct node *node, int64_t *wake_us, bool *is_busy)
 	if (children_look(node->children, fds + first, count - first) < 0)
 		return -1;
 	empty_inbox(node);
-	if (fds[3].revents != 0 || clock_mono_ms() >= atomic_load(&node->beat_ms) + TURN_MS / 2)
+	if (fds[3].revents != 0 || clock_mono_ms() >= node->control_at) { /* now and then unasked: an answer may have brought more with it */
+		node->control_at = clock_mono_ms() + TURN_MS / 2;
 		read_control(node);
+	}
 	on_time(node);
 	if (node->stage == NODE_RUNNING)
 		dispatch(node, wake_us);

@@ -73,7 +73,7 @@ struct node {
 	struct backoff backoff;
 	int64_t retry_at;
 	struct amqp *control;              /* pidbox; and declarations that may be refused */
-	int64_t control_retry_at;
+	int64_t control_retry_at, control_at;
 	struct backoff control_backoff;
 	struct queue_entry *queues;
 
@@ -111,7 +111,7 @@ int node_run(struct node *node); /* until stop_requested() and all is settled; t
 void node_close(struct node *node);
 
 /* ---- between its files */
-int intake(struct node *node, struct amqp_delivery *delivery, struct err *err); /* takes delivery; -1: the connection is lost */
+void intake(struct node *node, struct amqp_delivery *delivery); /* takes it */
 
 void node_add(struct node *node, struct task *task);
 void node_remove(struct node *node, struct task *task); /* and frees it */
@@ -125,6 +125,7 @@ struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consu
 struct task_total *node_total(struct node *node, const struct job_entry *entry);
 uint64_t node_tick(struct node *node); /* Lamport's clock, one on */
 void node_heard(struct node *node, int64_t clock);
+void node_declare_again(struct node *node); /* topology, soon */
 void node_leave(struct node *node, bool at_once); /* warm shutdown, or cold */
 
 void finish_ran(struct node *node, struct task *task);    /* it has a reply */
@@ -135,6 +136,7 @@ void finish_later(struct node *node, struct task *task, int64_t delay_s); /* it 
 void finish_counted(struct node *node, struct task *task);                 /* again at once, with one delivery more on its count */
 void finish_unknown(struct node *node, struct task *task);
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
+void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
 void finish_return(struct node *node, struct task *task);  /* not started: back to its queue */
 void finish_started(struct node *node, struct task *task);
 struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);

@@ -452,11 +452,19 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 	return check(r, err);
 }
 
-struct request *request_read(struct amqp_delivery *delivery, struct err *err)
+struct request *request_bare(struct amqp_delivery *delivery)
 {
 	struct request *r = mem_zalloc(sizeof(*r));
 
 	r->custom_memory = r->stamps_memory = r->stamped_memory = r->body_memory = (struct buf)BUF_INIT;
+	r->delivery = delivery;
+	return r;
+}
+
+struct request *request_read(struct amqp_delivery *delivery, struct err *err)
+{
+	struct request *r = request_bare(NULL);
+
 	if (fill(r, delivery, err) < 0) {
 		request_free(r);
 		return NULL;

@@ -45,6 +45,7 @@ struct request {
 };
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */
+struct request *request_bare(struct amqp_delivery *delivery); /* of a message that can't be read: no task, no id. Takes delivery */
 void request_free(struct request *request);                                   /* NULL is fine */
 
 #endif
