@@ -11,7 +11,7 @@ import requests
 
 import kafka_proxy
 from expect import problem
-from feedmill import Client, server, wait_for
+from feedmill import BUILD, Client, server, wait_for
 from kafka_proxy import KafkaProxy
 
 WAIT_S = 20     # gateway.wait_ms of these tests: what is told "at once" is told long before
@@ -150,7 +150,8 @@ def test_memory_is_bounded_while_kafka_is_silent(make_crowd, way):
         answers = [job.result() for job in running]
         grown = resident_mib(feed.edge) - before
     refused = [took for _, answer, took in answers if answer.status_code == 503]
-    assert grown < 64, f"{grown:.0f} MiB more"
+    if b"__asan_init" not in (BUILD / "feed-gateway").read_bytes():  # which keeps what was freed, to see who still looks there
+        assert grown < 64, f"{grown:.0f} MiB more"
     assert len(refused) >= 100 and sorted(refused)[len(refused) // 2] < WAIT_S / 2, "the queue holds 16 MiB, and says so"
     way.restore()
     wait_for(lambda: is_ready(feed), "it is ready again", 60)

@@ -194,7 +194,7 @@ def test_slow_clients_do_not_delay_the_others(make_feed, descriptors_for_clients
         finally:
             slow.kill()
             slow.communicate()
-        wait_for(lambda: feed.metric(gateway, "feedmill_gateway_connections") < 10, "the slow ones are gone")
+        wait_for(lambda: feed.metric(gateway, "feedmill_gateway_connections") < 10, "the slow ones are gone", 90)
     for which, what in enumerate(("reads", "posts")):
         without, with_them = (sorted(round_[which] for round_ in rounds)[1] for rounds in (quiet, crowded))
         print(f"{what}: p99 {without * 1000:.2f} ms, with {SLOW} slow clients {with_them * 1000:.2f} ms")

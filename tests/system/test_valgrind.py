@@ -3,6 +3,7 @@ set, no leak."""
 import concurrent.futures
 import subprocess
 
+import celery
 import pytest
 
 from embedded import EmbeddedFeedmill
@@ -25,8 +26,8 @@ def feed(request, folder):
     with VirtualHost() as vhost:
         feed = (EmbeddedFeedmill if request.param == "embedded" else Feedmill)(folder, **{
             "kafka.session_timeout_ms": 45000, "amqp.url": vhost.url, "redis.url": server("REDIS_URL"),
-            "relay.exchange": vhost.name, "relay.channel": vhost.name})
-        feed.workers += ("relay",)
+            "relay.exchange": vhost.name, "relay.channel": vhost.name, "job.concurrency": 1, "job.mingle": False})
+        feed.workers += ("relay", "job")
         feed.vhost = vhost
         try:
             yield feed
@@ -46,6 +47,9 @@ def work(feed, client):
     assert client.ok("DELETE", f"/products/{product}") == {"status": "deleted"}
     wait_for(lambda: len(events.take()) >= 2, "both events of the product", 60)
     events.close()
+    jobs = celery.Celery("valgrind", broker=feed.vhost.url, backend="rpc://", set_as_current=False)
+    assert jobs.send_task("add", [1, 2]).get(timeout=60) == 3
+    jobs.close()
     assert client.get("/participant/999999999").status_code == 404
     for wrong in ('{"name": 5}', "{", "[" * 5000, b"\xff"):
         assert 400 <= client.post("/participant", data=wrong, headers={"Content-Type": "application/json"}).status_code < 500
@@ -65,7 +69,7 @@ def operate(feed, *verbs):
 @pytest.mark.parametrize("feed", ["embedded"], indirect=True)
 def test_every_worker_is_among_them(feed):
     listed = subprocess.run([BUILD / "feed-worker", "--list"], capture_output=True, text=True, check=True).stdout
-    assert [line.split()[0] for line in listed.splitlines()] == list(feed.workers)
+    assert [line.split()[0] for line in listed.splitlines()] + ["job"] == list(feed.workers)  # which reads no topic, and is not listed
 
 
 @pytest.mark.timeout(300)
@@ -74,9 +78,10 @@ def test_programs(feed):
     operate(feed, (0, "migrate"))
     operate(feed, (0, "topics"))
     workers = [feed.worker(name, under=VALGRIND, wait=False) for name in feed.workers]
-    gateway = feed.gateway(under=VALGRIND)
-    for worker in workers:
-        worker.wait_ready()
+    gateway = feed.gateway(under=VALGRIND, wait=False)
+    for process in (gateway, *workers):
+        process.wait_logged(r"event=(listening|ready)\b", 120)
+        process.wait_ready()
     author = work(feed, Client(gateway.url))
     feed.write_config(**{name: url.removeprefix("http://") for name, url in (("gateway.listen", gateway.url), ("gateway.admin", gateway.admin))})
     operate(feed, (0, "lag", "--partitions"), (0, "tail", "feed.posts", "--from-beginning", "--count", "1", "--timeout", "60"),
