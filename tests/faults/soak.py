@@ -13,11 +13,12 @@ import mix  # noqa: E402  (the paths come first)
 
 
 def table(rows):
-    yield f"{'process':26}{'lived, s':>10}{'kB, warm':>12}{'kB, end':>12}{'':>8}{'descriptors':>14}"
+    yield f"{'process':26}{'lived, s':>10}{'kB, warm':>10}{'kB, end':>10}{'':>10}{'own, kB':>16}{'descriptors':>16}"
     for row in rows:
         start, end = row["start"], row["end"]
-        yield (f"{row['name']:26}{row['seconds']:10}{start['rss_kb']:12}{end['rss_kb']:12}{end['rss_kb'] / start['rss_kb'] * 100 - 100:+7.1f} %"
-               f"{start['descriptors']:8} → {end['descriptors']}")
+        yield (f"{row['name']:26}{row['seconds']:10}{start['rss_kb']:10}{end['rss_kb']:10}{end['rss_kb'] / start['rss_kb'] * 100 - 100:+8.1f} %"
+               f"{start['own_kb']:8} → {end['own_kb']}{start['descriptors']:8} → {end['descriptors']}")
+        yield f"    own, from fault to fault: {' '.join(map(str, row['course']))}"
 
 
 def main():
@@ -28,9 +29,11 @@ def main():
     options = options.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="feedmill-soak-"))
     print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, logs and history in {folder}")
+    rows = []
     try:
-        report, rows = mix.run(folder, options.seed, options.minutes * 60, options.every, say=lambda line: print(line, flush=True))
+        report = mix.run(folder, options.seed, options.minutes * 60, options.every, say=lambda line: print(line, flush=True), rows=rows)
     except AssertionError as error:
+        print("\n".join(table(rows)))
         print(error)
         sys.exit(1)
     print("\n".join(table(rows)))

@@ -7,5 +7,5 @@ import mix
 
 @pytest.mark.timeout(900)
 def test_a_short_mix(folder, seed):
-    report, _ = mix.run(folder, seed, seconds=180, every=7)
+    report = mix.run(folder, seed, seconds=180, every=7)
     assert report.counts["accepted"] > 500
