@@ -5,7 +5,10 @@ import sys
 import textwrap
 import time
 
+import billiard.exceptions
+import celery.exceptions
 import pytest
+import requests
 
 from conftest import wait_for
 
@@ -115,3 +118,87 @@ def test_python_worker_hears_of_our_revokes_at_its_start(make_cluster, tmp_path)
     finally:
         python.terminate()
         python.wait(30)
+
+
+def test_no_more_is_taken_than_the_prefetch(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=2, prefetch_multiplier=3)
+    app = cluster.app()
+    results = [app.send_task("sleep", [3]) for _ in range(20)]
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    wait_for(lambda: len(inspect.active()[worker.node]) == 2 and len(inspect.reserved()[worker.node]) == 4, "two run, four wait here")
+    assert cluster.count("celery") == 14
+    for result in results:
+        result.revoke()
+    wait_for(lambda: cluster.count("celery") == 0, "the rest is revoked")
+
+
+def test_messages_that_are_ready_and_do_not_come(make_cluster):
+    """A consumer that looks alive and gets nothing: /healthz says so, and the connection is made anew."""
+    cluster = make_cluster()
+    with cluster.channel() as channel:
+        channel.queue_declare("celery", durable=True, arguments={"x-single-active-consumer": True})
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume("celery", lambda *_: None)
+        worker = cluster.job()
+        assert worker.logged("is there otherwise")
+        cluster.publish("[[1, 2], {}, null]", headers={"task": "add", "id": "held"})
+        for n in range(5):
+            cluster.publish(f"[[{n}, 1], {{}}, null]", headers={"task": "add", "id": f"waits-{n}"})
+        wait_for(lambda: requests.get(worker.admin + "/healthz", timeout=5).status_code == 503, "it is not alive", 60)
+        assert "none is delivered" in requests.get(worker.admin + "/healthz", timeout=5).text
+        worker.wait_logged("messages are ready and none is delivered")
+    wait_for(lambda: cluster.count("celery") == 0, "all come, once the other consumer is gone", 60)
+    wait_for(lambda: requests.get(worker.admin + "/healthz", timeout=5).status_code == 200, "it is alive again", 60)
+
+
+def test_rejected_where_there_is_no_dead_letter_queue(make_cluster):
+    """The queue's own dead letters get it, as an operator has set them up."""
+    cluster = make_cluster(**{"job.dead_letter_queue": ""})
+    cluster.api("PUT", f"policies/{cluster.vhost}/dead", {"pattern": "^celery$", "apply-to": "queues",
+                                                          "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "own-dead"}})
+    with cluster.channel() as channel:
+        channel.queue_declare("own-dead", durable=True)
+    cluster.job()
+    cluster.publish("no json", headers={"task": "add", "id": "1"})
+    wait_for(lambda: cluster.count("own-dead") == 1, "it is rejected", 30)
+
+
+def test_failed_jobs_may_be_rejected(make_cluster):
+    cluster = make_cluster()
+    cluster.api("PUT", f"policies/{cluster.vhost}/dead", {"pattern": "^celery$", "apply-to": "queues",
+                                                          "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "own-dead"}})
+    with cluster.channel() as channel:
+        channel.queue_declare("own-dead", durable=True)
+    cluster.job(acks_on_failure=False)
+    with pytest.raises(ValueError, match="boom"):
+        cluster.app().send_task("fail", ["boom"]).get(timeout=30)
+    wait_for(lambda: cluster.count("own-dead") == 1, "its message is kept", 30)
+
+
+def test_lost_child_without_another_try(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(reject_on_worker_lost=False)
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        cluster.app().send_task("crash").get(timeout=30)
+    assert worker.output().count('event="a child was lost"') == 1 and cluster.count("feed.jobs.dead") == 0
+
+
+def test_results_that_nobody_wants(make_cluster):
+    cluster = make_cluster()
+    cluster.job(results="none")
+    result = cluster.app().send_task("add", [1, 2])
+    with pytest.raises(celery.exceptions.TimeoutError):
+        result.get(timeout=2)
+    assert cluster.count("celery") == 0
+
+
+def test_retries_wait_longer_each_time(make_cluster):
+    """Full jitter: between nothing and the first wait, doubled each time, at most the limit. Delays are whole seconds here."""
+    cluster = make_cluster(**{"job.retry_first_ms": 2000, "job.retry_limit_ms": 3000})
+    worker = cluster.job(events=True)
+    app = cluster.app()
+    began = time.monotonic()
+    assert [r.get(timeout=60) for r in [app.send_task("flaky", [3]) for _ in range(20)]] == [3] * 20
+    assert 3 < time.monotonic() - began < 40  # of 60 waits of up to 2, 3 and 3 s, some task has more than 3 s together
+    assert worker.running()
