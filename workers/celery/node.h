@@ -2,7 +2,8 @@
  * them. Everything here belongs to that thread; what others do comes back through the inbox.
  *
  *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
- *   node      connections, the turn of the loop, who runs next, shutdown
+ *   node      the turn of the loop, who runs next, shutdown
+ *   links     connections: what is consumed, and the watch over it
  *   finish    a reply becomes messages, a result, an acknowledgement and an event: in this order
  *   topology  queues and exchanges, and the levels of the delay
  *   events    celeryev
@@ -116,6 +117,14 @@ void intake(struct node *node, struct amqp_delivery *delivery); /* takes it */
 void node_add(struct node *node, struct task *task);
 void node_remove(struct node *node, struct task *task); /* and frees it */
 struct task *node_find(const struct node *node, struct slice id);
+/* Connections: they come and go; what is not acknowledged on a lost one comes again. */
+void links_turn(struct node *node, int64_t now_mono_ms);
+int links_read_deliveries(struct node *node, struct err *err); /* 1: there may be more; -1: lost */
+void links_read_control(struct node *node);
+void links_lose(struct node *node, const struct err *why);
+
+/* What has not been started goes back, or is forgotten where the broker takes it back by itself. */
+void node_return_waiting(struct node *node, bool is_lost);
 void node_wait(struct node *node, struct task *task); /* until a slot is free */
 int node_prefetch(const struct node *node);
 bool node_stamp_matches(const struct json *wanted, const struct request *request);

@@ -1,0 +1,227 @@
+/* The settings and time go in; connections to RabbitMQ that consume come out, again and again, and what they bring. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/notify.h"
+#include "workers/celery/node.h"
+
+#define EVENTS_A_TURN 512
+#define WATCH_MS 10000
+#define CONSUME_MS 1000
+
+int node_prefetch(const struct node *node)
+{
+	const size_t slots = node->threads != NULL ? threads_count(node->threads) : children_count(node->children);
+	const int64_t n = (int64_t)slots * node->settings->job.prefetch_multiplier;
+
+	return n > 65535 ? 65535 : (int)n;
+}
+
+static int consume(struct node *node, struct queue_entry *queue, struct err *err)
+{
+	snprintf(queue->consumer, sizeof(queue->consumer), "%s", queue->name);
+	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, node_prefetch(node), AMQP_NO_TABLE, err) < 0)
+		return -1;
+	queue->is_consumed = true;
+	return 0;
+}
+
+/* ---- losing them */
+
+void links_lose(struct node *node, const struct err *why)
+{
+	log_warn("connection for deliveries lost", log_err(why));
+	metric_add(node->reconnects, 1);
+	amqp_close(node->amqp);
+	node->amqp = NULL;
+	atomic_store(&node->is_consuming, false);
+	acks_start(&node->acks, 0);
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		q->is_consumed = false;
+	node_return_waiting(node, true);
+	node->retry_at = clock_mono_ms() + backoff_next_ms(&node->backoff);
+}
+
+static void lose_control(struct node *node, const struct err *why)
+{
+	log_warn("connection for remote control lost", log_err(why));
+	amqp_close(node->control);
+	node->control = NULL;
+	node->control_retry_at = clock_mono_ms() + backoff_next_ms(&node->control_backoff);
+}
+
+void node_declare_again(struct node *node)
+{
+	struct err why = ERR_INIT;
+
+	if (node->control == NULL)
+		return;
+	err_set(&why, ERR_UNAVAILABLE, "a queue or an exchange is not there any more: all are declared again");
+	lose_control(node, &why);
+}
+
+/* ---- making them */
+
+/* Everything is declared anew each time: a broker may come back empty. */
+static void connect_control(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->control != NULL || now < node->control_retry_at)
+		return;
+	if (amqp_open(node->settings, "job control", &node->control, &err) < 0 || topology_declare(node, &err) < 0 || control_open(node, &err) < 0) {
+		lose_control(node, &err);
+		return;
+	}
+	backoff_reset(&node->control_backoff);
+}
+
+static void connect_deliveries(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->amqp != NULL || node->control == NULL || now < node->retry_at || node->stage != NODE_RUNNING)
+		return;
+	if (amqp_open(node->settings, "job consumer", &node->amqp, &err) < 0) {
+		links_lose(node, &err);
+		return;
+	}
+	acks_start(&node->acks, amqp_generation(node->amqp));
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (q->is_wanted && consume(node, q, &err) < 0) {
+			lose_control(node, &err); /* so that all is declared again */
+			links_lose(node, &err);
+			return;
+		}
+	}
+	backoff_reset(&node->backoff);
+	atomic_store(&node->is_consuming, true);
+	log_info("consuming", log_str("queues", node->settings->job.queues), log_int("prefetch", node_prefetch(node)));
+	event_worker(node, "worker-online");
+	if (!node->is_ready) {
+		node->is_ready = true;
+		notify_ready();
+		log_info("ready", log_int("admin_port", node->admin_port));
+	}
+}
+
+static void on_cancelled(struct node *node, const char *consumer)
+{
+	struct queue_entry *queue = node_queue_of_consumer(node, slice_of(consumer));
+
+	if (queue == NULL || !queue->is_wanted)
+		return;
+	log_warn("RabbitMQ ended a consumer: its queue was deleted", log_str("queue", queue->name));
+	queue->is_consumed = false;
+}
+
+/* Queues that were added, or deleted under us. */
+static void consume_missing(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->amqp == NULL || node->control == NULL || now < node->consume_at || node->stage != NODE_RUNNING)
+		return;
+	node->consume_at = now + CONSUME_MS;
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (!q->is_wanted || q->is_consumed)
+			continue;
+		if (topology_queue(node, q, &err) < 0) {
+			lose_control(node, &err);
+			return;
+		}
+		if (consume(node, q, &err) < 0) {
+			links_lose(node, &err);
+			return;
+		}
+		log_info("consuming again", log_str("queue", q->name));
+	}
+}
+
+/* ---- what they bring */
+
+int links_read_deliveries(struct node *node, struct err *err)
+{
+	struct amqp_event event;
+
+	for (int i = 0; i < EVENTS_A_TURN; i++) {
+		if (amqp_next(node->amqp, 0, &event, err) < 0)
+			return -1;
+		if (event.type == AMQP_EVENT_NONE)
+			return 0;
+		if (event.type == AMQP_EVENT_DELIVERY) {
+			intake(node, event.delivery);
+		} else if (event.type == AMQP_EVENT_CANCELLED) {
+			on_cancelled(node, event.consumer);
+		} else {
+			amqp_delivery_free(event.delivery);
+		}
+	}
+	return 1; /* there may be more */
+}
+
+void links_read_control(struct node *node)
+{
+	struct err err = ERR_INIT;
+	struct amqp_event event;
+
+	while (node->control != NULL) {
+		if (amqp_next(node->control, 0, &event, &err) < 0) {
+			lose_control(node, &err);
+			return;
+		}
+		if (event.type == AMQP_EVENT_NONE)
+			return;
+		if (event.type == AMQP_EVENT_DELIVERY)
+			control_message(node, event.delivery);
+		amqp_delivery_free(event.delivery);
+	}
+}
+
+/* ---- watching them */
+
+/* Messages are ready, there is room for them, and none comes: the consumer is dead, whatever its connection says. */
+static bool is_queue_stalled(struct node *node, const struct queue_entry *q, struct err *err)
+{
+	struct amqp_queue_state state = { .messages = 0 };
+
+	if (amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
+		return false;
+	return state.messages > 0;
+}
+
+static void watch(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+	bool is_stalled = false;
+
+	if (now < node->watch_at || node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING)
+		return;
+	node->watch_at = now + WATCH_MS;
+	if (node->deliveries == node->watched_deliveries && acks_open(&node->acks) < (size_t)node_prefetch(node))
+		for (struct queue_entry *q = node->queues; q != NULL && !is_stalled && err.kind == ERR_NONE; q = q->next)
+			is_stalled = q->is_consumed && is_queue_stalled(node, q, &err);
+	node->watched_deliveries = node->deliveries;
+	if (err.kind != ERR_NONE) {
+		lose_control(node, &err);
+		return;
+	}
+	node->stalls = is_stalled ? node->stalls + 1 : 0;
+	atomic_store(&node->is_stalled, node->stalls > 1);
+	if (node->stalls > 1) {
+		err_set(&err, ERR_UNAVAILABLE, "messages are ready and none is delivered");
+		links_lose(node, &err);
+	}
+}
+
+/* ---- a turn */
+
+void links_turn(struct node *node, int64_t now)
+{
+	connect_control(node, now);
+	connect_deliveries(node, now);
+	consume_missing(node, now);
+	watch(node, now);
+}
