@@ -78,18 +78,26 @@ def worker_value(worker, name, labels=""):
     return 0
 
 
-def test_job_that_runs_while_the_connection_is_lost(make_cluster):
-    """It is not run again, and its own tag of the new connection is acknowledged."""
+@pytest.mark.parametrize("is_back", ["before it ends", "after it ended"])
+def test_job_that_runs_while_the_connection_is_lost(make_cluster, is_back):
+    """It is not run again, and its delivery of the new connection is acknowledged."""
     cluster = make_cluster()
-    worker = cluster.job()
-    result = cluster.app().send_task("sleep", [4])
-    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 1, "it was delivered")
-    wait_for(lambda: cut(cluster), "a connection to cut", 30, every=0.1)
-    assert result.get(timeout=60) == 4
-    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 2, "it was delivered again")
-    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1
-    worker.stop()
-    assert cluster.count("celery") == 0
+    proxy, url = through_proxy(cluster)
+    try:
+        worker = cluster.job(**{"amqp.url": url})
+        result = cluster.app().send_task("sleep", [10 if is_back == "before it ends" else 1])
+        wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 1, "it was delivered")
+        proxy.cut()
+        if is_back == "after it ended":
+            wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1, "it is done")
+        proxy.restore()
+        assert result.get(timeout=60) in (1, 10)
+        wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 2, "it was delivered again")
+        worker.stop()
+        assert cluster.count("celery") == 0
+        assert worker.logged("event=stop .*processed=1")
+    finally:
+        proxy.close()
 
 
 @pytest.mark.parametrize("queue_type", ["classic", "quorum"])

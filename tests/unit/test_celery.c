@@ -308,8 +308,8 @@ static void revoked_ids_are_bounded_and_kept(void **state)
 	(void)state;
 	close(fd);
 	unlink(path);
-	revoked_init(&revoked);
-	revoked_init(&again);
+	revoked_init(&revoked, REVOKED_MAX);
+	revoked_init(&again, REVOKED_MAX);
 	assert_int_equal(0, revoked_load(&revoked, path, &err)); /* no file yet */
 	for (int i = 0; i < REVOKED_MAX + 10; i++) {
 		snprintf(id, sizeof(id), "id-%d", i);

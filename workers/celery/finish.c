@@ -37,6 +37,8 @@ static void settle(struct node *node, struct task *task)
 	if (!task->is_acked) {
 		task->is_acked = true;
 		if (task->end == END_ACK) {
+			if (task->status != NULL && task->reply.outcome != JOB_AGAIN)
+				revoked_add(&node->finished, task->request->id, clock_wall_ms());
 			acks_done(&node->acks, task->generation, task->tag);
 		} else if (node->amqp != NULL && task->generation == node->acks.generation) {
 			acks_gone(&node->acks, task->generation, task->tag);
@@ -351,6 +353,12 @@ void finish_counted(struct node *node, struct task *task)
 	const struct request *r = task->request;
 
 	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries + 1, 0, 0));
+}
+
+void finish_again(struct node *node, struct task *task)
+{
+	task->status = NULL;
+	settle(node, task);
 }
 
 void finish_return(struct node *node, struct task *task)

@@ -52,7 +52,9 @@ static void route(struct node *node, struct task *task)
 	const struct request *r = task->request;
 	const int64_t later = r->eta_ms > 0 ? seconds_until(r->eta_ms) : 0;
 
-	if (r->expires_ms > 0 && r->expires_ms <= clock_wall_ms())
+	if (r->redelivered && revoked_has(&node->finished, r->id))
+		finish_again(node, task);
+	else if (r->expires_ms > 0 && r->expires_ms <= clock_wall_ms())
 		finish_revoked(node, task, "expired", false, 0);
 	else if (node_is_revoked(node, r))
 		finish_revoked(node, task, "revoked", false, 0);

@@ -520,8 +520,9 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	set_name(node);
 	topology_read(node);
 	outgoing_uuid4(node->oid);
-	revoked_init(&node->revoked);
-	revoked_init(&node->unstarted);
+	revoked_init(&node->revoked, REVOKED_MAX);
+	revoked_init(&node->unstarted, NODE_REMEMBERED);
+	revoked_init(&node->finished, NODE_REMEMBERED);
 	make_metrics(node);
 	while (job_at(node->total_count) != NULL)
 		node->total_count++;
@@ -569,6 +570,7 @@ void node_close(struct node *node)
 	rates_release(&node->rates);
 	revoked_release(&node->revoked);
 	revoked_release(&node->unstarted);
+	revoked_release(&node->finished);
 	while (node->stamp_count > 0)
 		free(node->stamps[--node->stamp_count]);
 	free(node->totals);

@@ -34,6 +34,7 @@
 
 #define NODE_NAME_MAX 256
 #define NODE_STAMPS_MAX 1000
+#define NODE_REMEMBERED 16384 /* ids: more than any prefetch that makes sense */
 #define NODE_IDS 1024 /* buckets */
 
 enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
@@ -84,6 +85,7 @@ struct node {
 	size_t task_count, waiting_count;
 	struct rates rates;
 	struct revoked revoked;
+	struct revoked finished;           /* ids of late: whose acknowledgement a lost connection may have taken along */
 	char *stamps[NODE_STAMPS_MAX];     /* JSON: {"stamp": value or [value, …]} whose tasks are revoked */
 	size_t stamp_count;
 	struct revoked unstarted;          /* ids that a lost connection takes back to their queue */
@@ -146,6 +148,7 @@ void finish_counted(struct node *node, struct task *task);                 /* ag
 void finish_unknown(struct node *node, struct task *task);
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
+void finish_again(struct node *node, struct task *task); /* it is done already: acknowledged, no more */
 void finish_return(struct node *node, struct task *task);  /* not started: back to its queue */
 void finish_started(struct node *node, struct task *task);
 struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);

@@ -29,9 +29,9 @@ static size_t bucket(struct slice id)
 	return hash % BUCKETS;
 }
 
-void revoked_init(struct revoked *r)
+void revoked_init(struct revoked *r, size_t max)
 {
-	*r = (struct revoked){ .buckets = mem_array(BUCKETS, sizeof(*r->buckets)) };
+	*r = (struct revoked){ .buckets = mem_array(BUCKETS, sizeof(*r->buckets)), .max = max };
 }
 
 static void drop_first(struct revoked *r)
@@ -87,7 +87,7 @@ bool revoked_add(struct revoked *r, struct slice id, int64_t wall_ms)
 	r->last = new;
 	r->count++;
 	r->is_changed = true;
-	if (r->count > REVOKED_MAX)
+	if (r->count > r->max)
 		drop_first(r);
 	return true;
 }

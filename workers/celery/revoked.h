@@ -1,4 +1,4 @@
-/* revoked: ids of tasks that are not to run, for a while: at most REVOKED_MAX, the oldest go first. */
+/* revoked: ids of tasks that are not to run, for a while: at most so many, the oldest go first. Also used for other sets of ids. */
 #ifndef FEEDMILL_WORKERS_CELERY_REVOKED_H
 #define FEEDMILL_WORKERS_CELERY_REVOKED_H
 
@@ -16,11 +16,11 @@
 struct revoked {
 	struct revoked_id **buckets;
 	struct revoked_id *first, *last; /* oldest first */
-	size_t count;
+	size_t count, max;
 	bool is_changed; /* since it was last saved */
 };
 
-void revoked_init(struct revoked *revoked);
+void revoked_init(struct revoked *revoked, size_t max);
 void revoked_release(struct revoked *revoked);
 bool revoked_add(struct revoked *revoked, struct slice id, int64_t wall_ms); /* false: it was there */
 bool revoked_has(const struct revoked *revoked, struct slice id);
