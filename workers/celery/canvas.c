@@ -183,58 +183,87 @@ struct place { /* in a group */
 	int64_t index;
 };
 
+/* Where a signature goes: its queue, its exchange, or our own first queue. */
+struct way {
+	char queue[256], exchange[256], key[256];
+};
+
+static void find_way(const struct canvas *c, const struct json *options, struct way *way)
+{
+	const struct slice queue = text_option(options, "queue"), exchange = text_option(options, "exchange"), key = text_option(options, "routing_key");
+	const struct slice to = queue.len > 0 ? queue : key.len > 0 ? key : slice_of(c->outgoing->queue);
+
+	*way = (struct way){ "", "", "" };
+	if (queue.len == 0 && exchange.len > 0) {
+		snprintf(way->exchange, sizeof(way->exchange), "%.*s", (int)exchange.len, exchange.data);
+		snprintf(way->key, sizeof(way->key), "%.*s", (int)key.len, key.len > 0 ? key.data : "");
+	} else {
+		snprintf(way->queue, sizeof(way->queue), "%.*s", (int)to.len, to.data);
+	}
+}
+
+static bool int_option(const struct json *options, const char *name, int64_t *out)
+{
+	const struct json *node = json_get(options, name);
+
+	return node != NULL && json_int64(node, out);
+}
+
+static void take_options(struct outgoing_task *task, const struct canvas *c, const struct json *options, const struct place *place)
+{
+	const struct json *ignore = json_get(options, "ignore_result");
+	int64_t priority;
+
+	task->root_id = c->parent->root_id;
+	task->parent_id = c->parent->id;
+	task->group = place != NULL ? place->group : text_option(options, "group_id");
+	task->group_index = place != NULL ? place->index : 0;
+	task->has_group_index = place != NULL || int_option(options, "group_index", &task->group_index);
+	task->shadow = text_option(options, "shadow");
+	task->origin = slice_of(c->outgoing->node);
+	task->reply_to = text_option(options, "reply_to").len > 0 ? text_option(options, "reply_to") : c->parent->reply_to;
+	task->expires = text_option(options, "expires");
+	task->ignore_result = ignore != NULL && json_bool(ignore);
+	task->hard_s = number_option(options, "time_limit");
+	task->soft_s = number_option(options, "soft_time_limit");
+	task->priority = int_option(options, "priority", &priority) && priority >= 0 && priority <= 255 ? (int)priority : REQUEST_NO_PRIORITY;
+}
+
+static void take_texts(struct outgoing_task *task, const struct texts *t)
+{
+	task->args = bytes(&t->args);
+	task->kwargs = bytes(&t->kwargs);
+	task->callbacks = bytes(&t->link);
+	task->errbacks = bytes(&t->errors);
+	task->chain = bytes(&t->chain);
+	task->chord = bytes(&t->chord);
+	task->stamps = bytes(&t->stamps);
+	task->stamped_headers = bytes(&t->stamped);
+	task->argsrepr = bytes(&t->argsrepr);
+	task->kwargsrepr = bytes(&t->kwargsrepr);
+}
+
 static int add_plain(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place)
 {
-	const struct json *options = json_get(signature, "options"), *ignore = json_get(options, "ignore_result");
+	const struct json *options = json_get(signature, "options");
 	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
-	char id[37], eta[40] = "", queue[256], exchange[256] = "", key[256] = "";
-	const struct slice where = text_option(options, "queue"), through = text_option(options, "exchange"), with = text_option(options, "routing_key");
-	struct outgoing_task task = { .task = json_string(json_get(signature, "task")), .priority = REQUEST_NO_PRIORITY };
-	int64_t number;
+	struct outgoing_task task = { .task = json_string(json_get(signature, "task")) };
+	char id[37], eta[40] = "";
+	struct way way;
 
 	outgoing_uuid4(id);
 	fill_texts(&t, signature, options, given, rest);
-	snprintf(queue, sizeof(queue), "%.*s", (int)where.len, where.len > 0 ? where.data : "");
-	if (where.len == 0 && through.len == 0)
-		snprintf(queue, sizeof(queue), "%.*s", (int)(with.len > 0 ? with.len : strlen(c->outgoing->queue)), with.len > 0 ? with.data : c->outgoing->queue);
-	if (where.len == 0 && through.len > 0) {
-		snprintf(exchange, sizeof(exchange), "%.*s", (int)through.len, through.data);
-		snprintf(key, sizeof(key), "%.*s", (int)with.len, with.len > 0 ? with.data : "");
-	}
+	find_way(c, options, &way);
+	take_options(&task, c, options, place);
+	take_texts(&task, &t);
 	task.id = text_option(options, "task_id").len > 0 ? text_option(options, "task_id") : slice_of(id);
-	task.root_id = c->parent->root_id;
-	task.parent_id = c->parent->id;
-	task.group = place != NULL ? place->group : text_option(options, "group_id");
-	if (place != NULL) {
-		task.has_group_index = true;
-		task.group_index = place->index;
-	} else {
-		task.has_group_index = json_get(options, "group_index") != NULL && json_int64(json_get(options, "group_index"), &task.group_index);
-	}
-	task.shadow = text_option(options, "shadow");
-	task.origin = slice_of(c->outgoing->node);
-	task.reply_to = text_option(options, "reply_to").len > 0 ? text_option(options, "reply_to") : c->parent->reply_to;
 	task.delay_s = delay_of(options, eta);
+	if (way.queue[0] == '\0')
+		task.delay_s = 0; /* through an exchange of others: whoever gets it waits */
 	task.eta = slice_of(eta);
-	task.expires = text_option(options, "expires");
-	task.args = bytes(&t.args);
-	task.kwargs = bytes(&t.kwargs);
-	task.callbacks = bytes(&t.link);
-	task.errbacks = bytes(&t.errors);
-	task.chain = bytes(&t.chain);
-	task.chord = bytes(&t.chord);
-	task.stamps = bytes(&t.stamps);
-	task.stamped_headers = bytes(&t.stamped);
-	task.argsrepr = bytes(&t.argsrepr);
-	task.kwargsrepr = bytes(&t.kwargsrepr);
-	task.ignore_result = ignore != NULL && json_bool(ignore);
-	task.hard_s = number_option(options, "time_limit");
-	task.soft_s = number_option(options, "soft_time_limit");
-	if (json_get(options, "priority") != NULL && json_int64(json_get(options, "priority"), &number) && number >= 0 && number <= 255)
-		task.priority = (int)number;
-	task.queue = queue;
-	task.exchange = exchange;
-	task.routing_key = key;
+	task.queue = way.queue;
+	task.exchange = way.exchange;
+	task.routing_key = way.key;
 	add_child(c, task.id);
 	add_post(c, outgoing_post(&task));
 	texts_release(&t);
