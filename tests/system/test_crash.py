@@ -157,3 +157,31 @@ def test_command_killed_in_mid_batch(make_feed):
         wait_for(lambda: client.ok("GET", place)["status"] == "done", "the command is done")
     assert [product["name"] for product in client.ok("GET", "/products")] == [f"p{n}" for n in range(5)]
     assert feed.one("SELECT COUNT(*) FROM command") == 5
+
+
+def test_a_record_that_kills_its_worker_is_a_dead_letter(make_feed):
+    """Whatever kills it (here: we, each time it is at that post): the others are found not to be the reason, the partition goes on, and
+    when the reason is gone the post is sent again and arrives once."""
+    feed = make_feed(kafka__partitions=1, instance="one")
+    client, _ = start(feed, "command")
+    author, friends = people(client, 3)
+    posts = [client.say(author, f"story {n}") for n in range(10)]
+    killer = posts[5]
+    with row_held(feed, friends[1], killer, author):
+        for deaths in range(5):
+            worker = feed.worker("fanout", wait=False)
+            wait_blocked(feed)
+            done = feed.one("SELECT COUNT(*) FROM outbound")
+            assert done == (0 if deaths < 2 else 5), "two times together, then one at a time"
+            worker.kill()
+            wait_for(lambda: feed.one("SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND command = 'Query' AND info LIKE 'INSERT%%'", feed.database) == 0, "the dead transaction is gone")
+        feed.worker("fanout", wait=False)
+        letter, = feed.records("fanout.dlq", lambda letters: letters, 60)
+        headers = dict(letter.headers())
+        assert headers["feedmill-origin-offset"] == b"5" and b"ended its worker's process: begun 5 times" in headers["feedmill-error"]
+        wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 9, "all others")
+        wait_for(lambda: feed.lag("fanout") == 0, "the offsets")
+        assert copies(feed, killer) == {}
+    feed.ctl("dlq", "replay", "fanout")
+    for post in posts:
+        wait_for(lambda post=post: copies(feed, post) == {friend: 1 for friend in friends}, "each friend once")

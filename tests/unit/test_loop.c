@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,7 +90,23 @@ static struct {
 	size_t rewinds, revocations;
 	atomic_bool is_calm; /* no more failures: the end must come */
 	bool is_ordered;
+	bool is_doomed; /* the next poll ends the process */
 } queue = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+/* What outlives a process: the group's offsets, and what is stored. NULL: this run is one process. */
+static struct {
+	int64_t committed[SLOTS], begun[SLOTS];
+	bool is_acked[PARTITIONS][RECORDS], is_dead[PARTITIONS][RECORDS];
+	int deaths;
+} *world;
+
+static void commit_world(int slot, int64_t offset, int64_t begun)
+{
+	if (world == NULL)
+		return;
+	world->committed[slot] = offset;
+	world->begun[slot] = begun;
+}
 
 static int slot_of(const char *topic, int32_t partition)
 {
@@ -178,6 +195,8 @@ int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *
 
 	(void)consumer;
 	(void)err;
+	if (queue.is_doomed)
+		_exit(9);
 	for (int p = 0; p < SLOTS; p++)
 		any_owned |= queue.is_owned[p];
 	if (!any_owned)
@@ -286,7 +305,13 @@ int consumer_begin(struct consumer *consumer, const struct beginning *beginnings
 		check(beginnings[i].offset >= queue.committed[p], "the group goes back", beginnings[i].offset);
 		check_done(p, queue.committed[p], beginnings[i].offset);
 		queue.committed[p] = beginnings[i].offset;
+		commit_world(p, beginnings[i].offset, beginnings[i].tries);
 	}
+	for (int p = 0; p < SLOTS; p++) /* what is stored goes with it */
+		if (queue.is_owned[p] && queue.stored[p] > queue.committed[p]) {
+			queue.committed[p] = queue.stored[p];
+			commit_world(p, queue.stored[p], 0);
+		}
 	pthread_mutex_unlock(&queue.lock);
 	return 0;
 }
@@ -294,9 +319,7 @@ int consumer_begin(struct consumer *consumer, const struct beginning *beginnings
 int64_t consumer_begun(const struct consumer *consumer, const char *topic, int32_t partition)
 {
 	(void)consumer;
-	(void)topic;
-	(void)partition;
-	return 0;
+	return world != NULL ? world->begun[slot_of(topic, partition)] : 0;
 }
 
 int consumer_seek(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
@@ -391,8 +414,12 @@ static void store_ack(struct ack *ack)
 
 	if (ack->partition < PARTITIONS) {
 		queue.is_acked[partition][ack->offset] = true;
+		if (world != NULL)
+			world->is_acked[partition][ack->offset] = true;
 	} else if (ack->again == NULL) {
 		queue.is_dead[partition][ack->offset] = true;
+		if (world != NULL)
+			world->is_dead[partition][ack->offset] = true;
 	} else {
 		queue.is_retried[partition][ack->offset] = true;
 		settle_retries(partition, ack->offset, ack->slot);
@@ -623,6 +650,123 @@ static void every_record_has_its_effect_and_no_offset_is_early(void **state)
 	}
 }
 
+/* ---- processes that die */
+
+#define KILLER_PARTITION 1
+#define KILLER 117 /* not in the first batch */
+
+static int deadly_handle(void *state, struct batch *batch, struct err *err)
+{
+	(void)state;
+	(void)err;
+	for (size_t i = 0; i < batch->count; i++) {
+		const struct record *record = batch->items[i].record;
+		const struct from from = { record->partition, slot_of(record->topic, record->partition), record->offset };
+		const struct record output = { .topic = "out", .partition = -1, .key = { (const char *)&from, sizeof(from) }, .value = record->value };
+
+		if (record->partition == KILLER_PARTITION && record->offset == KILLER) {
+			world->deaths++;
+			_exit(9);
+		}
+		batch_emit(batch, i, &output);
+	}
+	return 0;
+}
+
+/* The dependency is away, and somebody kills the worker that waits for it. */
+static int away_handle(void *state, struct batch *batch, struct err *err)
+{
+	static int calls;
+
+	if (world->deaths >= 12)
+		return deadly_handle(state, batch, err);
+	if (++calls == 3) {
+		world->deaths++;
+		queue.is_doomed = true;
+	}
+	return err_set(err, ERR_UNAVAILABLE, "away");
+}
+
+static int live_and_die(int (*handle)(void *state, struct batch *batch, struct err *err))
+{
+	const struct worker_ops ops = { .settings = tester_settings, .open = tester_open, .dependency = "nothing", .check = tester_check,
+		.handle = handle };
+	const struct worker_entry entry = { .name = "tester", .topic = "in", .writes = "out", .ops = &ops, .retries = RETRY_IN_PLACE };
+	struct settings settings = { .drain_timeout_ms = 5000, .crash_limit = 5, .fanout = { 1, BATCH, 2 } };
+	struct vitals vitals;
+	struct loop_shared shared = { &entry, &settings, NULL, NULL, &vitals };
+	struct err err = ERR_INIT;
+	struct loop *loop;
+
+	alarm(60);
+	queue.is_calm = queue.is_ordered = true;
+	log_set_level("error");
+	stop_install();
+	fill_queue(&settings, "20ms, 40ms");
+	memcpy(queue.committed, world->committed, sizeof(queue.committed));
+	memcpy(queue.is_acked, world->is_acked, sizeof(queue.is_acked));
+	memcpy(queue.is_dead, world->is_dead, sizeof(queue.is_dead));
+	for (int p = 0; p < SLOTS; p++)
+		queue.stored[p] = queue.committed[p];
+	vitals_init(&vitals, &entry, 1);
+	check(loop_start(&shared, 0, &loop, &err) == 0, "start", 0);
+	while (!is_over() || queue.ack_count > 0)
+		report_one();
+	stop_request();
+	while (loop_join(loop, clock_mono_ms()) < 0)
+		report_one();
+	loop_free(loop);
+	vitals_release(&vitals);
+	return 0;
+}
+
+/* Until a process comes to its end. */
+static void live_again_and_again(int (*handle)(void *state, struct batch *batch, struct err *err))
+{
+	int status = -1;
+
+	world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(MAP_FAILED, world);
+	for (int lives = 0; status != 0 && lives < 30; lives++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(live_and_die(handle));
+		assert_int_equal(pid, waitpid(pid, &status, 0));
+		if (status != 0 && WEXITSTATUS(status) != 9)
+			fail_msg("life %d: status %d", lives, status);
+	}
+	assert_int_equal(0, status);
+}
+
+static void a_record_that_kills_its_worker_is_a_dead_letter_after_five_deaths(void **state)
+{
+	(void)state;
+	live_again_and_again(deadly_handle);
+	assert_int_equal(5, world->deaths);
+	for (int p = 0; p < PARTITIONS; p++)
+		for (int64_t o = 0; o < RECORDS; o++) {
+			const bool is_killer = p == KILLER_PARTITION && o == KILLER;
+
+			if (world->is_dead[p][o] != is_killer || world->is_acked[p][o] == is_killer)
+				fail_msg("partition %d offset %d: dead %d, done %d", p, (int)o, world->is_dead[p][o], world->is_acked[p][o]);
+		}
+	munmap(world, sizeof(*world));
+	world = NULL;
+}
+
+static void deaths_while_a_dependency_is_away_are_nobodys_fault(void **state)
+{
+	(void)state;
+	live_again_and_again(away_handle);
+	assert_int_equal(12 + 5, world->deaths); /* and then those of the one that kills */
+	for (int p = 0; p < PARTITIONS; p++)
+		for (int64_t o = 0; o < RECORDS; o++)
+			assert_int_equal(p == KILLER_PARTITION && o == KILLER, world->is_dead[p][o]);
+	munmap(world, sizeof(*world));
+	world = NULL;
+}
+
 /* ---- the end by a fatal error */
 
 static int fatal_handle(void *state, struct batch *batch, struct err *err)
@@ -676,6 +820,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_record_has_its_effect_and_no_offset_is_early),
+		cmocka_unit_test(a_record_that_kills_its_worker_is_a_dead_letter_after_five_deaths),
+		cmocka_unit_test(deaths_while_a_dependency_is_away_are_nobodys_fault),
 		cmocka_unit_test(a_fatal_error_ends_the_process_and_stores_nothing),
 	};
 	int64_t number;
