@@ -424,7 +424,8 @@ static void store_ack(struct ack *ack)
 		queue.is_retried[partition][ack->offset] = true;
 		settle_retries(partition, ack->offset, ack->slot);
 		check(queue.high[ack->slot] < LOG, "too many retries", queue.high[ack->slot]);
-		queue.log[ack->slot][queue.high[ack->slot]++] = *ack->again;
+		queue.log[ack->slot][queue.high[ack->slot]] = *ack->again;
+		queue.high[ack->slot]++; /* only now it can be seen */
 		queue.retries++;
 		return;
 	}
