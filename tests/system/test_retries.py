@@ -8,12 +8,14 @@ import threading
 import time
 from datetime import datetime
 
+import pytest
 import requests
 
 from feedmill import Client, server, wait_for
 from test_asyncapi import DESCRIPTION, faults
 from test_crash import copies, people, row_held, start
 
+pytestmark = pytest.mark.servers("a search engine that refuses, and row locks")
 RETRY = DESCRIPTION["components"]["messages"]["retry"]
 
 

@@ -8,12 +8,14 @@
 
 #include <cmocka.h>
 
+#include "common/base/clock.h"
 #include "common/base/trace.h"
 #include "workers/engine/attempt.h"
 #include "workers/engine/batch.h"
 #include "workers/engine/holds.h"
 #include "workers/engine/letter.h"
 #include "workers/engine/settle.h"
+#include "workers/engine/vitals.h"
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -581,6 +583,45 @@ static void a_lost_partition_is_neither_stored_nor_sought(void **state)
 	settler_free(settler);
 }
 
+/* ---- vitals */
+
+static bool is_alive(struct vitals *vitals, struct err *why)
+{
+	struct health_check checks[VITALS_CHECKS];
+
+	vitals_checks(vitals, false, "kafka", checks);
+	for (size_t i = 0; i < VITALS_CHECKS; i++)
+		if (checks[i].live && !checks[i].ask(checks[i].arg, why))
+			return false;
+	return true;
+}
+
+/* In its own code, or in the queue's: a thread that does not come back is not alive. One that waits and looks around is. */
+static void a_thread_that_does_not_come_back_is_not_alive(void **state)
+{
+	static const struct worker_ops ops = { .dependency = "store" };
+	const struct worker_entry entry = { .name = "tester", .topic = "in", .ops = &ops };
+	const int64_t now = clock_mono_ms();
+	struct vitals vitals;
+	struct err why = ERR_INIT;
+
+	(void)state;
+	vitals_init(&vitals, &entry, 2);
+	assert_true(is_alive(&vitals, &why)); /* they have not begun: the dependency is waited for */
+	vitals_checked(&vitals, &vitals.pulses[0], NULL);
+	vitals.pulses[0].beat_ms = now;
+	vitals.pulses[0].progress_ms = now - 3600000; /* an hour without progress, but it moves */
+	assert_true(is_alive(&vitals, &why));
+	vitals.pulses[1].beat_ms = now - 301000;
+	assert_false(is_alive(&vitals, &why));
+	assert_non_null(strstr(why.message, "thread 1 has not come back"));
+	vitals.pulses[1].beat_ms = now;
+	vitals.pulses[1].handling_since_ms = now - 301000;
+	assert_false(is_alive(&vitals, &why));
+	assert_false(vitals_moved(&vitals, now)); /* nor is the service manager told that all is well */
+	vitals_release(&vitals);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -601,6 +642,7 @@ int main(void)
 		cmocka_unit_test(an_output_that_is_not_stored_takes_all_later_batches_back),
 		cmocka_unit_test(a_failure_counts_although_others_are_acknowledged),
 		cmocka_unit_test(what_is_uncovered_is_not_stored),
+		cmocka_unit_test(a_thread_that_does_not_come_back_is_not_alive),
 		cmocka_unit_test(a_lost_partition_is_neither_stored_nor_sought),
 	};
 

@@ -91,6 +91,8 @@ static struct {
 	atomic_bool is_calm; /* no more failures: the end must come */
 	bool is_ordered;
 	bool is_doomed; /* the next poll ends the process */
+	bool is_lost;   /* others have our partitions, and the next poll will say so */
+	size_t losses;
 } queue = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 /* What outlives a process: the group's offsets, and what is stored. NULL: this run is one process. */
@@ -147,7 +149,7 @@ static void assign_all(void)
 /* Eager: all partitions go, and those that come start where the group is. */
 static void rebalance(void)
 {
-	const bool lost = roll(3) == 0;
+	const bool lost = queue.is_lost || roll(3) == 0;
 	struct topic_partition partitions[SLOTS];
 	size_t count = 0;
 
@@ -155,6 +157,7 @@ static void rebalance(void)
 		if (queue.is_owned[p])
 			partitions[count++] = (struct topic_partition){ queue.topics[p / PARTITIONS], p % PARTITIONS };
 	queue.revocations++;
+	queue.is_lost = false;
 	if (count > 0) {
 		queue.options.revoked(queue.options.arg, partitions, count, lost);
 		for (int p = 0; p < SLOTS; p++)
@@ -201,7 +204,7 @@ int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *
 		any_owned |= queue.is_owned[p];
 	if (!any_owned)
 		assign_all();
-	else if (strikes(60))
+	else if (queue.is_lost || strikes(60))
 		rebalance();
 	for (unsigned i = 0; i < SLOTS; i++) {
 		const int p = (int)((first + i) % SLOTS);
@@ -257,7 +260,7 @@ int consumer_release(struct consumer *consumer, const char *topic, int32_t parti
 bool consumer_owns(const struct consumer *consumer, const char *topic, int32_t partition)
 {
 	(void)consumer;
-	return queue.is_owned[slot_of(topic, partition)];
+	return queue.is_owned[slot_of(topic, partition)] && !queue.is_lost;
 }
 
 bool consumer_connected(const struct consumer *consumer)
@@ -282,7 +285,7 @@ int consumer_store(struct consumer *consumer, const char *topic, int32_t partiti
 	const int p = slot_of(topic, partition);
 
 	(void)consumer;
-	if (!queue.is_owned[p])
+	if (!queue.is_owned[p] || queue.is_lost)
 		return err_set(err, ERR_CONFLICT, "not ours");
 	pthread_mutex_lock(&queue.lock);
 	check(offset > queue.stored[p], "stored offset goes back", offset);
@@ -539,6 +542,14 @@ static int tester_handle(void *state, struct batch *batch, struct err *err)
 			batch_reject(batch, i, &why);
 		else
 			batch_emit(batch, i, &output);
+	}
+	if (!batch_still_owned(batch)) /* the next poll will tell the engine */
+		return err_set(err, ERR_CONFLICT, "not ours any more");
+	if (strikes(60)) { /* before the commit: somebody else has the partitions now */
+		queue.is_lost = true;
+		queue.losses++;
+		check(!batch_still_owned(batch), "a commit of what others have", 0);
+		return err_set(err, ERR_CONFLICT, "not ours any more");
 	}
 	if (strikes(25))
 		return err_set(err, kinds[roll(4)], "as it happens");

@@ -8,7 +8,7 @@
 #include "common/base/mem.h"
 #include "common/queue/topics.h"
 
-#define STUCK_MS (5 * 60 * 1000) /* in one handle(): as long as Kafka waits for a member to poll */
+#define STUCK_MS (5 * 60 * 1000) /* in one call, the worker's or the queue's: as long as Kafka waits for a member to poll */
 
 static const char *const outcome_names[] = { [DONE] = "done", [RETRY] = "retry", [REJECT] = "reject" };
 
@@ -165,10 +165,14 @@ static bool ask_progress(void *arg, struct err *why)
 	const int64_t now = clock_mono_ms();
 
 	for (size_t i = 0; i < vitals->pulse_count; i++) {
-		const int64_t since = atomic_load(&vitals->pulses[i].handling_since_ms);
+		const int64_t since = atomic_load(&vitals->pulses[i].handling_since_ms), beat = atomic_load(&vitals->pulses[i].beat_ms);
 
 		if (since > 0 && now - since > STUCK_MS) {
 			err_set(why, ERR_UNAVAILABLE, "thread %zu has been busy with one batch for %lld s", i, (long long)((now - since) / 1000));
+			return false;
+		}
+		if (beat > 0 && now - beat > STUCK_MS) { /* one that has not begun yet waits for its dependency */
+			err_set(why, ERR_UNAVAILABLE, "thread %zu has not come back from a call for %lld s", i, (long long)((now - beat) / 1000));
 			return false;
 		}
 	}
