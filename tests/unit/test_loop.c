@@ -493,7 +493,8 @@ static void check_retry(const struct item *item, int64_t origin)
 
 	if (strcmp(record->topic, queue.topics[0]) == 0)
 		return;
-	check(str_int64(record_header_get(record, HEADER_DUE), &due_ms) && clock_wall_ms() >= due_ms, "early", due_ms - clock_wall_ms());
+	check(str_int64(record_header_get(record, HEADER_DUE), &due_ms), "no due time", 0);
+	check(clock_wall_ms() >= due_ms, "early", due_ms);
 	check(item->tries > letter_tries(record) && letter_tries(record) > 0, "tries", item->tries);
 	check(str_int64(record_header_get(record, HEADER_ORIGIN_OFFSET), &offset) && offset == origin, "origin", offset);
 }

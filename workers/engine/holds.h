@@ -14,6 +14,7 @@ struct hold {
 	int32_t partition;
 	int64_t offset;    /* of the record at the head */
 	int64_t until_ms;  /* monotonic */
+	bool is_firm;      /* the consumer holds it. Else it brings records that are let go, and has to be sought back in the end */
 	bool is_on;        /* false: the time is over; kept so that the record is known when it comes */
 	unsigned stage;    /* of a retry in place: delays that lie behind it; 0: the record was only not due */
 	unsigned tries;    /* likewise: how often handle() had it */

@@ -72,10 +72,15 @@ static void store_offset(void *arg, const char *topic, int32_t partition, int64_
 static int seek_back(void *arg, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	const struct loop *loop = arg;
+	struct hold *hold = holds_find(&loop->holds, topic, partition);
 
 	if (!consumer_owns(loop->consumer, topic, partition))
 		return 0;
-	return consumer_seek(loop->consumer, topic, partition, offset, err);
+	if (consumer_seek(loop->consumer, topic, partition, offset, err) < 0)
+		return -1;
+	if (hold != NULL && hold->is_on && !hold->is_firm && offset < hold->offset)
+		hold->offset = offset; /* where it is sought to in the end */
+	return 0;
 }
 
 static void on_settled(void *arg, int64_t opened_mono_us)

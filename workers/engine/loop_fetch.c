@@ -102,19 +102,27 @@ static bool is_fetched_behind(const struct record *record, const void *arg)
 	return record->partition == first->partition && strcmp(record->topic, first->topic) == 0;
 }
 
-int loop_hold(struct loop *loop, const struct hold *hold, struct err *err)
+void loop_hold(struct loop *loop, const struct hold *hold)
 {
 	const struct record first = { .topic = hold->topic, .partition = hold->partition };
 	struct hold on = *hold;
+	struct err err = ERR_INIT;
 
-	if (consumer_hold(loop->consumer, hold->topic, hold->partition, hold->offset, err) < 0)
-		return -1;
+	on.is_firm = consumer_hold(loop->consumer, hold->topic, hold->partition, hold->offset, &err) == 0;
+	if (!on.is_firm && !consumer_owns(loop->consumer, hold->topic, hold->partition))
+		return; /* whoever has it begins where we stored */
 	if (!holds_on(&loop->holds, hold->topic, hold->partition))
 		metric_add(loop->shared.vitals->held, 1);
 	on.is_on = true;
 	holds_put(&loop->holds, &on);
 	loop_drop_stashed(loop, is_fetched_behind, &first); /* they come again behind it */
-	return 0;
+}
+
+static int release(struct loop *loop, const struct hold *hold, struct err *err)
+{
+	if (hold->is_firm)
+		return consumer_release(loop->consumer, hold->topic, hold->partition, err);
+	return consumer_seek(loop->consumer, hold->topic, hold->partition, hold->offset, err);
 }
 
 /* Those whose time has come go on. */
@@ -128,7 +136,7 @@ static void release_due(struct loop *loop)
 
 		if (!hold->is_on || hold->until_ms > now)
 			continue;
-		if (consumer_release(loop->consumer, hold->topic, hold->partition, &err) < 0) {
+		if (release(loop, hold, &err) < 0) {
 			log_debug("partition not released", log_str("topic", hold->topic), log_int("partition", hold->partition), log_err(&err));
 			hold->until_ms = now + POLL_EVERY_MS;
 			continue;
@@ -145,16 +153,20 @@ static size_t stage_of(const struct loop *loop, const struct record *record)
 	return strcmp(record->topic, entry->topic) == 0 ? 0 : letter_stage(entry->name, record->topic);
 }
 
-/* How long a record has to wait yet. A clock that is set back makes it wait for its delay once more, not for ever. */
+/* How long a record has to wait yet. One that was waited for already waits on for what the clock was slowed by meanwhile, but not for
+ * what it was set back. */
 static int64_t wait_of(const struct loop *loop, const struct record *record, const struct hold *known)
 {
 	const size_t stage = stage_of(loop, record);
-	int64_t wait_ms;
+	int64_t wait_ms, delay_ms;
 
-	if (stage == 0 || (known != NULL && known->stage == 0))
-		return 0; /* of the worker's own topic, or waited for already */
+	if (stage == 0)
+		return 0;
+	delay_ms = topics_delays()->list[stage - 1].ms;
 	wait_ms = letter_due_ms(record) - clock_wall_ms();
-	return wait_ms < topics_delays()->list[stage - 1].ms ? wait_ms : topics_delays()->list[stage - 1].ms;
+	if (known != NULL && wait_ms > delay_ms / 100 + 1)
+		return 0;
+	return wait_ms < delay_ms ? wait_ms : delay_ms;
 }
 
 /* ---- the batch */
@@ -177,7 +189,6 @@ static size_t admit(struct loop *loop, struct record *record)
 {
 	const struct hold *known;
 	struct hold hold;
-	struct err err = ERR_INIT;
 	int64_t wait_ms;
 
 	if (loop_is_held(record, loop)) {
@@ -191,20 +202,18 @@ static size_t admit(struct loop *loop, struct record *record)
 		return record->value.len;
 	}
 	hold = (struct hold){ .topic = record->topic, .partition = record->partition, .offset = record->offset,
-		.until_ms = clock_mono_ms() + wait_ms };
-	if (loop_hold(loop, &hold, &err) == 0 || !consumer_owns(loop->consumer, record->topic, record->partition))
-		record_release(record);
-	else
-		stash(loop, record); /* it is neither early nor lost */
+		.until_ms = clock_mono_ms() + wait_ms + 1 }; /* a millisecond had begun */
+	loop_hold(loop, &hold);
+	record_release(record);
 	return 0;
 }
 
-/* What was kept while waiting comes first. Each is looked at once. */
+/* What was kept while waiting comes first. */
 static size_t take_stashed(struct loop *loop, size_t limit)
 {
-	size_t looks = loop->stashed, bytes = 0;
+	size_t bytes = 0;
 
-	while (looks-- > 0 && loop->stashed > 0 && loop->fetched < limit) {
+	while (loop->stashed > 0 && loop->fetched < limit) {
 		struct record record = loop->stash[0];
 
 		memmove(loop->stash, loop->stash + 1, --loop->stashed * sizeof(*loop->stash));
@@ -245,21 +254,30 @@ int loop_fetch(struct loop *loop, struct err *err)
 	return 0;
 }
 
+/* Items are in the order of the records that they are of. */
 void loop_keep_first(struct loop *loop)
 {
-	const size_t more = loop->fetched > 1 ? loop->fetched - 1 : 0;
+	const size_t more = loop->attempt.count - 1;
+	size_t next = 0;
 
-	if (more == 0)
-		return;
 	if (loop->stashed + more > loop->stash_size) {
 		loop->stash_size = loop->stashed + more;
 		loop->stash = mem_grow(loop->stash, loop->stash_size, sizeof(*loop->stash));
 	}
 	memmove(loop->stash + more, loop->stash, loop->stashed * sizeof(*loop->stash));
-	memcpy(loop->stash, loop->records + 1, more * sizeof(*loop->stash));
 	loop->stashed += more;
-	loop->fetched = 1;
-	loop->attempt.count = 1;
+	for (size_t i = 0; i < loop->fetched; i++) {
+		struct record *record = &loop->records[i];
+
+		if (next >= loop->attempt.count || loop->attempt.items[next].record != record)
+			record_release(record); /* its partition was taken away while the others were fetched */
+		else if (next++ > 0)
+			loop->stash[next - 2] = *record;
+		else
+			loop->records[0] = *record;
+	}
+	loop->fetched = loop->attempt.count = 1;
+	loop->attempt.items[0].record = &loop->records[0];
 }
 
 void loop_release_fetched(struct loop *loop)

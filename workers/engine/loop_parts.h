@@ -83,8 +83,7 @@ void loop_keep_first(struct loop *loop); /* of what was fetched; the others come
 /* Waits with the consumer polled and its partitions paused, so that the membership lives. Ends at a stop request. */
 int loop_rest(struct loop *loop, int64_t wait_ms, struct err *err);
 int loop_pump(struct loop *loop, int64_t timeout_ms, struct err *err); /* one such poll */
-/* The partition stands still until then, and goes on with the hold's record. -1: it could not be held, and what is of it in hand goes on. */
-int loop_hold(struct loop *loop, const struct hold *hold, struct err *err);
+void loop_hold(struct loop *loop, const struct hold *hold); /* the partition stands still until then, and goes on with the hold's record */
 void loop_drop_stashed(struct loop *loop, bool (*gone)(const struct record *record, const void *arg), const void *arg);
 bool loop_is_held(const struct record *record, const void *loop); /* it is the one that its partition waits with, or behind it */
 

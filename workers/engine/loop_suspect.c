@@ -109,7 +109,7 @@ void loop_meet_suspects(struct loop *loop)
 	for (size_t i = 0; i < loop->suspect_count; i++)
 		loop->suspects[i].from = -1;
 	each_suspect(loop, loop->attempt.count, look_at, &loop->is_wary);
-	if (loop->is_wary && loop_batch_limit(loop) == 1)
+	if (loop->is_wary && loop->fetched > 1 && loop_batch_limit(loop) == 1)
 		loop_keep_first(loop);
 }
 

@@ -109,7 +109,6 @@ static void put_off_in_place(struct loop *loop, struct settlement *settlement, s
 {
 	const struct record *record = item->record;
 	struct hold hold = { .topic = record->topic, .partition = record->partition, .offset = record->offset, .tries = item->tries };
-	struct err why = ERR_INIT;
 	int64_t delay_ms;
 
 	if (item->stage == topics_delays()->count) {
@@ -120,10 +119,8 @@ static void put_off_in_place(struct loop *loop, struct settlement *settlement, s
 	hold.stage = item->stage + 1;
 	delay_ms = delay_ms / 2 + (int64_t)rand_below((uint64_t)(delay_ms / 2) + 1);
 	hold.until_ms = clock_mono_ms() + delay_ms;
-	if (loop_hold(loop, &hold, &why) == 0)
-		settle_uncover(settlement, record->topic, record->partition, record->offset);
-	else if (consumer_owns(loop->consumer, record->topic, record->partition))
-		settle_fail(settlement, why.message); /* all of it comes again, and this too */
+	loop_hold(loop, &hold);
+	settle_uncover(settlement, record->topic, record->partition, record->offset);
 	complain(loop, item, delay_ms);
 }
 
