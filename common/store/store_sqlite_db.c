@@ -19,8 +19,8 @@
 #define LOCK_WAIT_MS (60 * 1000)
 #define LOCK_LOOK_MS 20
 #define READER_WAIT_MS 200 /* how long a log that must end waits for those who still read it */
-#define CHECKPOINT_PAGES 4096 /* 16 MiB: the log's pages go into the file */
-#define RESTART_PAGES 8192    /* 32 MiB: and readers are waited for, so that the log begins anew; likewise each so many more */
+#define CHECKPOINT_PAGES 2048 /* 8 MiB: the log's pages go into the file */
+#define RESTART_PAGES 4096    /* 16 MiB: and readers are waited for, so that the log begins anew; likewise each so many more */
 #define BUSY_STEP_US 200
 #define BUSY_STEPS_MAX 5
 
