@@ -18,6 +18,7 @@ struct gateway {
 	struct pending *pending;     /* requests that wait for a report or a result */
 	struct readers *readers;     /* threads that ask store and search */
 	struct results *results;     /* outcomes come back */
+	struct events *events;       /* product events for those who listen */
 	struct lease_keeper *lease;  /* the number that ids are made with */
 	struct watch *watch;         /* how store and search are */
 	struct admin *admin;

@@ -13,6 +13,8 @@ handler_fn add_outbound, get_outbound, get_inbound;
 handler_fn search_outbound;
 /* handle_products.c */
 handler_fn get_products, add_product, delete_product;
+/* handle_events.c */
+handler_fn get_product_events;
 /* handle_webhooks.c */
 handler_fn add_webhook, get_webhooks, delete_webhook, test_webhook;
 /* handle_commands.c */

@@ -11,6 +11,7 @@
 #include "api-gateway/contract.h"
 #include "api-gateway/documents.h"
 #include "api-gateway/gateway.h"
+#include "api-gateway/events.h"
 #include "api-gateway/known.h"
 #include "api-gateway/lease_keeper.h"
 #include "api-gateway/meters.h"
@@ -198,6 +199,8 @@ static int open_parts(struct gateway *gateway, struct err *err)
 	gateway->pending = pending_new(publish_expired);
 	if (results_open(gateway->queue, publish_outcome, fail, gateway, &gateway->results, err) < 0)
 		return -1;
+	if (events_open(settings, gateway->queue, &gateway->events, err) < 0)
+		return -1;
 	if (lease_keeper_open(settings, follow_number, gateway, &gateway->lease, err) < 0)
 		return -1;
 	meters_init(gateway);
@@ -272,6 +275,7 @@ static void drain_and_stop(struct gateway *gateway)
 	const struct timespec look = { .tv_nsec = LOOK_MS * 1000000L };
 
 	http_server_drain(gateway->server);
+	events_stop(gateway->events);
 	FAULT_POINT("gateway.draining");
 	while (http_server_connections(gateway->server) > 0 && clock_mono_ms() < until_ms)
 		nanosleep(&look, NULL);
@@ -316,6 +320,7 @@ static void close_parts(struct gateway *gateway, int code)
 	leave_in_time(code);
 	FAULT_POINT("gateway.flushed");
 	lease_keeper_close(gateway->lease);
+	events_close(gateway->events);
 	results_close(gateway->results);
 	readers_close(gateway->readers);
 	producer_close(gateway->producer);

@@ -69,6 +69,12 @@ void reply_static(struct call *call, int status, const char *type, struct slice 
 	http_answer_static(call->exchange, status, type, body);
 }
 
+struct http_stream *reply_stream(struct call *call, const char *type, size_t limit)
+{
+	measure(call, 200);
+	return http_answer_stream(call->exchange, type, limit);
+}
+
 void reply_empty(struct call *call, int status)
 {
 	struct buf nothing = BUF_INIT;

@@ -9,6 +9,7 @@
 
 void reply_json(struct call *call, struct buf *body);       /* 200; takes body's bytes */
 void reply_static(struct call *call, int status, const char *type, struct slice body); /* bytes that live as long as the gateway */
+struct http_stream *reply_stream(struct call *call, const char *type, size_t limit); /* 200, and goes on: see http_answer_stream() */
 void reply_empty(struct call *call, int status);
 
 /* A problem document; pointer says where in the body ("/price"), or "". */

@@ -15,6 +15,7 @@ const struct route route_table[] = {
 	{ "get_products", get_products, ROUTE_READ, NO_ID },
 	{ "add_product", add_product, ROUTE_WRITE, NO_ID },
 	{ "delete_product", delete_product, ROUTE_WRITE, AN_ID },
+	{ "get_product_events", get_product_events, ROUTE_READ, NO_ID },
 	{ "get_webhooks", get_webhooks, ROUTE_READ, NO_ID },
 	{ "add_webhook", add_webhook, ROUTE_READ, NO_ID },
 	{ "delete_webhook", delete_webhook, ROUTE_READ, NO_ID },

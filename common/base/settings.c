@@ -82,6 +82,7 @@ static const struct conf_row rows[] = {
 	INT("gateway.wait_ms", gateway.wait_ms, "5000", 1, 10 * MINUTE_MS,
 		"how long a request waits for a result or a delivery report, milliseconds; below kafka.message_timeout_ms"),
 	INT("gateway.max_connections", gateway.max_connections, "10000", 1, 1000000, "open at once; more are not accepted"),
+	INT("gateway.max_listeners", gateway.max_listeners, "1000", 0, 1000000, "clients that listen for product events at once; more: 503"),
 	INT("gateway.max_body", gateway.max_body, "1048576", 1, 64 * MIB, "bytes of a request's body; more: 413"),
 	INT("gateway.max_in_flight", gateway.max_in_flight, "67108864", 4 * MIB, MIB * 1048576,
 		"bytes of all bodies being received, and likewise of all lists being sent; more: 503"),

@@ -139,6 +139,7 @@ struct gateway_settings {
 	int64_t reader_queue;
 	int64_t wait_ms; /* for a command's result or a post's delivery report */
 	int64_t max_connections;
+	int64_t max_listeners; /* of product events */
 	int64_t max_body;
 	int64_t max_in_flight; /* bytes: of all bodies that come in, and of all lists that go out */
 	int64_t max_header;

@@ -29,6 +29,7 @@
 #include "common/base/mem.h"
 #include "common/http/http_listen.h"
 #include "common/http/http_params.h"
+#include "common/http/http_stream.h"
 #include "common/http/http_watch.h"
 #include "common/http/problem.h"
 
@@ -39,6 +40,7 @@
 #define HEADER_SLACK 8192
 #define BODY_GRACE_MS 5000   /* then the rate counts */
 #define BODY_AT_ONCE 65536   /* a longer body gets its room as it comes, not as it is announced */
+#define STREAM_BLOCK 8192 /* of an answer that goes on, asked for at once */
 #define KEPT_BYTES 16384     /* a larger buffer is not kept for the connection's next request */
 #define RETRY_AFTER_S "1"    /* when too many bodies come at once */
 #define BEGIN_MS 1000        /* at a stop, for connections that were just accepted */
@@ -76,6 +78,8 @@ struct answer {
 	struct buf body;
 	struct slice constant; /* the body when it is nobody's to free */
 	struct buf headers;    /* name NUL value NUL, … */
+	struct http_stream *stream; /* in place of a body; NULL: none */
+	bool stream_is_given;       /* to its response */
 };
 
 struct http_exchange {
@@ -352,6 +356,44 @@ static void add_own_headers(struct http_exchange *exchange, struct MHD_Response 
 	}
 }
 
+/* --- an answer that goes on --- */
+
+static void suspend_connection(void *connection)
+{
+	MHD_suspend_connection(connection);
+}
+
+static void resume_connection(void *connection)
+{
+	MHD_resume_connection(connection);
+}
+
+static ssize_t read_stream(void *arg, uint64_t at, char *out, size_t room)
+{
+	const ssize_t len = http_stream_take(arg, out, room, suspend_connection);
+
+	(void)at;
+	return len < 0 ? MHD_CONTENT_READER_END_OF_STREAM : len;
+}
+
+static void free_stream(void *arg)
+{
+	http_stream_release(arg);
+}
+
+static struct MHD_Response *make_stream_response(struct http_exchange *exchange)
+{
+	const struct http_stream_hooks hooks = { resume_connection, exchange->connection, &exchange->watched.deadline_ms,
+		exchange->server->options.idle_timeout_ms };
+
+	struct MHD_Response *response =
+		MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK, read_stream, exchange->answer.stream, free_stream);
+
+	exchange->answer.stream_is_given = response != NULL;
+	http_stream_attach(exchange->answer.stream, &hooks);
+	return response;
+}
+
 /* Takes the body out of the exchange. */
 static struct MHD_Response *make_response(struct http_exchange *exchange)
 {
@@ -359,6 +401,8 @@ static struct MHD_Response *make_response(struct http_exchange *exchange)
 	size_t len = answer->body.len;
 	void *constant;
 
+	if (answer->stream != NULL)
+		return make_stream_response(exchange);
 	if (len > 0)
 		return MHD_create_response_from_buffer(len, buf_detach(&answer->body), MHD_RESPMEM_MUST_FREE);
 	constant = (void *)(uintptr_t)(answer->constant.len > 0 ? answer->constant.data : "");
@@ -397,10 +441,24 @@ static enum MHD_Result queue_answer(struct http_exchange *exchange)
 
 /* --- handler and answer --- */
 
+/* The response, once it is made, holds the stream itself, and goes later. */
+static void drop_stream(struct http_exchange *exchange)
+{
+	struct http_stream *stream = exchange->answer.stream;
+
+	exchange->answer.stream = NULL;
+	if (stream == NULL)
+		return;
+	http_stream_detach(stream);
+	if (!exchange->answer.stream_is_given)
+		http_stream_release(stream);
+}
+
 static void drop_holder(struct http_exchange *exchange)
 {
 	if (atomic_fetch_sub(&exchange->holders, 1) > 1)
 		return;
+	drop_stream(exchange);
 	buf_release(&exchange->text);
 	buf_release(&exchange->body);
 	buf_release(&exchange->answer.body);
@@ -491,6 +549,18 @@ void http_answer_static(struct http_exchange *exchange, int status, const char *
 	exchange->answer.content_type = content_type;
 	exchange->answer.constant = body;
 	end_exchange(exchange);
+}
+
+struct http_stream *http_answer_stream(struct http_exchange *exchange, const char *content_type, size_t limit)
+{
+	struct http_stream *stream = http_stream_new(limit);
+
+	exchange->answer.status = MHD_HTTP_OK;
+	exchange->answer.content_type = content_type;
+	exchange->answer.stream = stream;
+	exchange->answer.stream_is_given = false;
+	end_exchange(exchange);
+	return stream;
 }
 
 void http_answer_header(struct http_exchange *exchange, const char *name, const char *value)
@@ -720,6 +790,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 	if (exchange == NULL || atomic_load(&exchange->state) == ABANDONED)
 		return;
 	FAULT_POINT("http.answered");
+	drop_stream(exchange);
 	exchange->lingers |= why == MHD_REQUEST_TERMINATED_WITH_ERROR; /* libmicrohttpd refused it on its own */
 	drop_charges(exchange);
 	exchange->request = (struct http_request){ .has_body = false };

@@ -85,6 +85,15 @@ void http_answer(struct http_exchange *exchange, int status, const char *content
 /* The same with bytes that live as long as the server. */
 void http_answer_static(struct http_exchange *exchange, int status, const char *content_type, struct slice body);
 
+/* An answer that goes on: 200 now, and bytes as they come, from any thread. The exchange ends with the call, which holds no thread; what
+ * is sent waits in memory, `limit` bytes at most. Who made the stream ends it, before http_server_stop(). */
+struct http_stream;
+struct http_stream *http_answer_stream(struct http_exchange *exchange, const char *content_type, size_t limit);
+/* false: the client is gone, or has not taken what was sent before (limit, or idle_timeout_ms) and is shut; nothing is sent any more. */
+bool http_stream_send(struct http_stream *stream, const void *bytes, size_t len);
+size_t http_stream_waiting(struct http_stream *stream); /* bytes that the client has not taken */
+void http_stream_end(struct http_stream *stream);       /* what was sent still goes out */
+
 const char *http_server_library(void); /* "libmicrohttpd 0.9.75" */
 
 #endif
