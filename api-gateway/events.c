@@ -145,6 +145,25 @@ static void remember(struct events *events, const struct record *record, const s
 	buf_add(&recent->text, text->data, text->len);
 }
 
+/* Who has not taken half of what may wait gets the rest as one who comes back does, at its own pace. With the lock held. */
+static void leave_behind(struct events *events)
+{
+	struct client **at = &events->live;
+
+	while (*at != NULL) {
+		struct client *client = *at;
+
+		if (http_stream_waiting(client->stream) <= EVENTS_WAITING / 2) {
+			at = &client->next;
+			continue;
+		}
+		*at = client->next;
+		memcpy(client->at, events->next, sizeof(client->at));
+		client->next = events->behind;
+		events->behind = client;
+	}
+}
+
 static void publish(struct events *events, const struct record *record)
 {
 	struct buf text = BUF_INIT, message = BUF_INIT;
@@ -153,6 +172,7 @@ static void publish(struct events *events, const struct record *record)
 		return;
 	write_text(&text, record);
 	pthread_mutex_lock(&events->lock);
+	leave_behind(events);
 	events->next[record->partition] = record->offset + 1;
 	remember(events, record, &text);
 	write_id(&message, events->next, events->partitions);
@@ -390,6 +410,7 @@ static void bring_nearer(struct events *events, struct consumer *consumer, struc
 		struct client *gone = client;
 
 		gone->next = NULL;
+		metric_add(events->dropped, is_there ? 0 : 1);
 		drop(events, &gone);
 	} else if (join(events, client)) {
 		client->next = events->live;

@@ -91,7 +91,7 @@ struct http_stream;
 struct http_stream *http_answer_stream(struct http_exchange *exchange, const char *content_type, size_t limit);
 /* false: the client is gone, or has not taken what was sent before (limit, or idle_timeout_ms) and is shut; nothing is sent any more. */
 bool http_stream_send(struct http_stream *stream, const void *bytes, size_t len);
-size_t http_stream_waiting(struct http_stream *stream); /* bytes that the client has not taken */
+size_t http_stream_waiting(struct http_stream *stream); /* bytes that the client has not taken; 0 when it is gone */
 void http_stream_end(struct http_stream *stream);       /* what was sent still goes out */
 
 const char *http_server_library(void); /* "libmicrohttpd 0.9.75" */

@@ -135,7 +135,7 @@ size_t http_stream_waiting(struct http_stream *stream)
 	size_t len;
 
 	pthread_mutex_lock(&stream->lock);
-	len = waiting(stream);
+	len = stream->is_over ? 0 : waiting(stream);
 	pthread_mutex_unlock(&stream->lock);
 	return len;
 }
