@@ -36,6 +36,8 @@ struct call {
 	struct trace trace;            /* our span; see call_trace() */
 	bool has_trace;
 	bool is_post;                  /* what is published is a post: durable is good enough to be answered */
+	bool is_job;                   /* it goes to RabbitMQ, and is asked for at /jobs */
+	struct slice about;            /* the job that is revoked; borrowed from the request */
 	bool is_sent;                  /* its record was given to the producer, or may be yet */
 	int64_t entity;                /* the id of what is made or changed, and when that was asked for; see once.h */
 	int64_t made_at_ms;            /* wall clock */

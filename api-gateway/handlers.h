@@ -17,6 +17,8 @@ handler_fn get_products, add_product, delete_product;
 handler_fn get_product_events;
 /* handle_webhooks.c */
 handler_fn add_webhook, get_webhooks, delete_webhook, test_webhook;
+/* handle_jobs.c */
+handler_fn add_job, get_job, delete_job;
 /* handle_commands.c */
 handler_fn get_command;
 

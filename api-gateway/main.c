@@ -36,6 +36,7 @@
 #include "common/http/admin.h"
 #include "common/http/http_client.h"
 #include "common/http/http_listen.h"
+#include "common/queue/job_message.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 #include "common/store/store.h"
@@ -44,6 +45,7 @@
 #define EXIT_CONTRACT 2      /* like a wrong setting: nothing was opened */
 #define FLUSH_MS 5000
 #define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
+#define LAST_JOBS_MS 500     /* for RabbitMQ to confirm what nobody waits for any more */
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
 #define LARGE_BYTES 32768    /* such pieces go back to the system at once: few posts are that long, and they come in waves */
 #define SHORTEST_READ_MS 1000
@@ -86,6 +88,13 @@ static bool results_are_ready(void *arg, struct err *why)
 	return results_ready(((struct gateway *)arg)->results, why);
 }
 
+static bool jobs_can_go(void *arg, struct err *why)
+{
+	const struct gateway *gateway = arg;
+
+	return gateway->jobs == NULL || amqp_publisher_ready(gateway->jobs, why) == 0;
+}
+
 static bool store_is_there(void *arg, struct err *why)
 {
 	return watch_store(((struct gateway *)arg)->watch, why);
@@ -104,6 +113,7 @@ static const struct health_check checks[] = {
 	{ .name = "results", .fatal = true, .ask = results_are_ready },
 	{ .name = "store", .ask = store_is_there },
 	{ .name = "search", .ask = search_is_there },
+	{ .name = "jobs", .ask = jobs_can_go },
 };
 
 #define CHECKS (sizeof(checks) / sizeof(checks[0]))
@@ -153,13 +163,15 @@ static int read_contract(struct gateway *gateway)
 	return -1;
 }
 
-/* What the settings' table can't know: which topics there are. */
-static int check_log_topic(const struct settings *settings)
+/* What the settings' table can't know: which topics there are, and what jobs need. */
+static int check_settings(const struct settings *settings)
 {
 	struct err err = ERR_INIT;
 	struct topic topic;
 
-	if (topic_of_request_log(settings, &topic, &err) == 0)
+	if (settings->gateway.jobs[0] != '\0' && settings->amqp.url[0] == '\0')
+		err_set(&err, ERR_FATAL, "setting gateway.jobs: \"%.40s\" needs amqp.url: jobs go to RabbitMQ", settings->gateway.jobs);
+	else if (topic_of_request_log(settings, &topic, &err) == 0)
 		return 0;
 	log_error("settings refused", log_err(&err));
 	return -1;
@@ -180,6 +192,22 @@ static void follow_number(void *arg, int number)
 	results_follow(((struct gateway *)arg)->results, number);
 }
 
+static int declare_mailbox(struct amqp *amqp, void *arg, struct err *err)
+{
+	(void)arg;
+	return job_message_declare(amqp, err);
+}
+
+/* Each message that waits belongs to a request that does: gateway.max_in_flight bounds their bytes. */
+static int open_jobs(struct gateway *gateway, struct err *err)
+{
+	const struct amqp_publisher_options options = { .purpose = "jobs of feed-gateway", .declare = declare_mailbox, .window = 256, .room = 4096 };
+
+	if (gateway->settings->gateway.jobs[0] == '\0')
+		return 0;
+	return amqp_publisher_open(gateway->settings, &options, &gateway->jobs, err);
+}
+
 static int open_parts(struct gateway *gateway, struct err *err)
 {
 	const struct settings *settings = gateway->settings;
@@ -194,7 +222,7 @@ static int open_parts(struct gateway *gateway, struct err *err)
 		return -1;
 	if (request_log_open(settings, gateway->queue, &gateway->request_log, err) < 0)
 		return -1;
-	if (readers_open(settings, &gateway->readers, err) < 0)
+	if (open_jobs(gateway, err) < 0 || readers_open(settings, &gateway->readers, err) < 0)
 		return -1;
 	gateway->pending = pending_new(publish_expired);
 	if (results_open(gateway->queue, publish_outcome, fail, gateway, &gateway->results, err) < 0)
@@ -319,6 +347,7 @@ static void close_parts(struct gateway *gateway, int code)
 		log_warn("records not confirmed at the end", log_int("count", producer_pending(gateway->producer)));
 	leave_in_time(code);
 	FAULT_POINT("gateway.flushed");
+	amqp_publisher_close(gateway->jobs, LAST_JOBS_MS);
 	lease_keeper_close(gateway->lease);
 	events_close(gateway->events);
 	results_close(gateway->results);
@@ -394,7 +423,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
-	if (check_log_topic(settings) < 0 || read_contract(&gateway) < 0) {
+	if (check_settings(settings) < 0 || read_contract(&gateway) < 0) {
 		code = EXIT_CONTRACT;
 	} else if (open_parts(&gateway, &err) < 0 || open_servers(&gateway, &err) < 0) {
 		log_error("not started", log_err(&err));

@@ -152,11 +152,18 @@ void reply_away(struct call *call, const struct err *err)
 	answer_problem(call, &problem);
 }
 
-static void add_location(struct call *call)
+static struct slice asked_about(const struct call *call)
 {
-	char location[UUID_TEXT + 16];
+	return call->about.data != NULL ? call->about : slice_of(call->waiter.command);
+}
 
-	snprintf(location, sizeof(location), "/commands/%s", call->waiter.command);
+#define LOCATION_MAX (UUID_TEXT + 16)
+
+static void add_location(struct call *call, char location[LOCATION_MAX])
+{
+	struct slice id = asked_about(call);
+
+	snprintf(location, LOCATION_MAX, "%s/%.*s", call->is_job ? "/jobs" : "/commands", (int)id.len, id.data);
 	http_answer_header(call->exchange, "Location", location);
 }
 
@@ -164,10 +171,11 @@ void reply_accepted(struct call *call)
 {
 	struct buf body = BUF_INIT;
 	struct json_writer w = JSON_WRITER(&body);
+	char location[LOCATION_MAX];
 
-	add_location(call);
+	add_location(call, location);
 	json_open(&w, NULL, '{');
-	json_put_string(&w, "id", slice_of(call->waiter.command));
+	json_put_string(&w, "id", asked_about(call));
 	json_put_string(&w, "status", slice_of("pending"));
 	json_close(&w, '}');
 	answer(call, 202, JSON_TYPE, &body);
@@ -175,8 +183,10 @@ void reply_accepted(struct call *call)
 
 void reply_again(struct call *call, int status, struct buf *body)
 {
+	char location[LOCATION_MAX];
+
 	if (status == 202)
-		add_location(call);
+		add_location(call, location);
 	answer(call, status, status < 400 ? JSON_TYPE : PROBLEM_TYPE, body);
 }
 
@@ -189,9 +199,10 @@ void reply_busy(struct call *call, const char *what)
 void reply_unknown(struct call *call, const char *why)
 {
 	struct problem problem;
+	char location[LOCATION_MAX];
 
 	log_failure(call, 504, why);
-	problem_set(&problem, 504, "", "it is not known whether this was stored; GET /commands/%s will tell", call->waiter.command);
-	add_location(call);
+	add_location(call, location);
+	problem_set(&problem, 504, "", "it is not known whether this was stored; GET %s will tell", location);
 	answer_problem(call, &problem);
 }

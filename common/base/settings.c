@@ -92,6 +92,8 @@ static const struct conf_row rows[] = {
 	INT("gateway.idle_timeout_ms", gateway.idle_timeout_ms, "60000", 100, 60 * MINUTE_MS,
 		"after which a silent connection is closed, milliseconds"),
 	INT("gateway.body_min_rate", gateway.body_min_rate, "1024", 0, MIB, "bytes a second that a body must bring; 0: any"),
+	TEXT("gateway.jobs", gateway.jobs, "", 0, 8000,
+		"jobs that POST /jobs/{name} takes, by whoever reaches it: name,name; *: all; empty: none"),
 	INT("gateway.key_keep_s", gateway.key_keep_s, "86400", 60, 7 * 86400,
 		"how long an Idempotency-Key gets the same answer, seconds; no longer than the topics keep records"),
 	INT("gateway.known_participants", gateway.known_participants, "1000000", 1, 100000000, "how many the cache remembers"),

@@ -146,6 +146,7 @@ struct gateway_settings {
 	int64_t header_timeout_ms;
 	int64_t idle_timeout_ms;
 	int64_t body_min_rate; /* bytes a second */
+	char *jobs; /* names that POST /jobs/{name} takes, "*": all; empty: none */
 	int64_t key_keep_s; /* how long an Idempotency-Key counts */
 	int64_t known_participants; /* how many the cache remembers */
 	char *cors_origin;

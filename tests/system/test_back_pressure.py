@@ -14,6 +14,8 @@ from expect import problem
 from feedmill import BUILD, Client, server, wait_for
 from kafka_proxy import KafkaProxy
 
+pytestmark = pytest.mark.servers("Kafka, which goes away")
+
 WAIT_S = 20     # gateway.wait_ms of these tests: what is told "at once" is told long before
 
 

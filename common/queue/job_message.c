@@ -1,0 +1,164 @@
+/* A job goes in, its message goes to RabbitMQ. */
+#include "common/queue/job_message.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/json.h"
+
+#define SHOWN_MAX 1024 /* bytes of arguments in the headers that people see */
+#define TIME_ROOM 40
+#define HEADERS 20
+
+static struct slice bytes(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
+static struct amqp_field text_or_null(const char *name, const char *text)
+{
+	return text != NULL && text[0] != '\0' ? amqp_text(name, slice_of(text)) : amqp_null(name);
+}
+
+/* As Python's isoformat() with an offset: "2026-01-31T12:00:00.123000+00:00"; "" for 0. */
+static void write_time(int64_t wall_ms, char out[TIME_ROOM])
+{
+	char text[CLOCK_TEXT];
+
+	out[0] = '\0';
+	if (wall_ms == 0)
+		return;
+	clock_rfc3339(wall_ms, text);
+	snprintf(out, TIME_ROOM, "%.23s000+00:00", text);
+}
+
+static struct slice or_else(struct slice text, const char *otherwise)
+{
+	return text.len > 0 ? text : slice_of(otherwise);
+}
+
+/* What is cut in the middle of a character would be no UTF-8. */
+static struct slice shown(struct slice text)
+{
+	if (text.len <= SHOWN_MAX)
+		return text;
+	text.len = SHOWN_MAX;
+	while (text.len > 0 && ((unsigned char)text.data[text.len] & 0xc0) == 0x80)
+		text.len--;
+	return text;
+}
+
+static void write_body(const struct job_message *job, struct buf *out)
+{
+	struct json_writer w = JSON_WRITER(out);
+
+	json_open(&w, NULL, '[');
+	json_put_raw(&w, NULL, or_else(job->args, "[]"));
+	json_put_raw(&w, NULL, or_else(job->kwargs, "{}"));
+	json_put_raw(&w, NULL, slice_of("{\"callbacks\":null,\"errbacks\":null,\"chain\":null,\"chord\":null}"));
+	json_close(&w, ']');
+}
+
+static struct amqp_properties properties_of(int delivery_mode, const struct amqp_field *headers, size_t count)
+{
+	return (struct amqp_properties){
+		.content_type = slice_of("application/json"),
+		.content_encoding = slice_of("utf-8"),
+		.delivery_mode = delivery_mode,
+		.headers = { headers, count },
+		.has_headers = true,
+	};
+}
+
+int job_message_send(struct amqp_publisher *publisher, const struct job_message *job, int64_t timeout_ms, amqp_sent_fn *done, void *arg,
+	struct err *err)
+{
+	static const struct amqp_field no_limits[] = { { .value = { .type = AMQP_VALUE_NULL } }, { .value = { .type = AMQP_VALUE_NULL } } };
+	char host[64] = "", origin[96], eta[TIME_ROOM], expires[TIME_ROOM];
+	struct buf body = BUF_INIT;
+	int rc;
+
+	gethostname(host, sizeof(host) - 1);
+	snprintf(origin, sizeof(origin), "feed%ld@%s", (long)getpid(), host);
+	write_time(job->eta_ms, eta);
+	write_time(job->expires_ms, expires);
+	write_body(job, &body);
+	{
+		const struct amqp_field headers[HEADERS] = {
+			amqp_text("lang", slice_of("c")),
+			amqp_text("task", slice_of(job->name)),
+			amqp_text("id", slice_of(job->id)),
+			amqp_null("shadow"),
+			text_or_null("eta", eta),
+			text_or_null("expires", expires),
+			amqp_null("group"),
+			amqp_null("group_index"),
+			amqp_int("retries", 0),
+			{ "timelimit", { .type = AMQP_VALUE_ARRAY, .items = AMQP_TABLE(no_limits) } },
+			amqp_text("root_id", slice_of(job->id)),
+			amqp_null("parent_id"),
+			amqp_text("argsrepr", shown(or_else(job->args, "[]"))),
+			amqp_text("kwargsrepr", shown(or_else(job->kwargs, "{}"))),
+			amqp_text("origin", slice_of(origin)),
+			amqp_bool("ignore_result", false),
+			amqp_int("replaced_task_nesting", 0),
+			amqp_null("stamped_headers"),
+			{ "stamps", { .type = AMQP_VALUE_TABLE } },
+			text_or_null("traceparent", job->trace),
+		};
+		struct amqp_message message = {
+			.exchange = "",
+			.routing_key = job->queue,
+			.properties = properties_of(2, headers, job->trace != NULL ? HEADERS : HEADERS - 1),
+			.body = bytes(&body),
+			.mandatory = true,
+		};
+
+		message.properties.correlation_id = slice_of(job->id);
+		message.properties.has_priority = job->priority >= 0;
+		message.properties.priority = (uint8_t)(job->priority >= 0 ? job->priority : 0);
+		rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);
+	}
+	buf_release(&body);
+	return rc;
+}
+
+/* ---- remote control */
+
+int job_message_declare(struct amqp *amqp, struct err *err)
+{
+	return amqp_declare_exchange(amqp, JOB_MAILBOX, "fanout", 0, AMQP_NO_TABLE, err);
+}
+
+static void write_revoke(const char *id, struct buf *out)
+{
+	struct json_writer w = JSON_WRITER(out);
+
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "method", slice_of("revoke"));
+	json_open(&w, "arguments", '{');
+	json_put_string(&w, "task_id", slice_of(id));
+	json_put_bool(&w, "terminate", false);
+	json_put_string(&w, "signal", slice_of("SIGTERM"));
+	json_close(&w, '}');
+	json_put_raw(&w, "destination", slice_of("null"));
+	json_put_raw(&w, "pattern", slice_of("null"));
+	json_put_raw(&w, "matcher", slice_of("null"));
+	json_close(&w, '}');
+}
+
+int job_message_revoke(struct amqp_publisher *publisher, const char *id, int64_t timeout_ms, amqp_sent_fn *done, void *arg, struct err *err)
+{
+	const struct amqp_field headers[] = { amqp_int("clock", 1), amqp_int("expires", 0) };
+	struct buf body = BUF_INIT;
+	struct amqp_message message = { .exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(1, headers, 2), .mandatory = true };
+	int rc;
+
+	write_revoke(id, &body);
+	message.body = bytes(&body);
+	rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);
+	buf_release(&body);
+	return rc;
+}
