@@ -235,6 +235,7 @@ def test_killed_workers_lose_nothing(hooked, sink):
         wait_for(lambda: set(sink.ids(f"/{n}")) == {id_of(record) for record in sent}, "all events", 90)
 
 
+@pytest.mark.servers("a table that is renamed away")
 def test_database_away(hooked):
     """503, not stored."""
     hooked.ctl("webhook", "list")
