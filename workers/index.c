@@ -1,13 +1,15 @@
 /* Posts go in, documents of the search engine come out, many in one request.
  *
  * A post is a RETRY when the engine refuses its document as busy (429, 503, a shard that is away) and takes others of the same batch: it
- * goes to a retry topic, the others go on. When it takes none, the engine counts as down, and the batch waits; but few documents that
- * nobody takes for long are more likely a matter of those documents, and go to the retry topic too. A document that no mapping takes is a
+ * goes to a retry topic, the others go on. When it takes none, the engine counts as down, and the batch waits; but documents that came from
+ * a retry topic, and few that nobody takes for long, are more likely a matter of those documents, and go to the next retry topic. A document that no mapping takes is a
  * dead letter. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/mem.h"
 #include "common/model/post.h"
+#include "common/queue/topics.h"
 #include "common/store/search.h"
 #include "workers/worker.h"
 
@@ -107,6 +109,7 @@ static int check_busy(const struct index *index, const struct batch *batch, size
 {
 	size_t busy = 0;
 	unsigned tries = PATIENCE;
+	bool any_new = false; /* else all have been refused before, while others were taken */
 
 	for (size_t d = 0; d < count; d++) {
 		const struct search_document *document = &index->documents[d];
@@ -116,10 +119,11 @@ static int check_busy(const struct index *index, const struct batch *batch, size
 		if (document->result != SEARCH_BUSY)
 			continue;
 		busy++;
+		any_new |= strcmp(batch->items[index->items[d]].record->topic, TOPIC_POSTS) == 0;
 		if (batch->items[index->items[d]].tries < tries)
 			tries = batch->items[index->items[d]].tries;
 	}
-	if (busy == 0 || (busy <= FEW && tries >= PATIENCE))
+	if (busy == 0 || !any_new || (busy <= FEW && tries >= PATIENCE))
 		return 0;
 	for (size_t d = 0; d < count; d++)
 		if (index->documents[d].result == SEARCH_BUSY)

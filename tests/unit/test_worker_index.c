@@ -12,6 +12,7 @@
 
 #include "common/base/mem.h"
 #include "common/model/post.h"
+#include "common/queue/topics.h"
 #include "common/store/search.h"
 #include "workers/engine/batch.h"
 #include "workers/worker.h"
@@ -104,7 +105,7 @@ static void add(void)
 {
 	const size_t i = batch.count++;
 
-	records[i] = (struct record){ .topic = "in", .value = { values[i].data, values[i].len } };
+	records[i] = (struct record){ .topic = TOPIC_POSTS, .value = { values[i].data, values[i].len } };
 	items[i] = (struct item){ .record = &records[i] };
 }
 
@@ -171,7 +172,7 @@ static void an_engine_that_takes_nothing_is_down(void **state)
 		assert_int_equal(ERR_UNAVAILABLE, err.kind);
 		assert_non_null(strstr(err.message, "because of 2"));
 	}
-	items[0].tries = 21; /* from a retry topic, with one that is new: still the engine's trouble */
+	items[0].tries = 21; /* one is new: still the engine's trouble */
 	assert_int_equal(-1, index_worker.handle(worker, &batch, &err));
 	items[1].tries = 21;
 	for (size_t i = 0; i < batch.count; i++)
@@ -180,6 +181,13 @@ static void an_engine_that_takes_nothing_is_down(void **state)
 	assert_int_equal(RETRY, items[0].outcome);
 	assert_int_equal(RETRY, items[1].outcome);
 	assert_int_equal(REJECT, items[2].outcome);
+	for (size_t i = 0; i < batch.count; i++) {
+		records[i].topic = "index.retry.5s"; /* refused before, while others were taken */
+		items[i].tries = 2;
+		items[i].outcome = DONE;
+	}
+	assert_int_equal(0, index_worker.handle(worker, &batch, &err));
+	assert_int_equal(RETRY, items[0].outcome);
 }
 
 static void long_stories_are_several_requests_and_one_that_fails_fails_the_batch(void **state)
