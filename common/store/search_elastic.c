@@ -325,15 +325,16 @@ static void too_large(struct search_document *document)
 	snprintf(document->why, sizeof(document->why), "larger than the search engine takes in one request (HTTP 413)");
 }
 
-/* Sends the first documents, and says in *sent how many have their results. Too large a body goes again with half of them. */
-static int send_bulk(struct elastic *e, struct search_document *documents, size_t count, size_t *sent, struct err *err)
+/* Sends the first documents, at most *most, and says in *sent how many have their results. Too large a body goes again with half
+ * of them, and so many are the most from then on: each that is refused was sent for nothing. */
+static int send_bulk(struct elastic *e, struct search_document *documents, size_t count, size_t *most, size_t *sent, struct err *err)
 {
 	char path[160];
 	int status;
 
 	/* The engine gives up waiting for a shard before we give up waiting for the engine. */
 	snprintf(path, sizeof(path), "/_bulk?timeout=%" PRId64 "ms&filter_path=%s", e->timeout_ms / 2 + 1, BULK_FILTER);
-	for (*sent = count;; *sent = (*sent + 1) / 2) {
+	for (*sent = count < *most ? count : *most;; *sent = *most = (*sent + 1) / 2) {
 		*sent = write_bulk(e, documents, *sent);
 		index_url(e, path);
 		if (ask(e, "POST", NDJSON_TYPE, &status, err) < 0)
@@ -353,11 +354,12 @@ static int send_bulk(struct elastic *e, struct search_document *documents, size_
 static int elastic_add(struct search *search, struct search_document *documents, size_t count, struct err *err)
 {
 	struct elastic *e = elastic_of(search);
+	size_t most = count;
 
 	if (look_for_index(e, err) < 0)
 		return -1;
 	for (size_t done = 0, sent; done < count; done += sent) {
-		if (send_bulk(e, documents + done, count - done, &sent, err) < 0) {
+		if (send_bulk(e, documents + done, count - done, &most, &sent, err) < 0) {
 			e->index_seen = false;
 			return -1;
 		}

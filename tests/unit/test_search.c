@@ -907,6 +907,7 @@ static void stub_too_large_is_halved(void **state)
 	for (size_t i = 0; i < 25; i++)
 		assert_int_equal(documents[i].result, SEARCH_STORED);
 	assert_int_equal(scene->documents, 25); /* each went in once */
+	assert_int_equal(scene->bulks, 3 + 7);  /* 25, 13 and 7 are refused; what is too large is learned once */
 }
 
 static void stub_too_large_alone_is_wrong(void **state)
