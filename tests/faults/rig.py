@@ -115,6 +115,16 @@ class Rig:
     def wait_stopped(self, slot, seconds=30):
         wait_for(lambda: state_of(self.slots[slot].pid) == "T", f"{slot} has stopped itself", seconds)
 
+    def supervise(self):
+        """As a service manager: a static member that was fenced has ended with 1, and is started again. Kafka fences a member by its own
+        request too, when the answer to an earlier one was lost on the way."""
+        for slot, process in list(self.slots.items()):
+            if not process.running() and process.popen.returncode == 1 and process.logged("FENCED_INSTANCE_ID"):
+                self.note("fenced, started again", slot=slot)
+                self.feed.processes.remove(process)
+                self.out(slot)
+                self.start_slot(slot)
+
     # ---- the verdict
 
     def look(self, when):
@@ -131,6 +141,7 @@ class Rig:
         began = time.monotonic()
 
         def through():
+            self.supervise()
             post = self.prober.post(self.load.people[1], wait=2)
             return post.status == 200 and "Preference-Applied" in post.headers and self.prober.product().status == 200
         wait_for(through, "posts and commands go through", seconds, every=0.1)
