@@ -44,6 +44,7 @@ def test_every_answer_is_as_the_contract_says(client, folder):
     command = [sys.executable, "-m", "schemathesis.cli", "run", client.url + "/openapi.json", "--checks", "all", "--mode", "all",
                "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", str(EXAMPLES), "--seed", str(SEED),
                "--generation-allow-x00", "false",       # the contract's text says so: no schema can
+               "--exclude-operation-id", "get_product_events",     # its answer has no end: test_product_events.py
                "--generation-database", "none", "--continue-on-failure", "--output-truncate", "false", "--no-color"]
     done = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=170,
                           env={**os.environ, "FEED_KNOWN": known, "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
@@ -51,7 +52,7 @@ def test_every_answer_is_as_the_contract_says(client, folder):
     print(f"seed {SEED}\n{done.stdout[-20000:]}{done.stderr[-5000:]}")
     assert done.returncode == 0, f"schemathesis, seed {SEED}: its report is above"
     tested = re.search(r"Operations:\s+(\d+) selected / (\d+) total", done.stdout)
-    assert tested[1] == tested[2] == "19"
+    assert tested[1] == "19" and tested[2] == "20"
     phases = re.findall(r"✅\s+(Examples|Coverage|Fuzzing|Stateful)", done.stdout)
     assert set(phases) == {"Examples", "Coverage", "Fuzzing", "Stateful"}, "a phase was left out"
     assert int(re.search(r"(\d+) generated", done.stdout)[1]) > 500
