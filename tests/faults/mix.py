@@ -77,9 +77,11 @@ def run(folder, seed, seconds, every, rate=40.0, replicas=2, gateways=2, say=pri
             say("\n".join(process.output().splitlines()[-8:]))
         raise
     finally:
-        if rig is not None:
-            rig.close()
-        servers.down()
+        try:
+            if rig is not None:
+                rig.close()
+        finally:
+            servers.down()
 
 
 def memory_that_counts(rows):
