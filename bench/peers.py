@@ -51,7 +51,7 @@ def measure(label, redis, is_quick):
     peer = settings.pop("peer")
     amounts = ({"SECONDS_EACH": "3", "POSTS": "1500", "JOBS": "6000"} if is_quick else {"SECONDS_EACH": "6", "POSTS": "3000", "JOBS": "20000"})
     env = {**os.environ, **amounts, **settings, "LABEL": label, "CONNECTIONS": "64 400", "PORT": str(free_port()), "REDIS_URL": redis.url,
-           "MYSQL_DATABASE": "peer_bench", "SEARCH_INDEX": "peer-feed", "VISIBLE": str(TOOLS / "visible")}
+           "MYSQL_DATABASE": "feedmill_test_peer_bench", "SEARCH_INDEX": "peer-feed", "VISIBLE": str(TOOLS / "visible")}
     done = subprocess.run([FOLDER / "measure.sh", peer], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
     if done.returncode != 0:
         raise Failed(f"{label}: {done.stderr[-2000:]}")

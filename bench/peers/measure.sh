@@ -24,7 +24,7 @@ for target in "//$MYSQL_HOST" "$REDIS_URL" "$AMQP_URL" "$SEARCH_URL"; do
   host=${target#*//} host=${host##*@}
   [[ $host =~ ^(127\.[0-9.]+|localhost|\[::1\])(:|/|$) ]] || die "only this machine is measured, not $target"
 done
-[[ $MYSQL_DATABASE == peer_* ]] || die "tables are emptied: name a database peer_..., not $MYSQL_DATABASE"
+[[ $MYSQL_DATABASE == *peer_* ]] || die "tables are emptied: name a database ...peer_..., not $MYSQL_DATABASE"
 
 case $peer in
   express-bullmq)
@@ -122,7 +122,7 @@ smoke() {
   die "the post did not arrive"
 }
 
-# load NAME PATH [SECONDS]: runs wrk with $tmp/NAME.lua, for each number of connections; with SECONDS it only warms up
+# load NAME PATH [SECONDS]: runs wrk with $tmp/NAME.lua, for each number of connections that a POST has; with SECONDS it only warms up
 load() {
   local rps p50 p99 bad count label=$1
   cat >>"$tmp/$1.lua" <<'LUA'
@@ -133,6 +133,7 @@ done = function(summary, latency)
 end
 LUA
   for count in $connections; do
+    [[ $1 == post_* || $count == "${connections%% *}" ]] || continue
     read -r _ rps p50 p99 bad < <(wrk -t1 -c"$count" -d"${3:-$seconds}s" -s "$tmp/$1.lua" "$base$2" | grep RESULT)
     [ "$bad" = 0 ] || die "$bad failed requests in $label"
     [ -z "${3:-}" ] || return 0

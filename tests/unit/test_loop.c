@@ -379,7 +379,10 @@ int producer_send(struct producer *producer, const struct record *record, sent_f
 	(void)producer;
 	memcpy(&ack.offset, record->value.data, sizeof(ack.offset));
 	if (is_out) {
-		partition = ((const struct from *)record->key.data)->partition;
+		struct from from; /* its bytes may lie anywhere */
+
+		memcpy(&from, record->key.data, sizeof(from));
+		partition = from.partition;
 	} else {
 		str_int64(record_header_get(record, HEADER_ORIGIN_PARTITION), &partition);
 		str_int64(record_header_get(record, HEADER_ORIGIN_OFFSET), &offset);
