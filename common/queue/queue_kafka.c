@@ -187,7 +187,7 @@ static void kafka_close(struct queue *base)
 	struct kafka_queue *queue = (struct kafka_queue *)base;
 
 	if (queue->admin != NULL)
-		rd_kafka_destroy(queue->admin);
+		rd_kafka_destroy_flags(queue->admin, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
 	pthread_mutex_destroy(&queue->lock);
 	free(queue->brokers);
 	free(queue->prefix);

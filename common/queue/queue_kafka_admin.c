@@ -13,6 +13,13 @@ enum { SHORT_MS = 50 }; /* between two looks at what takes effect soon */
 
 /* ---- asking */
 
+/* A consumer of a group that nobody joins: librdkafka 2.0.2 answers a coordinator that is not ready by a look for its own handle's,
+ * and ends the process where the handle has no group. */
+static const struct kafka_setting admin_settings[] = {
+	{ "group.id", "feedmill-admin" },
+	{ "enable.auto.commit", "false" },
+};
+
 static rd_kafka_t *admin(struct kafka_queue *queue, struct err *err)
 {
 	rd_kafka_conf_t *conf;
@@ -20,8 +27,8 @@ static rd_kafka_t *admin(struct kafka_queue *queue, struct err *err)
 
 	pthread_mutex_lock(&queue->lock);
 	if (queue->admin == NULL) {
-		conf = kafka_conf_new(queue, NULL, 0, err);
-		queue->admin = conf != NULL ? kafka_handle_new(RD_KAFKA_PRODUCER, conf, err) : NULL;
+		conf = kafka_conf_new(queue, admin_settings, sizeof(admin_settings) / sizeof(admin_settings[0]), err);
+		queue->admin = conf != NULL ? kafka_handle_new(RD_KAFKA_CONSUMER, conf, err) : NULL;
 	}
 	rk = queue->admin;
 	pthread_mutex_unlock(&queue->lock);

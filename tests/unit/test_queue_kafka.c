@@ -363,6 +363,25 @@ static void a_group_whose_offsets_are_not_learned_joins_again(void **state)
 	producer_close(producer);
 }
 
+/* As just after its start: librdkafka 2.0.2 looks for the handle's own group when a group's coordinator is not ready, and a
+ * handle that has none ends the process. */
+static void a_coordinator_that_loads_is_asked_again(void **state)
+{
+	struct place *place = *state;
+	const rd_kafka_resp_err_t codes[] = { RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+		RD_KAFKA_RESP_ERR_NOT_COORDINATOR };
+	struct partition_lag lag[64];
+	struct err err = ERR_INIT;
+	size_t count;
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
+		rd_kafka_mock_push_request_errors(place->cluster, 9 /* OffsetFetch */, 1, codes[i]);
+		if (queue_lag(place->queue, "command", TOPIC_COMMANDS, lag, 64, &count, 10000, &err) < 0)
+			assert_int_equal(ERR_UNAVAILABLE, err.kind);
+		assert_int_equal(0, queue_lag(place->queue, "command", TOPIC_COMMANDS, lag, 64, &count, 10000, &err));
+	}
+}
+
 static void a_torn_cluster_answers_in_words(void **state)
 {
 	struct place *place = *state;
@@ -406,6 +425,7 @@ int main(int argc, char **argv)
 		STORY(a_refused_producer_id_replaces_the_producer),
 		STORY(after_a_fatal_error_the_first_deadline_counts),
 		STORY(a_group_whose_offsets_are_not_learned_joins_again),
+		STORY(a_coordinator_that_loads_is_asked_again),
 		STORY(a_torn_cluster_answers_in_words),
 		STORY(closing_is_bounded_while_no_broker_is_there),
 	};
