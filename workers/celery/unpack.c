@@ -77,18 +77,3 @@ int unpack_base64(struct slice text, struct buf *out, struct err *err)
 		return err_set(err, ERR_INVALID, "the base64 text ends early");
 	return 0;
 }
-
-void pack_base64(struct slice bytes, struct buf *out)
-{
-	const unsigned char *in = (const unsigned char *)bytes.data;
-
-	for (size_t i = 0; i < bytes.len; i += 3) {
-		const size_t left = bytes.len - i;
-		const uint32_t bits = (uint32_t)in[i] << 16 | (uint32_t)(left > 1 ? in[i + 1] : 0) << 8 | (left > 2 ? in[i + 2] : 0);
-
-		buf_add_char(out, letters[bits >> 18]);
-		buf_add_char(out, letters[bits >> 12 & 63]);
-		buf_add_char(out, left > 1 ? letters[bits >> 6 & 63] : '=');
-		buf_add_char(out, left > 2 ? letters[bits & 63] : '=');
-	}
-}

@@ -10,6 +10,5 @@
 int unpack_zlib(struct slice how, struct slice packed, size_t max, struct buf *out, struct err *err);
 
 int unpack_base64(struct slice text, struct buf *out, struct err *err); /* RFC 4648, line breaks allowed */
-void pack_base64(struct slice bytes, struct buf *out);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/http/http_client.h"
+#include "common/model/participant.h"
 #include "workers/jobs/handlers.h"
 
 #define TIMEOUT_MS 30000
@@ -56,14 +57,6 @@ static bool read_participant(const struct job_call *call, const char *name, int6
 	return false;
 }
 
-static void put_link(struct json_writer *w, const char *key, int64_t participant)
-{
-	char text[48];
-
-	snprintf(text, sizeof(text), "/participant/%lld", (long long)participant);
-	json_put_string(w, key, slice_of(text));
-}
-
 int job_feed_post(const struct job_call *call, struct job_reply *reply, struct err *err)
 {
 	struct buf body = BUF_INIT;
@@ -97,8 +90,8 @@ int job_feed_befriend(const struct job_call *call, struct job_reply *reply, stru
 	if (!has_gateway(call, reply) || !read_participant(call, "one", &one, reply) || !read_participant(call, "other", &other, reply))
 		return 0;
 	json_open(&w, NULL, '{');
-	put_link(&w, "from", one);
-	put_link(&w, "to", other);
+	json_put_link(&w, "from", one);
+	json_put_link(&w, "to", other);
 	json_close(&w, '}');
 	snprintf(path, sizeof(path), "/participant/%lld/friends", (long long)one);
 	rc = post_to(call, path, &body, reply, err);
