@@ -43,6 +43,7 @@
 #define STREAM_BLOCK 8192 /* of an answer that goes on, asked for at once */
 #define KEPT_BYTES 16384     /* a larger buffer is not kept for the connection's next request */
 #define RETRY_AFTER_S "1"    /* when too many bodies come at once */
+#define FIRST_IN_LINE_S 86400 /* any time-out, never reached: see hand_out() */
 #define BEGIN_MS 1000        /* at a stop, for connections that were just accepted */
 #define EXPOSED "Location, Link, Retry-After, Preference-Applied"
 
@@ -98,6 +99,7 @@ struct http_exchange {
 	bool headers_seen;
 	bool uri_too_long;
 	bool params_read;
+	bool first_in_line; /* hand_out() */
 	bool lingers; /* refused: the client may still be sending */
 
 	void *data;
@@ -426,6 +428,9 @@ static enum MHD_Result queue_answer(struct http_exchange *exchange)
 	struct MHD_Response *response;
 	enum MHD_Result queued;
 
+	if (exchange->first_in_line)
+		MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, 0);
+	exchange->first_in_line = false;
 	set_answer_deadline(exchange);
 	charge_answer(exchange);
 	response = make_response(exchange);
@@ -487,7 +492,10 @@ static void abandon(struct http_exchange *exchange)
 }
 
 /* Calls the handler; what it does not answer at once is suspended. Suspending comes before SUSPENDED is told, since from
- * then on the answerer may resume. */
+ * then on the answerer may resume.
+ *
+ * libmicrohttpd 0.9.75 reads from a resumed connection before it asks for the answer, and a client that has sent its last byte
+ * by then loses the answer. A connection with a time-out of its own is asked first. */
 static enum MHD_Result hand_out(struct http_exchange *exchange)
 {
 	struct http_server *server = exchange->server;
@@ -507,6 +515,8 @@ static enum MHD_Result hand_out(struct http_exchange *exchange)
 	if (atomic_load(&exchange->state) == ANSWERED)
 		return queue_answer(exchange);
 	MHD_suspend_connection(exchange->connection);
+	MHD_set_connection_option(exchange->connection, MHD_CONNECTION_OPTION_TIMEOUT, FIRST_IN_LINE_S);
+	exchange->first_in_line = true;
 	if (!change_state(exchange, HANDLING, SUSPENDED))
 		MHD_resume_connection(exchange->connection); /* answered between the two looks */
 	else if (atomic_load(&server->closing))

@@ -131,6 +131,20 @@ static bool is_quiet(const struct http_watched *watched, int64_t now_ms)
 		atomic_load_explicit(&watched->quiet_since_ms, memory_order_relaxed) + DRAIN_QUIET_MS < now_ms && !has_input(watched);
 }
 
+/* The client has sent its last byte, and libmicrohttpd may not know: its epoll is edge-triggered, and after a read that took all
+ * there was it asks no more, even if the end had come with those bytes. One look for each wait; connections that wait for us have
+ * no deadline. */
+static bool has_ended(struct http_watched *watched)
+{
+	const int64_t deadline_ms = atomic_load_explicit(&watched->deadline_ms, memory_order_relaxed);
+	char byte;
+
+	if (deadline_ms == HTTP_NO_DEADLINE || deadline_ms == watched->looked_ms)
+		return false;
+	watched->looked_ms = deadline_ms;
+	return recv(watched->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 static void sweep(struct http_watch *watch, int64_t now_ms)
 {
 	bool draining = atomic_load(&watch->draining);
@@ -143,6 +157,8 @@ static void sweep(struct http_watch *watch, int64_t now_ms)
 			watch->options.overdue(w);
 		if (overdue || (draining && is_quiet(w, now_ms)))
 			shutdown(w->fd, SHUT_RDWR); /* its own thread sees the end and closes it */
+		else if (has_ended(w))
+			shutdown(w->fd, SHUT_RD); /* a new edge: it answers what it has, then sees the end */
 	}
 	pthread_mutex_unlock(&watch->lock);
 }

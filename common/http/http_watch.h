@@ -1,5 +1,5 @@
-/* http_watch: one thread that accepts an http_server's connections, shuts those that miss their deadline, and lets refused
- * clients finish talking. Knows sockets, not HTTP.
+/* http_watch: one thread that accepts an http_server's connections, shuts those that miss their deadline, notices clients
+ * that have sent their last byte, and lets refused clients finish talking. Knows sockets, not HTTP.
  *
  * Its lock is taken when a connection comes, goes, or all are looked at; a request takes none: it stores its deadline. */
 #ifndef FEEDMILL_HTTP_HTTP_WATCH_H
@@ -18,6 +18,7 @@
 struct http_watched {
 	struct http_watched *prev, *next; /* under the watch's lock */
 	int fd;
+	int64_t looked_ms;              /* the watch's own: the deadline for which it has looked for the client's end */
 	_Atomic int64_t deadline_ms;    /* monotonic clock; the socket is shut when it has passed */
 	_Atomic int64_t quiet_since_ms; /* when it was made, or its last answer given */
 	atomic_bool busy;               /* a request has begun */

@@ -125,8 +125,22 @@ def test_pipelined_thousand(client, unharmed):
     unharmed.check()
 
 
-def test_half_close_is_answered(client, unharmed):
-    assert status(raw(client, get().replace(b"Connection: close\r\n", b""), half_close=True)) == 200
+def test_half_close_is_answered_and_closed(client, unharmed):
+    """The end may come with the request's last bytes or after them, so there are many; the idle timeout is longer than the wait here."""
+    for _ in range(20):
+        assert status(raw(client, get().replace(b"Connection: close\r\n", b""), half_close=True)) == 200
+    unharmed.check()
+
+
+def test_half_close_answers_all_that_came_before(client, unharmed):
+    assert statuses(raw(client, get().replace(b"Connection: close\r\n", b"") * 50, half_close=True)) == [200] * 50
+    unharmed.check()
+
+
+def test_half_close_in_a_body_is_no_request(client, unharmed):
+    request = b"POST /participant HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+    for _ in range(20):
+        assert raw(client, request, half_close=True) == b""
     unharmed.check()
 
 
