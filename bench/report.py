@@ -90,6 +90,16 @@ def markdown(rows):
     return "\n".join(lines + ["| " + " | ".join(cells(row)) + " |" for row in rows])
 
 
+def headlines(rows):
+    """One short line a figure."""
+    def times_of(row, name):
+        return f"{times(row['peers'][name]['ratio'])} ×" if name in row["peers"] else MINUS
+    head = ["figure", "measured", "of the floor", "of Express + BullMQ", "of FastAPI + Celery"]
+    lines = [[row["what"], f"{number(row['ours']['median'])} {row['unit']}", times(row["floor"] and row["floor"]["ratio"]), times_of(row, "express"), times_of(row, "celery")]
+             for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+
+
 COLOURS = {"ours": "#2a6f97", "floor": "#adb5bd", "express": "#bc6c25", "celery": "#606c38", "celery-threads": "#a3b18a"}
 BAR, GAP, LEFT, WIDTH = 13, 16, 300, 900
 

@@ -1,6 +1,7 @@
 /* Nothing goes in; outbound and inbound rows come out, as a fan-out writes them: multi-row INSERTs in primary-key order, one
  * transaction for so many posts. No friend is read: they are known here.
  *   MYSQL_…  POSTS=20000  FRIENDS=20  BATCH=100 (posts a transaction)  PEOPLE=1000  AUTHORS=PEOPLE  BYTES=190 (of a story)  THREADS=1
+ *   START=0 (ids of posts begin behind it)  SPREAD=1 (people are numbered so far from their neighbours on the ring)
  * HUGE=1: one post, whose friends are all people: BATCH transactions' worth of FRIENDS rows each. */
 #include <pthread.h>
 #include <stdio.h>
@@ -16,7 +17,7 @@ struct row {
 	long participant, post, from;
 };
 
-static long posts, friends, batch, people, authors, bytes, is_huge;
+static long posts, friends, batch, people, authors, bytes, is_huge, start, spread;
 static long next_post; /* under the lock */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -53,7 +54,7 @@ static long friend_of(long author, long f)
 {
 	const long step = f / 2 + 1;
 
-	return (author - 1 + (f % 2 != 0 ? people - step : step)) % people + 1;
+	return (author - 1 + (f % 2 != 0 ? people - step : step)) % people * spread % people + 1;
 }
 
 static void insert_outbound(MYSQL *link, char *text, const char *story, long from, long count)
@@ -103,8 +104,8 @@ static void *work(void *arg)
 	char *story = malloc((size_t)bytes + 1);
 	char *text = malloc((size_t)(batch * (bytes + 200)) + ROWS * 70 + 200);
 
-	for (long from; (from = take()) < posts;) {
-		const long count = from + batch <= posts ? batch : posts - from;
+	for (long from; (from = take()) < start + posts;) {
+		const long count = from + batch <= start + posts ? batch : start + posts - from;
 		size_t n = 0;
 
 		floor_story(story, (size_t)bytes, (uint64_t)from);
@@ -137,6 +138,8 @@ int main(int argc, char **argv)
 	bytes = floor_number("BYTES", 190);
 	authors = floor_number("AUTHORS", people);
 	is_huge = floor_number("HUGE", 0);
+	next_post = start = floor_number("START", 0);
+	spread = floor_number("SPREAD", 1);
 	count = floor_number("THREADS", 1);
 	floor_want((is_huge || friends < people) && authors <= people && count <= 64, "FRIENDS < PEOPLE, AUTHORS <= PEOPLE, THREADS <= 64");
 	began = floor_now();

@@ -1,6 +1,7 @@
 """The bench: what it says of samples, and that a run of it measures."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from feedmill import ROOT
 
 sys.path.insert(0, str(ROOT / "bench"))
 
+import curves  # noqa: E402
+import pages  # noqa: E402
 import report  # noqa: E402
 
 pytestmark = pytest.mark.once
@@ -55,6 +58,55 @@ def test_tables_and_plot():
     assert "another &amp; more" in report.plot(rows) and report.plot(rows).count("<rect") == 1 + 5 + 4
 
 
+# ---- pages
+
+ABOUT = {"date": "2026-01-31", "cores": 2, "processor": "a processor", "rounds": 3, "minutes": 1.5}
+
+
+def checkout(folder):
+    """The pages that show figures, without samples yet."""
+    (folder / "docs").mkdir()
+    for path in ("README.md", "docs/performance.md", "docs/scale.md"):
+        shutil.copy(ROOT / path, folder / path)
+    pages.write(folder)
+    return folder
+
+
+def grown(*rates):
+    return {"about": ABOUT, "size": "1,2", "what": "replicas", "columns": {"replicas": "replicas", "rate": "rows/s"}, "is_log": False,
+            "curves": [["rows/s", {"rate": "fan-out"}]], "points": [{"replicas": n, "rate": rate} for n, rate in enumerate(rates, 1)]}
+
+
+def test_pages_show_what_the_samples_say():
+    assert pages.stale() == [], "bench/pages.py --write"
+
+
+def test_samples_that_changed_are_noticed_and_written(tmp_path):
+    folder = checkout(tmp_path)
+    (folder / pages.FIGURES).write_text(json.dumps({"about": ABOUT, "figures": [row(Figure(name="fanout20", what="fan-out of 20"), (90.0,), (100.0,), express=(10.0,))]}))
+    (folder / pages.SCALE).write_text(json.dumps({"runs": {"replicas": grown(100_000.0, 123_456.0)}}))
+    assert set(pages.stale(folder)) == {"README.md", "docs/performance.md", "docs/performance.svg", "docs/scale.md", "docs/scale.svg"}
+    pages.write(folder)
+    assert pages.stale(folder) == []
+    assert "| fan-out of 20 | 90 rows/s | 0.90 | 9.00 × | – |" in (folder / "README.md").read_text()
+    assert "| 2 | 123 k |" in (folder / "docs/scale.md").read_text() and "123,4" not in (folder / "docs/scale.md").read_text()
+    (folder / "docs/scale.md").write_text((folder / "docs/scale.md").read_text().replace("123 k", "321 k"))
+    assert pages.stale(folder) == ["docs/scale.md"]
+
+
+def test_a_page_without_its_place_is_an_error():
+    with pytest.raises(ValueError, match="not one place for the table bench"):
+        pages.between("no marks", "bench", "text")
+
+
+def test_curves_have_a_point_for_each_place():
+    plot = pages.scale_plot({"runs": {"replicas": grown(1.0, 2.0, 4.0), "more & more": grown(5.0, None)}})
+    assert plot.count("<polyline") == 2 and plot.count("<circle") == 3 + 1
+    assert curves.text({"a": "A", "b": "B"}, [{"a": 1, "b": None}]) == "A  B\n1  –"
+
+
+# ---- runs
+
 @pytest.mark.servers("the bench measures on them")
 @pytest.mark.skipif("FEED_TEST_BUILD" in os.environ and not os.environ["FEED_TEST_BUILD"].endswith("/build"), reason="figures of another build mean nothing")
 def test_a_run_measures(tmp_path):
@@ -65,6 +117,18 @@ def test_a_run_measures(tmp_path):
     figure, = json.loads((tmp_path / "f.json").read_text())["figures"]
     assert figure["name"] == "index" and figure["ours"]["median"] > 0 and figure["floor"]["ratio"] > 0
     assert "index, stories of 190 bytes" in done.stdout
+
+
+@pytest.mark.servers("the bench measures on them")
+@pytest.mark.skipif("FEED_TEST_BUILD" in os.environ and not os.environ["FEED_TEST_BUILD"].endswith("/build"), reason="figures of another build mean nothing")
+def test_a_queue_grows(tmp_path):
+    subprocess.run(["make", "-s", "bench", "WERROR=1"], cwd=ROOT, check=True, timeout=300, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, ROOT / "bench/run", "--backlog", "3000", "--json", tmp_path / "s.json"], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "s.json").read_text())["runs"]["backlog"]
+    assert found["size"] == "3000" and [point["done"] for point in found["points"]] == list(range(10, 101, 10))
+    assert found["points"][-1]["fanout_pss"] > 0 and "<polyline" in (tmp_path / "s.svg").read_text()
 
 
 def test_unknown_figure():
