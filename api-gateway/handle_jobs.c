@@ -157,33 +157,13 @@ void delete_job(struct call *call)
 
 /* ---- asking */
 
-static const struct {
-	const char *celery, *status;
-	const char *key; /* of the result */
-} states[] = {
-	{ "SUCCESS", "done", "result" },
-	{ "FAILURE", "failed", "error" },
-	{ "REVOKED", "revoked", NULL },
-	{ "STARTED", "started", NULL },
-	{ "RETRY", "retry", "error" },
-};
-#define STATES (sizeof(states) / sizeof(states[0]))
-
 static void answer_state(struct call *call, const struct job_state *state)
 {
 	struct buf body = BUF_INIT;
-	struct json_writer w = JSON_WRITER(&body);
-	size_t i = 0;
 
-	while (i < STATES && strcmp(states[i].celery, state->status) != 0)
-		i++;
-	json_open(&w, NULL, '{');
-	json_put_string(&w, "id", call->contract.params[0]);
-	json_put_string(&w, "status", slice_of(i < STATES ? states[i].status : "pending"));
-	if (i < STATES && states[i].key != NULL && state->is_readable)
-		json_put_raw(&w, states[i].key, (struct slice){ state->result.data, state->result.len });
-	json_close(&w, '}');
+	job_state_write(call->contract.params[0], state, &body);
 	reply_json(call, &body);
+	buf_release(&body);
 }
 
 static void read_job(struct call *call, const struct reader *reader)

@@ -171,3 +171,21 @@ void test_webhook(struct call *call)
 {
 	call_read(call, READ_STORE, write_test);
 }
+
+static void write_enabled(struct call *call, const struct reader *reader)
+{
+	struct err err = ERR_INIT;
+	bool found = false;
+
+	if (webhooks_enable(reader->store, call->contract.params[0], &found, &err) < 0)
+		reply_away(call, &err);
+	else if (!found)
+		reply_problem(call, 404, "", "there is no such webhook");
+	else
+		answer_word(call, "status", "active");
+}
+
+void enable_webhook(struct call *call)
+{
+	call_read(call, READ_STORE, write_enabled);
+}

@@ -16,7 +16,7 @@ handler_fn get_products, add_product, delete_product;
 /* handle_events.c */
 handler_fn get_product_events;
 /* handle_webhooks.c */
-handler_fn add_webhook, get_webhooks, delete_webhook, test_webhook;
+handler_fn add_webhook, get_webhooks, delete_webhook, test_webhook, enable_webhook;
 /* handle_jobs.c */
 handler_fn add_job, get_job, delete_job;
 /* handle_commands.c */

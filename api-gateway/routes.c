@@ -20,6 +20,7 @@ const struct route route_table[] = {
 	{ "add_webhook", add_webhook, ROUTE_READ, NO_ID },
 	{ "delete_webhook", delete_webhook, ROUTE_READ, NO_ID },
 	{ "test_webhook", test_webhook, ROUTE_READ, NO_ID },
+	{ "enable_webhook", enable_webhook, ROUTE_READ, NO_ID },
 	{ "add_job", add_job, ROUTE_WRITE, NO_ID },
 	{ "get_job", get_job, ROUTE_READ, NO_ID },
 	{ "delete_job", delete_job, ROUTE_WRITE, NO_ID },

@@ -10,6 +10,7 @@
 int ctl_config(const struct settings *settings, int argc, char **argv);
 int ctl_dlq(const struct settings *settings, int argc, char **argv);
 int ctl_health(const struct settings *settings, int argc, char **argv);
+int ctl_job(const struct settings *settings, int argc, char **argv);
 int ctl_lag(const struct settings *settings, int argc, char **argv);
 int ctl_migrate(const struct settings *settings, int argc, char **argv);
 int ctl_offsets(const struct settings *settings, int argc, char **argv);

@@ -92,14 +92,33 @@ static const struct verb verbs[] = {
 		"                 that are there now\n"
 		"Exit code 2: the settings, or what a program made of them, were refused.\n",
 		ctl_up },
-	{ "webhook", "add|list|remove|test …", "who gets product events by HTTP",
+	{ "webhook", "add|list|enable|remove|test …", "who gets product events by HTTP",
 		"  add URL [--events TYPE,…]   product.created, product.deleted; without: both. Prints its id, and the secret of its\n"
 		"                              signatures, which is not shown again\n"
 		"  list                        all of them, with what waits for each, and why one fails or was disabled\n"
+		"  enable ID                   one that was disabled is called again, at once, with what waits for it\n"
 		"  remove ID                   with what waits for it\n"
 		"  test ID                     sends it a message of type webhook.test, and waits up to 30 s until it has it\n"
 		"The worker relay calls them; relay.webhook_addresses says whether it may call addresses that are not public.\n",
 		ctl_webhook },
+	{ "job", "send|status|revoke|inspect|purge …", "have a background job done, and look after those who do them",
+		"  send NAME [ARGUMENTS] [BY NAME]   a JSON array, a JSON object; prints the job's id\n"
+		"    --queue QUEUE        without: the first of job.queues\n"
+		"    --eta TIME           not before it\n"
+		"    --countdown S        not before so many seconds have passed\n"
+		"    --expires S          not when so many seconds have passed\n"
+		"    --priority N         0 to 255\n"
+		"    --wait S             wait for its result, and print it as status does\n"
+		"  status ID                         its state and its result, where job.results has database\n"
+		"  revoke ID [--terminate]           it is not to be begun; --terminate: ended, too, where it runs\n"
+		"  inspect [WHAT]                    ask the nodes: ping (without WHAT), active, reserved, scheduled, registered, stats,\n"
+		"                                    active_queues, revoked, conf, report, clock; a line a node, its answer as JSON\n"
+		"    --node NAME          revoke and inspect: this one alone\n"
+		"    --timeout S          how long answers are waited for; without: 2 seconds\n"
+		"  purge QUEUE [--yes]               delete what waits there, after asking; --yes does not ask\n"
+		"A TIME is 2026-01-31T12:00:00Z or 2026-01-31. Nodes are all that listen, Python workers of Celery too.\n"
+		"Exit code 1: it failed or was revoked, was refused, or nobody answered.\n",
+		ctl_job },
 	{ "config", "check|show", "say whether the settings are right, or print them all",
 		"check   reads file and environment, and names what is wrong\n"
 		"show    prints every setting with its value now, as a file; secrets as ***\n",

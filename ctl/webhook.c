@@ -1,4 +1,4 @@
-/* feedctl webhook: subscriptions to product events by HTTP are added, shown, removed and tried, in the store. */
+/* feedctl webhook: subscriptions to product events by HTTP are added, shown, enabled, removed and tried, in the store. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -106,11 +106,26 @@ static int test(struct store *store, int argc, char **argv, struct err *err)
 	return webhooks_find(store, slice_of(argv[0]), print_webhook, NULL, err) < 0 ? -1 : 1;
 }
 
+static int enable(struct store *store, int argc, char **argv, struct err *err)
+{
+	bool found = false;
+
+	if (argc != 1)
+		return program_usage("webhook enable: it takes ID");
+	if (webhooks_enable(store, slice_of(argv[0]), &found, err) < 0)
+		return -1;
+	if (found)
+		return 0;
+	fprintf(stderr, "feedctl webhook enable: there is no webhook %s\n", argv[0]);
+	return 1;
+}
+
 static const struct {
 	const char *name;
 	verb_fn *run;
 } words[] = {
 	{ "add", add },
+	{ "enable", enable },
 	{ "list", list },
 	{ "remove", remove_webhook },
 	{ "test", test },
@@ -132,7 +147,7 @@ int ctl_webhook(const struct settings *settings, int argc, char **argv)
 	int rc = -1;
 
 	if (run == NULL)
-		return program_usage("webhook: add URL, list, remove ID or test ID");
+		return program_usage("webhook: add URL, list, enable ID, remove ID or test ID");
 	stop_install();
 	if (store_open(settings, &store, &err) == 0 && schema_check(store, &err) == 0)
 		rc = run(store, argc - 2, argv + 2, &err);

@@ -24,6 +24,8 @@
 #define PRUNE_MS 60000
 #define EVENT_SOURCE "/feedmill/products"
 #define GONE 410
+#define TOO_MANY_REQUESTS 429
+#define AWAY 503
 
 struct webhook_senders {
 	const struct settings *settings;
@@ -93,11 +95,22 @@ out:
 
 /* ---- what becomes of it */
 
-static int64_t wait_after(const struct sender *s)
+/* What a server asks for that is busy, up to what we would wait at most anyway: it can put itself off, not for ever. */
+static int64_t asked_wait_ms(const struct sender *s, int status)
+{
+	const int64_t max_ms = s->settings->sink.webhook_retry_max_ms, asked_s = http_client_retry_after_s(s->client);
+
+	if (asked_s == 0 || (status != TOO_MANY_REQUESTS && status != AWAY))
+		return 0;
+	return asked_s < max_ms / 1000 ? asked_s * 1000 : max_ms;
+}
+
+static int64_t wait_after(const struct sender *s, int status)
 {
 	struct backoff backoff = { s->settings->sink.webhook_retry_ms, s->settings->sink.webhook_retry_max_ms, (unsigned)s->delivery.tries };
+	const int64_t own_ms = backoff_next_ms(&backoff), asked_ms = asked_wait_ms(s, status);
 
-	return backoff_next_ms(&backoff);
+	return asked_ms > own_ms ? asked_ms : own_ms;
 }
 
 static int disable(struct sender *s, const char *id, const char *reason, struct err *err)
@@ -117,7 +130,7 @@ static int note_failure(struct sender *s, const char *id, int status, const char
 	if (status == GONE)
 		return disable(s, id, "it answered 410 Gone", err);
 	if (s->delivery.failing_ms < s->settings->sink.webhook_give_up_s * 1000)
-		return webhooks_failed(s->store, id, why, wait_after(s), err);
+		return webhooks_failed(s->store, id, why, wait_after(s, status), err);
 	snprintf(reason, sizeof(reason), "no success for %lld s; at last: %.300s", (long long)(s->delivery.failing_ms / 1000), why);
 	return disable(s, id, reason, err);
 }

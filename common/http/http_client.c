@@ -24,6 +24,7 @@ struct http_client {
 	/* of the request under way: */
 	struct buf *answer;
 	bool is_too_large;
+	curl_off_t retry_after_s;
 	char words[CURL_ERROR_SIZE]; /* libcurl's own about what went wrong */
 };
 
@@ -211,6 +212,7 @@ int http_client_send(struct http_client *client, const char *method, const char 
 	client->answer = answer;
 	client->is_too_large = false;
 	client->was_refused = false;
+	client->retry_after_s = 0;
 	client->words[0] = '\0';
 	set_up(client, url);
 	if (content_type != NULL) {
@@ -222,8 +224,10 @@ int http_client_send(struct http_client *client, const char *method, const char 
 	}
 	curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, content_type != NULL ? &content : client->headers);
 	code = curl_easy_perform(client->curl);
-	if (code == CURLE_OK)
+	if (code == CURLE_OK) {
 		curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &response);
+		curl_easy_getinfo(client->curl, CURLINFO_RETRY_AFTER, &client->retry_after_s);
+	}
 	curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, NULL); /* it pointed into this frame */
 	buf_release(&type);
 	client->answer = NULL;
@@ -231,6 +235,11 @@ int http_client_send(struct http_client *client, const char *method, const char 
 		return failed(client, code, url, err);
 	*status = (int)response;
 	return 0;
+}
+
+int64_t http_client_retry_after_s(const struct http_client *client)
+{
+	return client->retry_after_s > 0 ? (int64_t)client->retry_after_s : 0;
 }
 
 const char *http_client_library(void)

@@ -36,6 +36,9 @@ bool http_client_is_public(const struct sockaddr *address);
 int http_client_send(struct http_client *client, const char *method, const char *url, const char *content_type, struct slice body,
 	int *status, struct buf *answer, struct err *err);
 
+/* What the last answer's Retry-After asked for, in seconds or as a date: seconds from then, 0: it had none. */
+int64_t http_client_retry_after_s(const struct http_client *client);
+
 const char *http_client_library(void); /* "libcurl 7.88.1" */
 
 #endif

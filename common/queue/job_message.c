@@ -117,6 +117,7 @@ int job_message_send(struct amqp_publisher *publisher, const struct job_message 
 		};
 
 		message.properties.correlation_id = slice_of(job->id);
+		message.properties.reply_to = slice_of(job->reply_to);
 		message.properties.has_priority = job->priority >= 0;
 		message.properties.priority = (uint8_t)(job->priority >= 0 ? job->priority : 0);
 		rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);
@@ -132,33 +133,74 @@ int job_message_declare(struct amqp *amqp, struct err *err)
 	return amqp_declare_exchange(amqp, JOB_MAILBOX, "fanout", 0, AMQP_NO_TABLE, err);
 }
 
+static void put_text_or_null(struct json_writer *w, const char *key, const char *text)
+{
+	if (text != NULL)
+		json_put_string(w, key, slice_of(text));
+	else
+		json_put_raw(w, key, slice_of("null"));
+}
+
+void job_request_write(const struct job_request *request, struct buf *out)
+{
+	struct json_writer w = JSON_WRITER(out);
+
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "method", slice_of(request->method));
+	json_put_raw(&w, "arguments", or_else(request->arguments, "{}"));
+	if (request->node != NULL) {
+		json_open(&w, "destination", '[');
+		json_put_string(&w, NULL, slice_of(request->node));
+		json_close(&w, ']');
+	} else {
+		put_text_or_null(&w, "destination", NULL);
+	}
+	put_text_or_null(&w, "pattern", NULL);
+	put_text_or_null(&w, "matcher", NULL);
+	if (request->answer_key != NULL) {
+		json_put_string(&w, "ticket", slice_of(request->ticket));
+		json_open(&w, "reply_to", '{');
+		json_put_string(&w, "exchange", slice_of(JOB_ANSWERS));
+		json_put_string(&w, "routing_key", slice_of(request->answer_key));
+		json_close(&w, '}');
+	}
+	json_close(&w, '}');
+}
+
+struct amqp_message job_request_message(const struct buf *body)
+{
+	static const struct amqp_field headers[] = {
+		{ "clock", { .type = AMQP_VALUE_INT, .number = 1 } },
+		{ "expires", { .type = AMQP_VALUE_INT, .number = 0 } },
+	};
+
+	return (struct amqp_message){
+		.exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(1, headers, 2), .body = bytes(body), .mandatory = true,
+	};
+}
+
 static void write_revoke(const char *id, struct buf *out)
 {
 	struct json_writer w = JSON_WRITER(out);
 
 	json_open(&w, NULL, '{');
-	json_put_string(&w, "method", slice_of("revoke"));
-	json_open(&w, "arguments", '{');
 	json_put_string(&w, "task_id", slice_of(id));
 	json_put_bool(&w, "terminate", false);
 	json_put_string(&w, "signal", slice_of("SIGTERM"));
-	json_close(&w, '}');
-	json_put_raw(&w, "destination", slice_of("null"));
-	json_put_raw(&w, "pattern", slice_of("null"));
-	json_put_raw(&w, "matcher", slice_of("null"));
 	json_close(&w, '}');
 }
 
 int job_message_revoke(struct amqp_publisher *publisher, const char *id, int64_t timeout_ms, amqp_sent_fn *done, void *arg, struct err *err)
 {
-	const struct amqp_field headers[] = { amqp_int("clock", 1), amqp_int("expires", 0) };
-	struct buf body = BUF_INIT;
-	struct amqp_message message = { .exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(1, headers, 2), .mandatory = true };
+	struct buf arguments = BUF_INIT, body = BUF_INIT;
+	struct amqp_message message;
 	int rc;
 
-	write_revoke(id, &body);
-	message.body = bytes(&body);
+	write_revoke(id, &arguments);
+	job_request_write(&(struct job_request){ .method = "revoke", .arguments = bytes(&arguments) }, &body);
+	message = job_request_message(&body);
 	rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);
+	buf_release(&arguments);
 	buf_release(&body);
 	return rc;
 }

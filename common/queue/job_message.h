@@ -4,9 +4,11 @@
 #ifndef FEEDMILL_QUEUE_JOB_MESSAGE_H
 #define FEEDMILL_QUEUE_JOB_MESSAGE_H
 
+#include "common/base/buf.h"
 #include "common/queue/amqp_publisher.h"
 
 #define JOB_MAILBOX "celery.pidbox" /* the exchange of remote control */
+#define JOB_ANSWERS "reply.celery.pidbox" /* the exchange of its answers */
 
 struct job_message {
 	const char *name, *id;
@@ -15,6 +17,7 @@ struct job_message {
 	int64_t eta_ms, expires_ms;        /* wall clock: not before, not after; 0: none */
 	int priority;                      /* 0 … 255; -1: none */
 	const char *trace;                 /* traceparent, or NULL */
+	const char *reply_to;              /* a queue for results, or NULL: where job.results has rpc, a worker sends each state there */
 };
 
 /* As amqp_publisher_send(). */
@@ -23,5 +26,16 @@ int job_message_send(struct amqp_publisher *publisher, const struct job_message 
 /* To all workers there are: that job is not to be begun. AMQP_SENT_UNROUTABLE: nobody listens. JOB_MAILBOX must be there. */
 int job_message_revoke(struct amqp_publisher *publisher, const char *id, int64_t timeout_ms, amqp_sent_fn *done, void *arg, struct err *err);
 int job_message_declare(struct amqp *amqp, struct err *err); /* makes JOB_MAILBOX, as Celery does */
+
+/* A request of remote control: its body (JSON) for a message to JOB_MAILBOX. Who is asked answers {"node": value} to JOB_ANSWERS. */
+struct job_request {
+	const char *method;
+	struct slice arguments; /* a JSON object; empty: none */
+	const char *node;       /* whom it is for; NULL: all */
+	const char *answer_key; /* of JOB_ANSWERS; NULL: no answers */
+	const char *ticket;     /* header of the answers; with answer_key */
+};
+void job_request_write(const struct job_request *request, struct buf *out);
+struct amqp_message job_request_message(const struct buf *body); /* to JOB_MAILBOX, mandatory; borrows the body */
 
 #endif

@@ -2,6 +2,7 @@
 #include "common/store/jobs.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "common/base/json.h"
 #include "common/model/unpickle.h"
@@ -56,4 +57,45 @@ int job_state_read(struct store *store, struct slice id, struct job_state *out, 
 		return 0;
 	*err = why;
 	return -1;
+}
+
+/* ---- showing it */
+
+static const struct shown {
+	const char *celery, *word;
+	const char *key; /* of the result */
+} shown[] = {
+	{ "SUCCESS", "done", "result" },
+	{ "FAILURE", "failed", "error" },
+	{ "REVOKED", "revoked", NULL },
+	{ "STARTED", "started", NULL },
+	{ "RETRY", "retry", "error" },
+};
+
+static const struct shown *find_shown(const char *status)
+{
+	for (size_t i = 0; i < sizeof(shown) / sizeof(shown[0]); i++)
+		if (strcmp(shown[i].celery, status) == 0)
+			return &shown[i];
+	return NULL;
+}
+
+const char *job_state_word(const char *status)
+{
+	const struct shown *found = find_shown(status);
+
+	return found != NULL ? found->word : NULL;
+}
+
+void job_state_write(struct slice id, const struct job_state *state, struct buf *out)
+{
+	const struct shown *found = find_shown(state->status);
+	struct json_writer w = JSON_WRITER(out);
+
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "id", id);
+	json_put_string(&w, "status", slice_of(found != NULL ? found->word : "pending"));
+	if (found != NULL && found->key != NULL && state->is_readable)
+		json_put_raw(&w, found->key, (struct slice){ state->result.data, state->result.len });
+	json_close(&w, '}');
 }

@@ -15,4 +15,8 @@ struct job_state {
 /* A table that is not there yet has no rows. */
 int job_state_read(struct store *store, struct slice id, struct job_state *out, struct err *err);
 
+/* As the gateway and feedctl show it: {"id", "status", "result" or "error"}; status: pending, started, retry, done, failed, revoked. */
+void job_state_write(struct slice id, const struct job_state *state, struct buf *out);
+const char *job_state_word(const char *status); /* that status of Celery's; NULL: it is none that is shown, which is pending */
+
 #endif

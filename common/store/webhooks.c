@@ -186,6 +186,18 @@ int webhooks_test(struct store *store, struct slice id, char event[UUID_TEXT], b
 	return rc;
 }
 
+int webhooks_enable(struct store *store, struct slice id, bool *found, struct err *err)
+{
+	const struct store_value which[] = { store_text(id) };
+	int64_t there = 0;
+
+	if (store_query(store, "SELECT COUNT(*) FROM webhook WHERE id = ?", which, 1, take_number, &there, err) < 0)
+		return -1;
+	*found = there > 0;
+	return store_run(store, "UPDATE webhook SET disabled_at = 0, tries = 0, failing_since = 0, next_try = 0, reason = '' WHERE id = ?", which, 1,
+		NULL, err);
+}
+
 int webhooks_is_done(struct store *store, struct slice id, const char *event, bool *done, struct err *err)
 {
 	const struct store_value values[] = { store_text(id), text(event) };

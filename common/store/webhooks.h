@@ -36,6 +36,8 @@ int webhooks_find(struct store *store, struct slice id, webhook_row_fn *row, voi
 int webhooks_remove(struct store *store, struct slice id, bool *found, struct err *err); /* with what waits */
 /* A row for a test message, whose event id is made here. *found false: no such webhook, or a disabled one. */
 int webhooks_test(struct store *store, struct slice id, char event[UUID_TEXT], bool *found, struct err *err);
+/* It is called again, at once, with what waits for it; one that was not disabled too. */
+int webhooks_enable(struct store *store, struct slice id, bool *found, struct err *err);
 int webhooks_is_done(struct store *store, struct slice id, const char *event, bool *done, struct err *err);
 
 /* ---- for the worker */

@@ -1,5 +1,6 @@
 """Webhooks: subscriptions over the API and by feedctl, and what reaches a subscriber's server."""
 import contextlib
+import email.utils
 import http.server
 import json
 import re
@@ -18,7 +19,7 @@ HOOKS = {"relay__webhook_addresses": "any", "relay__webhook_retry_ms": 20, "rela
 
 
 class Sink:
-    """A subscriber's server. `answer(path, body)` gives the status; what came is kept by path."""
+    """A subscriber's server. `answer(path, body)` gives the status, or the status and headers; what came is kept by path."""
 
     def __init__(self, answer=lambda path, body: 204):
         self.calls, self.answer, self.lock = defaultdict(list), answer, threading.Lock()
@@ -31,11 +32,13 @@ class Sink:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 with sink.lock:
                     sink.calls[self.path].append((dict(self.headers), body))
-                status = sink.answer(self.path, body)
+                status, more = answer if isinstance(answer := sink.answer(self.path, body), tuple) else (answer, {})
                 with contextlib.suppress(OSError):
                     self.send_response(status)
                     if status == 302:
                         self.send_header("Location", sink.url("/elsewhere"))
+                    for name, value in more.items():
+                        self.send_header(name, value)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
 
@@ -186,6 +189,65 @@ def test_a_failing_webhook_holds_up_no_other_and_is_disabled(make_feed):
     wait_for(lambda: id_of(last) in sink.ids("/good"), "the next event")
     assert len(sink.ids("/bad")) == calls
     assert feed.metric(relay, "feedmill_webhook_disabled_total") == 3
+    sink.close()
+
+
+def test_disabled_is_enabled_again(hooked, sink):
+    """By feedctl, and over the API: what waited comes first, what happened meanwhile does not come."""
+    client, gone = hooked.client, [True]
+    sink.answer = lambda path, body: 410 if gone[0] else 204
+    id = client.ok("POST", "/webhooks", {"url": sink.url("/again")})["id"]
+    hooked.worker("relay")
+    waits, missed = event(1), event(2)
+    hooked.produce_all("product_events", [waits])
+    wait_for(lambda: webhook(hooked, id)["status"] == "disabled", "410")
+    assert client.post(f"/webhooks/{id}/test").status_code == 404
+    other = client.ok("POST", "/webhooks", {"url": sink.url("/other")})["id"]
+    hooked.produce_all("product_events", [missed])
+    wait_for(lambda: webhook(hooked, other)["status"] == "disabled", "the event was seen")
+    gone[0] = False
+    hooked.ctl("webhook", "enable", id)
+    wait_for(lambda: webhook(hooked, id)["waiting"] == 0, "what waited is delivered")
+    state = webhook(hooked, id)
+    assert state["status"] == "active" and not {"reason", "disabled_at", "failing_since"} & set(state)
+    assert sink.ids("/again") == [id_of(waits)] * 2
+    assert client.ok("POST", f"/webhooks/{other}/enable") == {"status": "active"}
+    after = event(3)
+    hooked.produce_all("product_events", [after])
+    wait_for(lambda: sink.ids("/again")[2:] == [id_of(after)] and id_of(after) in sink.ids("/other"), "events from now on")
+    assert id_of(missed) not in sink.ids("/again")
+    assert client.ok("POST", f"/webhooks/{id}/enable") == {"status": "active"}, "one that is active stays it"
+    unknown = "01890a5d-ac96-774b-bcce-b302099a8057"
+    assert client.post(f"/webhooks/{unknown}/enable").status_code == 404
+    done = hooked.ctl("webhook", "enable", unknown, check=False)
+    assert done.returncode == 1 and unknown in done.stderr and hooked.ctl("webhook", "enable", check=False).returncode == 2
+
+
+def http_date(seconds):
+    return email.utils.formatdate(time.time() + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_honoured(make_feed, status):
+    """In seconds and as a date; up to the longest wait of the settings; from servers that are busy alone."""
+    feed = make_feed(**{**HOOKS, "relay__webhook_retry_ms": 1, "relay__webhook_retry_max_ms": 3000}).prepare()
+    feed.client = Client(feed.gateway().url)
+    asked = {"/seconds": lambda: "2", "/date": lambda: http_date(3), "/long": lambda: "86400", "/past": lambda: http_date(-60), "/nonsense": lambda: "soon"}
+    times = defaultdict(list)
+
+    def answer(path, body):
+        times[path].append(time.monotonic())
+        if len(times[path]) > 1:
+            return 204
+        return (status, {"Retry-After": asked[path]()}) if path in asked else (500, {"Retry-After": "600"})
+    sink = Sink(answer)
+    for path in (*asked, "/broken"):
+        feed.client.ok("POST", "/webhooks", {"url": sink.url(path)})
+    feed.worker("relay")
+    feed.produce_all("product_events", [event(1)])
+    wait_for(lambda: all(len(times[path]) == 2 for path in (*asked, "/broken")), "each was called again", 60)
+    waited = {path: times[path][1] - times[path][0] for path in times}
+    assert waited["/seconds"] >= 1.9 and waited["/date"] >= 1.5 and waited["/long"] >= 2.9, waited
     sink.close()
 
 
