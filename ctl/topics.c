@@ -1,14 +1,17 @@
 /* feedctl topics: the table of topics goes in, the same topics on Kafka, and what became of each, come out. */
 #include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/program.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 #include "ctl/ctl.h"
 
 #define ASK_MS 8000
+#define AGAIN_MS 20
 #define LINE "%-22s %10s %11s %9s  %s\n"
 
 static int wanted_partitions(const struct settings *settings, const struct topic *topic)
@@ -58,6 +61,20 @@ static void print_topic(const struct settings *settings, const struct topic *top
 	printf(LINE, name, partitions, replication, retention, verdict);
 }
 
+/* Of a topic that was just made. Brokers learn of it one after another, and another may be asked than the one that knew it: asks again. */
+static int state_of_new(struct queue *queue, const struct topic *topic, struct topic_state *state, struct err *err)
+{
+	const int64_t until_ms = clock_mono_ms() + ASK_MS;
+
+	for (;;) {
+		int rc = queue_topic_state(queue, topic->name, state, ASK_MS, err);
+
+		if ((rc == 0 && state->partitions > 0) || clock_mono_ms() >= until_ms)
+			return rc;
+		poll(NULL, 0, AGAIN_MS);
+	}
+}
+
 /* 0: as the table says (now). 1: missing or different. -1: Kafka did not answer. */
 static int settle_topic(struct queue *queue, const struct settings *settings, const struct topic *topic, bool only_check, struct err *err)
 {
@@ -72,7 +89,7 @@ static int settle_topic(struct queue *queue, const struct settings *settings, co
 		return 1;
 	}
 	if (state.partitions == 0) {
-		if (queue_topic_create(queue, topic, ASK_MS, err) < 0 || queue_topic_state(queue, topic->name, &state, ASK_MS, err) < 0)
+		if (queue_topic_create(queue, topic, ASK_MS, err) < 0 || state_of_new(queue, topic, &state, err) < 0)
 			return -1;
 		verdict = "created";
 	}
