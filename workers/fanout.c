@@ -1,12 +1,14 @@
 /* Posts go in; outbound rows and one inbound row for each friend of the author come out, many posts in one transaction.
  *
- * The outbound row is the ledger: a post that has one was fanned out or planned, and no friend is read for it again. A friend
- * list longer than `fanout.chunk` is planned in a transaction of its own, and goes to feed.chunks.
+ * The outbound row is the ledger: a post that has one was fanned out or planned, and no friend is read for it again. The server
+ * itself turns friends into rows. A friend list longer than `fanout.chunk` is planned in a transaction of its own, and goes to
+ * feed.chunks; how long lists are is known for half a minute.
  *
  * A post is a RETRY when it loses its race for a row again and again while it is alone: it goes to a retry topic, others go on. The
  * database that is away, full or read-only is waited for. A post that the database refuses is a dead letter. */
 #include <stdlib.h>
 
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/mem.h"
 #include "common/model/post.h"
@@ -15,11 +17,11 @@
 #include "common/store/people.h"
 #include "common/store/schema.h"
 #include "common/store/store.h"
+#include "workers/fanout_sizes.h"
 #include "workers/reply.h"
 #include "workers/worker.h"
 
 #define ROWS_MAX 50000   /* inbound rows of one transaction (one post may have more): undo, locks, time to roll back */
-#define FRIENDS_MAX 1000000 /* friend ids in memory at once, whatever fanout.chunk says */
 
 /* A post of the batch, and what is known of it. */
 struct job {
@@ -27,8 +29,7 @@ struct job {
 	size_t item;
 	size_t first;  /* index of the first job with the same id: its own, unless the batch has the post twice */
 	struct post_state state;
-	const int64_t *friends; /* of a new post with a list that is not too long */
-	size_t friend_count;
+	size_t friends; /* of its author, a moment ago; of a new post */
 	bool is_long;  /* new, and to be planned */
 	int64_t planned; /* chunks, once it is */
 };
@@ -44,8 +45,7 @@ struct fanout {
 	size_t *counts;
 	struct post *posts;
 	struct post_state *states;
-	struct inbound *rows;
-	size_t rows_size;
+	struct fanout_sizes *sizes;
 	int64_t *page;
 };
 
@@ -72,6 +72,7 @@ static int fanout_open(const struct settings *settings, void **state, struct err
 	fanout->counts = mem_array(fanout->room, sizeof(*fanout->counts));
 	fanout->posts = mem_array(fanout->room, sizeof(*fanout->posts));
 	fanout->states = mem_array(fanout->room, sizeof(*fanout->states));
+	fanout->sizes = fanout_sizes_new();
 	fanout->page = mem_array(fanout->chunk, sizeof(*fanout->page));
 	*state = fanout;
 	return 0;
@@ -88,7 +89,7 @@ static void fanout_close(void *state)
 	free(fanout->counts);
 	free(fanout->posts);
 	free(fanout->states);
-	free(fanout->rows);
+	fanout_sizes_free(fanout->sizes);
 	free(fanout->page);
 	free(fanout);
 }
@@ -146,20 +147,21 @@ static size_t list_distinct(struct fanout *fanout)
 	return distinct;
 }
 
-/* Which posts have their outbound row already. Leaves the new ones in `order`; returns how many. */
-static int find_new(struct fanout *fanout, size_t *fresh, struct err *err)
+/* Which posts have their outbound row already: none, or those that the ledger says. Leaves the new ones in `order`, and how many. */
+static int find_new(struct fanout *fanout, bool looks, size_t *fresh, struct err *err)
 {
 	const size_t distinct = list_distinct(fanout);
 
 	*fresh = 0;
 	for (size_t k = 0; k < distinct; k++)
 		fanout->ids[k] = fanout->jobs[fanout->order[k]].post.id;
-	if (distinct > 0 && posts_existing(fanout->store, fanout->ids, distinct, fanout->states, err) < 0)
+	if (looks && posts_existing(fanout->store, fanout->ids, distinct, fanout->states, err) < 0)
 		return -1;
 	for (size_t k = 0; k < distinct; k++) {
 		struct job *job = &fanout->jobs[fanout->order[k]];
 
-		job->state = fanout->states[k];
+		job->is_long = false;
+		job->state = looks ? fanout->states[k] : (struct post_state){ .exists = false };
 		if (SABOTAGED("plan") && job->state.chunks > 0)
 			job->state = (struct post_state){ .exists = false };
 		if (!job->state.exists)
@@ -168,7 +170,7 @@ static int find_new(struct fanout *fanout, size_t *fresh, struct err *err)
 	return 0;
 }
 
-/* ---- short lists: many posts in one transaction */
+/* ---- how long each author's list is */
 
 static int compare_authors(const void *left, const void *right, void *arg)
 {
@@ -180,51 +182,47 @@ static int compare_authors(const void *left, const void *right, void *arg)
 	return a->post.id < b->post.id ? -1 : a->post.id > b->post.id;
 }
 
-/* Of the `fresh` jobs from `from` on (in order of authors) those of the first authors whose friends fit into memory together.
- * Leaves the authors in `ids`; *authors says how many. */
-static size_t next_authors(struct fanout *fanout, size_t from, size_t fresh, size_t *authors)
+/* Of the `fresh` jobs in order of authors; leaves the authors in `ids`. */
+static size_t list_unknown(struct fanout *fanout, size_t fresh, int64_t now_ms)
 {
-	const size_t limit = FRIENDS_MAX / (fanout->chunk + 1);
-	size_t k;
+	size_t count = 0, size;
 
-	*authors = 0;
-	for (k = from; k < fresh; k++) {
+	for (size_t k = 0; k < fresh; k++) {
 		const int64_t author = fanout->jobs[fanout->order[k]].post.from;
 
-		if (*authors > 0 && fanout->ids[*authors - 1] == author)
-			continue;
-		if (*authors > limit)
-			break;
-		fanout->ids[(*authors)++] = author;
+		if ((count == 0 || fanout->ids[count - 1] != author) && !fanout_sizes_get(fanout->sizes, author, now_ms, &size))
+			fanout->ids[count++] = author;
 	}
-	return k;
+	return count;
 }
 
-/* Gives each job its author's list, or the word that it is too long. */
-static void hand_out(struct fanout *fanout, size_t from, size_t end, const int64_t *friends)
+/* Tells each of the `fresh` jobs its author's number of friends, and puts them in order of authors. */
+static int find_sizes(struct fanout *fanout, size_t fresh, struct err *err)
 {
-	size_t author = 0;
+	const int64_t now_ms = clock_mono_ms();
+	size_t unknown, author = 0;
 
-	for (size_t k = from; k < end; k++) {
+	qsort_r(fanout->order, fresh, sizeof(*fanout->order), compare_authors, fanout->jobs);
+	unknown = list_unknown(fanout, fresh, now_ms);
+	if (unknown > 0 && friends_count(fanout->store, fanout->ids, unknown, fanout->chunk + 1, fanout->counts, err) < 0)
+		return -1;
+	for (size_t k = 0; k < fresh; k++) {
 		struct job *job = &fanout->jobs[fanout->order[k]];
 
-		while (fanout->ids[author] != job->post.from)
-			friends += fanout->counts[author++];
-		job->is_long = fanout->counts[author] > fanout->chunk;
-		job->friends = friends;
-		job->friend_count = fanout->counts[author];
+		while (author < unknown && fanout->ids[author] < job->post.from)
+			author++;
+		if (author < unknown && fanout->ids[author] == job->post.from)
+			job->friends = fanout->counts[author];
+		else
+			fanout_sizes_get(fanout->sizes, job->post.from, now_ms, &job->friends);
+		job->is_long = job->friends > fanout->chunk;
 	}
+	for (size_t i = 0; i < unknown; i++) /* last: two of these may share a place */
+		fanout_sizes_put(fanout->sizes, fanout->ids[i], now_ms, fanout->counts[i]);
+	return 0;
 }
 
-static void add_rows(struct fanout *fanout, const struct job *job, size_t *rows)
-{
-	if (*rows + job->friend_count > fanout->rows_size) {
-		fanout->rows_size = *rows + job->friend_count;
-		fanout->rows = mem_grow(fanout->rows, fanout->rows_size, sizeof(*fanout->rows));
-	}
-	for (size_t f = 0; f < job->friend_count; f++)
-		fanout->rows[(*rows)++] = (struct inbound){ job->friends[f], job->post.id, job->post.from };
-}
+/* ---- short lists: many posts in one transaction */
 
 static int commit(struct fanout *fanout, const struct batch *batch, struct err *err)
 {
@@ -233,24 +231,24 @@ static int commit(struct fanout *fanout, const struct batch *batch, struct err *
 	return store_commit(fanout->store, err);
 }
 
-/* The rows of short lists, jobs from `from` to `end`; commits and begins again where they are too many for one transaction. */
-static int write_short(struct fanout *fanout, const struct batch *batch, size_t from, size_t end, struct err *err)
+/* The rows of short lists; commits and begins again where they are too many for one transaction. */
+static int write_short(struct fanout *fanout, const struct batch *batch, size_t fresh, struct err *err)
 {
 	size_t posts = 0, rows = 0;
 
-	for (size_t k = from; k < end; k++) {
+	for (size_t k = 0; k < fresh; k++) {
 		const struct job *job = &fanout->jobs[fanout->order[k]];
-		const bool is_last = k + 1 == end;
+		const bool is_last = k + 1 == fresh;
 
 		if (!job->is_long) {
 			fanout->posts[posts++] = job->post;
-			add_rows(fanout, job, &rows);
+			rows += job->friends;
 		}
 		if (!is_last && rows < ROWS_MAX)
 			continue;
 		if (posts > 0 && posts_insert(fanout->store, fanout->posts, NULL, posts, err) < 0)
 			return -1;
-		if (rows > 0 && inbound_insert(fanout->store, fanout->rows, rows, err) < 0)
+		if (posts > 0 && inbound_insert_friends(fanout->store, fanout->posts, posts, err) < 0)
 			return -1;
 		if (!is_last && (commit(fanout, batch, err) < 0 || store_begin(fanout->store, err) < 0))
 			return -1;
@@ -259,40 +257,40 @@ static int write_short(struct fanout *fanout, const struct batch *batch, size_t 
 	return 0;
 }
 
-/* Within a transaction, which is another one at the end where there are many rows. */
-static int fan_out(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
+static bool has_long(const struct fanout *fanout, size_t fresh)
 {
-	size_t end;
-
-	if (find_new(fanout, fresh, err) < 0)
-		return -1;
-	qsort_r(fanout->order, *fresh, sizeof(*fanout->order), compare_authors, fanout->jobs);
-	for (size_t from = 0; from < *fresh; from = end) {
-		int64_t *friends = NULL;
-		size_t authors;
-		int rc;
-
-		end = next_authors(fanout, from, *fresh, &authors);
-		rc = friends_of(fanout->store, fanout->ids, authors, fanout->chunk + 1, &friends, fanout->counts, err);
-		if (rc == 0) {
-			hand_out(fanout, from, end, friends);
-			rc = write_short(fanout, batch, from, end, err);
-		}
-		free(friends);
-		if (rc < 0)
-			return -1;
-	}
-	return 0;
+	for (size_t k = 0; k < fresh; k++)
+		if (fanout->jobs[fanout->order[k]].is_long)
+			return true;
+	return false;
 }
 
-static int in_transaction(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
+/* Within a transaction, which is another one at the end where there are many rows. */
+static int fan_out(struct fanout *fanout, const struct batch *batch, bool looks, size_t *fresh, struct err *err)
+{
+	if (find_new(fanout, looks, fresh, err) < 0 || find_sizes(fanout, *fresh, err) < 0)
+		return -1;
+	if (!looks && has_long(fanout, *fresh))
+		return err_set(err, ERR_CONFLICT, "a post with a long list of friends may be planned already");
+	return write_short(fanout, batch, *fresh, err);
+}
+
+static int in_transaction(struct fanout *fanout, const struct batch *batch, bool looks, size_t *fresh, struct err *err)
 {
 	if (store_begin(fanout->store, err) < 0)
 		return -1;
-	if (fan_out(fanout, batch, fresh, err) == 0 && commit(fanout, batch, err) == 0)
+	if (fan_out(fanout, batch, looks, fresh, err) == 0 && commit(fanout, batch, err) == 0)
 		return 0;
 	store_rollback(fanout->store);
 	return -1;
+}
+
+/* Posts are new, but after a crash: the ledger's key tells, and only then is it asked first. */
+static int fan_out_all(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
+{
+	if (in_transaction(fanout, batch, false, fresh, err) == 0)
+		return 0;
+	return err->kind == ERR_CONFLICT ? in_transaction(fanout, batch, true, fresh, err) : -1;
 }
 
 /* ---- long lists: the plan, in a transaction of its own */
@@ -388,7 +386,7 @@ static int fanout_handle(void *state, struct batch *batch, struct err *err)
 	int rc = -1;
 
 	decode(fanout, batch);
-	if (fanout->count > 0 && in_transaction(fanout, batch, &fresh, err) < 0)
+	if (fanout->count > 0 && fan_out_all(fanout, batch, &fresh, err) < 0)
 		goto out;
 	for (size_t k = 0; k < fresh; k++) {
 		struct job *job = &fanout->jobs[fanout->order[k]];

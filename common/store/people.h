@@ -20,9 +20,8 @@ int friends_insert(struct store *store, struct friendship *friendship, struct er
 /* Friendships of a participant in order of the friend's id, those above `after`. */
 int friends_list(struct store *store, int64_t participant, int64_t after, size_t limit, friendship_row_fn *row, void *arg, struct err *err);
 
-/* The friends of several authors in one round trip, ascending, at most `limit` each: each list is appended to *ids (heap, caller
- * frees), counts[i] says how many are authors[i]'s. Authors are distinct. */
-int friends_of(struct store *store, const int64_t *authors, size_t count, size_t limit, int64_t **ids, size_t *counts, struct err *err);
+/* How many friends each of several has; at most `limit` are counted of one. Ids are distinct. */
+int friends_count(struct store *store, const int64_t *ids, size_t count, size_t limit, size_t *counts, struct err *err);
 /* One page of a long list: friends above `after`, ascending. */
 int friends_page(struct store *store, int64_t author, int64_t after, int64_t *ids, size_t room, size_t *count, struct err *err);
 

@@ -146,6 +146,34 @@ int inbound_insert(struct store *store, struct inbound *rows, size_t count, stru
 	return rc;
 }
 
+static int insert_friends(struct store *store, const struct post *posts, size_t count, struct err *err)
+{
+	struct buf sql = BUF_INIT;
+	int rc;
+
+	buf_addf(&sql, "INSERT INTO inbound (participant_id, post_id, from_id) SELECT f.friend_id, o.id, o.participant_id "
+		"FROM outbound o %s friend f ON f.participant_id = o.participant_id WHERE o.id IN (", store_join(store));
+	for (size_t i = 0; i < count; i++) {
+		if (i > 0)
+			buf_add_char(&sql, ',');
+		buf_add_int(&sql, posts[i].id);
+	}
+	buf_add_char(&sql, ')');
+	store_keep(store, slice_of("inbound.post_id"), &sql);
+	rc = store_query_once(store, sql.data, sql.len, NULL, NULL, err);
+	buf_release(&sql);
+	return rc;
+}
+
+int inbound_insert_friends(struct store *store, const struct post *posts, size_t count, struct err *err)
+{
+	int rc = 0;
+
+	for (size_t from = 0; from < count && rc == 0; from += ROWS_IN_LIST)
+		rc = insert_friends(store, posts + from, count - from < ROWS_IN_LIST ? count - from : ROWS_IN_LIST, err);
+	return rc;
+}
+
 /* ---- lists */
 
 struct post_reader {

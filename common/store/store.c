@@ -123,6 +123,16 @@ const char *store_for_update(const struct store *store)
 	return store->ops->for_update;
 }
 
+void store_keep(const struct store *store, struct slice column, struct buf *sql)
+{
+	store->ops->keep(column, sql);
+}
+
+const char *store_join(const struct store *store)
+{
+	return store->ops->join;
+}
+
 const char *store_dialect(const struct store *store)
 {
 	return store->ops->dialect;

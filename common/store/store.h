@@ -69,6 +69,9 @@ int store_insert(struct store *store, enum store_insert how, const char *into, c
 /* ---- where back ends differ in words */
 const char *store_now_ms(const struct store *store);     /* an expression: the database's clock, Unix milliseconds */
 const char *store_for_update(const struct store *store); /* " FOR UPDATE", or "" where a write transaction is exclusive */
+const char *store_join(const struct store *store);       /* a JOIN whose left table is read first, whatever statistics say */
+/* Adds what keeps the row that is there, at the end of an INSERT … SELECT. Any column of the key, with its table. */
+void store_keep(const struct store *store, struct slice column, struct buf *sql);
 const char *store_dialect(const struct store *store);    /* the folder under sql/ */
 
 /* One at a time works on the database's tables, across all processes; let go by store_close() too. ERR_CONFLICT: another did for a minute. */

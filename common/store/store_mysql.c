@@ -774,7 +774,13 @@ static int mysql_store_query_once(
  * text 277,000 rows/s, blocks of 1,000 prepared rows 293,000; 20,000 rows a transaction: 305,000 and 334,000. Prepared
  * blocks of 100 and 10 for the rest cost more round trips than they save, so the rest goes as text. */
 
-/* The first column of "table (column, …)": setting it to itself keeps the row that is there. */
+/* Setting a column to itself keeps the row that is there. */
+static void mysql_store_keep(struct slice column, struct buf *sql)
+{
+	buf_addf(sql, " ON DUPLICATE KEY UPDATE %.*s = %.*s", (int)column.len, column.data, (int)column.len, column.data);
+}
+
+/* The first column of "table (column, …)". */
 static struct slice first_column(const char *into)
 {
 	const char *open = strchr(into, '(');
@@ -796,11 +802,8 @@ static void add_head(struct buf *b, const char *into)
 
 static void add_tail(struct buf *b, enum store_insert how, const char *into)
 {
-	struct slice column = first_column(into);
-
 	if (how == STORE_KEEP)
-		buf_addf(b, " ON DUPLICATE KEY UPDATE %.*s = %.*s", (int)column.len, column.data, (int)column.len,
-			column.data);
+		mysql_store_keep(first_column(into), b);
 }
 
 static void add_hex(struct buf *b, struct slice bytes)
@@ -1064,6 +1067,8 @@ const struct store_ops store_mysql_ops = {
 	.dialect = "mysql",
 	.now_ms = "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 	.for_update = " FOR UPDATE",
+	.join = "STRAIGHT_JOIN",
+	.keep = mysql_store_keep,
 	.library = mysql_store_library,
 	.describe = mysql_store_describe,
 	.create = mysql_store_create,

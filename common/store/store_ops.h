@@ -15,6 +15,8 @@ struct store_ops {
 	const char *dialect; /* and the value of store.type that chooses it */
 	const char *now_ms;
 	const char *for_update;
+	const char *join;
+	void (*keep)(struct slice column, struct buf *sql);
 	const char *(*library)(void);
 	void (*describe)(const struct settings *settings, struct buf *out);
 	int (*create)(const struct settings *settings, bool *made, struct err *err);

@@ -162,13 +162,21 @@ static int sqlite_store_query_once(
  *
  * One statement, run for each row: there is no way to a server that more rows at once would save. */
 
+static void sqlite_store_keep(struct slice column, struct buf *sql)
+{
+	(void)column; /* any key */
+	buf_add_str(sql, " ON CONFLICT DO NOTHING");
+}
+
 static void write_insert(struct buf *b, enum store_insert how, const char *into, size_t columns)
 {
 	buf_reset(b);
 	buf_addf(b, "INSERT INTO %s VALUES (", into);
 	for (size_t i = 0; i < columns; i++)
 		buf_add_str(b, i > 0 ? ",?" : "?");
-	buf_add_str(b, how == STORE_KEEP ? ") ON CONFLICT DO NOTHING" : ")");
+	buf_add_char(b, ')');
+	if (how == STORE_KEEP)
+		sqlite_store_keep(SLICE_NONE, b);
 }
 
 static int insert_rows(struct sqlite_store *s, enum store_insert how, const char *into, const struct store_value *values,
@@ -292,6 +300,8 @@ const struct store_ops store_sqlite_ops = {
 	.dialect = "sqlite",
 	.now_ms = "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)",
 	.for_update = "", /* whoever asks is the only writer already */
+	.join = "CROSS JOIN",
+	.keep = sqlite_store_keep,
 	.library = sqlite_store_library,
 	.describe = sqlite_store_describe,
 	.create = sqlite_store_create,

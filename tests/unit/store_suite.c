@@ -513,25 +513,18 @@ static void friends_are_listed_by_pages(void **state)
 	assert_int_equal(0, count);
 }
 
-/* The lists of these authors, each as add_friends() made it: from id * 1,000,000 on, step 3. */
 static void expect_friends(
 	struct store *store, const int64_t *authors, const size_t *wanted, size_t count, size_t limit)
 {
 	size_t *counts = mem_array(count, sizeof(*counts));
-	int64_t *ids = NULL;
-	size_t at = 0;
 
-	assert_ok(friends_of(store, authors, count, limit, &ids, counts, &err));
-	for (size_t i = 0; i < count; i++) {
+	assert_ok(friends_count(store, authors, count, limit, counts, &err));
+	for (size_t i = 0; i < count; i++)
 		assert_int_equal(wanted[i] < limit ? wanted[i] : limit, counts[i]);
-		for (size_t k = 0; k < counts[i]; k++)
-			assert_true(ids[at++] == authors[i] * 1000000 + (int64_t)k * 3);
-	}
-	free(ids);
 	free(counts);
 }
 
-static void friends_of_many_authors_come_in_their_order(void **state)
+static void friends_of_many_authors_are_counted_up_to_a_limit(void **state)
 {
 	static const int64_t authors[] = { 5, 2, 9, 1, 7 };
 	static const size_t wanted[] = { 20, 0, 3, 25000, 12000 };
@@ -550,7 +543,7 @@ static void friends_of_many_authors_come_in_their_order(void **state)
 	expect_friends(store, authors + 1, wanted + 1, 1, 5001);
 }
 
-static void friends_of_two_thousand_authors(void **state)
+static void friends_of_two_thousand_authors_are_counted(void **state)
 {
 	enum { AUTHORS = 2000 };
 	struct store *store = suite_store(state);
@@ -829,6 +822,30 @@ static void inbound_rows_may_come_again(void **state)
 	assert_ok(inbound_insert(store, rows, 1, &err)); /* the row that is there stays */
 	assert_int_equal(2500, suite_count(store, "SELECT COUNT(*) FROM inbound WHERE from_id = 7"));
 	free(rows);
+}
+
+static void every_friend_gets_a_row_of_each_post(void **state)
+{
+	enum { MANY = 2000 };
+	struct store *store = suite_store(state);
+	struct post *posts = mem_array(MANY, sizeof(*posts));
+
+	add_friends(store, 1, FAR, 1, 3);
+	add_friends(store, 2, FAR + 2, 1, 2);
+	add_friends(store, 4, FAR, 1, 7); /* has no post */
+	add_posts(store, 1, 1, MANY / 2);
+	add_posts(store, MANY / 2 + 1, 2, MANY / 2 - 1);
+	add_posts(store, MANY, 3, 1); /* has no friend */
+	for (int i = 0; i < MANY; i++)
+		posts[i] = (struct post){ .id = i + 1 };
+	for (int round = 0; round < 2; round++) { /* rows that are there stay */
+		assert_ok(inbound_insert_friends(store, posts, MANY, &err));
+		assert_int_equal(MANY / 2 * 3 + (MANY / 2 - 1) * 2, suite_count(store, "SELECT COUNT(*) FROM inbound"));
+	}
+	assert_int_equal(MANY / 2, suite_count(store, "SELECT COUNT(*) FROM inbound i JOIN outbound o ON o.id = i.post_id "
+		"WHERE i.participant_id = 4503599627370496 AND i.from_id = 1 AND o.participant_id = 1"));
+	assert_ok(inbound_insert_friends(store, posts, 0, &err));
+	free(posts);
 }
 
 /* ---- plans */
@@ -1266,8 +1283,8 @@ int store_suite_run(void)
 		T(known_answers_for_any_number),
 		T(a_friendship_is_made_once_in_both_directions),
 		T(friends_are_listed_by_pages),
-		T(friends_of_many_authors_come_in_their_order),
-		T(friends_of_two_thousand_authors),
+		T(friends_of_many_authors_are_counted_up_to_a_limit),
+		T(friends_of_two_thousand_authors_are_counted),
 		T(prices_are_exact),
 		T(products_that_do_not_fit_are_invalid),
 		T(a_product_is_deleted_once),
@@ -1277,6 +1294,7 @@ int store_suite_run(void)
 		T(outbound_is_read_by_pages),
 		T(inbound_is_read_newest_first_with_its_texts),
 		T(inbound_rows_may_come_again),
+		T(every_friend_gets_a_row_of_each_post),
 		T(a_plan_is_worked_off_chunk_by_chunk),
 		T(commands_are_found_with_their_outcome),
 		T(ids_that_are_none_are_invalid),
