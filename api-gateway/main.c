@@ -1,5 +1,4 @@
 /* Settings go in, a gateway runs until it is told to stop; what it is made of is opened here in order, and closed in reverse. */
-#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -29,6 +28,7 @@
 #include "common/base/descriptors.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/base/mem.h"
 #include "common/base/notify.h"
 #include "common/base/packages.h"
 #include "common/base/program.h"
@@ -419,8 +419,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 		return program_usage("%s is not understood: feed-gateway takes options alone", argv[0]);
 	log_start(settings);
 	bound_waits(&mine);
-	mallopt(M_ARENA_MAX, MEMORY_POOLS);
-	mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+	mem_keep_little(MEMORY_POOLS, LARGE_BYTES);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
 	if (check_settings(settings) < 0 || read_contract(&gateway) < 0) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/buf.h"
+#include "common/base/mem.h"
 #include "common/base/program.h"
 #include "common/http/http_client.h"
 #include "common/http/http_server.h"
@@ -10,6 +11,9 @@
 #include "common/store/store.h"
 #include "workers/engine/engine.h"
 #include "workers/worker.h"
+
+#define MEMORY_POOLS 4      /* of malloc, for a dozen threads, most of them librdkafka's */
+#define LARGE_BYTES 131072  /* what was fetched at once, or a long statement */
 
 /* One line for each worker that reads topics, and is always wanted: name, topic, where its effects go; or for each of the others.
  * Lives until the next call. */
@@ -75,6 +79,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 	entry = find(argv[0]);
 	if (entry == NULL)
 		return program_usage("no worker is called \"%s\"; there are: %s", argv[0], names());
+	mem_keep_little(MEMORY_POOLS, LARGE_BYTES);
 	return entry->run != NULL ? entry->run(settings) : engine_run(entry, settings);
 }
 

@@ -1,6 +1,7 @@
 /* A size goes in, memory of that size comes out, or the process ends. */
 #include "common/base/mem.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -59,4 +60,10 @@ char *mem_dup(const void *bytes, size_t len)
 		memcpy(copy, bytes, len);
 	copy[len] = '\0';
 	return copy;
+}
+
+void mem_keep_little(int pools, int large)
+{
+	mallopt(M_ARENA_MAX, pools);
+	mallopt(M_MMAP_THRESHOLD, large);
 }

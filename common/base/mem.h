@@ -15,4 +15,10 @@ void *mem_grow(void *old, size_t count, size_t size);     /* realloc of an array
 char *mem_strdup(const char *text);
 char *mem_dup(const void *bytes, size_t len);             /* a copy with a NUL behind it */
 
+
+/* What malloc keeps of what was freed: so many pools for all threads together (by default up to 8 a processor, each as large as its largest
+ * moment), and pieces of `large` bytes or more go back to the system at once, always (by default only until the first is freed). Before
+ * there are threads. */
+void mem_keep_little(int pools, int large);
+
 #endif

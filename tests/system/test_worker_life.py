@@ -130,3 +130,33 @@ def test_memory_stays_flat_while_the_store_is_away_with_a_long_backlog(make_feed
     done = feed.one("SELECT COUNT(*) FROM outbound")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") > done + 2000, "it goes on by itself", 60)
     assert fetched_kib(feed, worker) < before + 24 * 1024
+
+
+@pytest.mark.servers("Kafka's responses")
+def test_a_worker_behind_records_that_came_one_by_one_stays_small(make_feed):
+    """Each of them was fetched alone, and keeps the whole response in memory that it came in: what is fetched ahead is bounded in records too."""
+    feed = make_feed(kafka__partitions=12, mysql__lock_wait_s=120, mysql__read_timeout_ms=130000, fanout__batch=100, worker__backlog_ms=0).prepare()
+    worker = feed.worker("fanout")
+    producer = feed.producer(**{"linger.ms": 0})
+    with feed.held():
+        for n in range(100):
+            feed_one(feed, producer, n)
+        waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND state LIKE 'Waiting for table%%'"
+        wait_for(lambda: feed.one(waiting, feed.database), "the worker stands at the table")
+        before = own_kib(worker)
+        for n in range(100, 6000):
+            feed_one(feed, producer, n)
+        grown = own_kib(worker) - before
+    print(f"{grown} KiB more with 6,000 records behind")
+    assert grown < 8192, f"{grown} KiB more: all 6,000 have been fetched"
+    wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 6000, "all of them", 120, every=0.2)
+
+
+def feed_one(feed, producer, n):
+    """Of an author of its own, and stored before the next."""
+    producer.produce(feed.prefix + "feed.posts", post(id=2**40 + n, **{"from": n + 1}), key=str(n + 1))
+    assert producer.flush(30) == 0
+
+
+def own_kib(process):
+    return int(re.search(r"^RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text(), re.M)[1])
