@@ -19,7 +19,9 @@
 
 #define LOOK_MS 1000         /* for what another process wrote, or what is due again */
 #define TURN 100             /* deliveries to one webhook before others have their turn */
-#define LEASE_SPARE_MS 30000 /* on top of a call's time limit */
+/* On top of a call's time limit: to write down what became of it. The lease is renewed for each delivery, so this is not about how long a
+ * sender works; and it can't break an order: who has lost the lease finds that out before its next delivery, and repeats at most this one. */
+#define LEASE_SPARE_MS 5000
 #define ANSWER_MAX 65536
 #define PRUNE_MS 60000
 #define EVENT_SOURCE "/feedmill/products"

@@ -44,6 +44,7 @@ def verdict(label, records, ids, began):
     first = {id: place for place, id in reversed(list(enumerate(got)))}
     for created, deleted in zip(sent[::2], sent[1::2]):
         assert first[created] < first[deleted], "created before deleted"
+    assert recovery < 30, f"what the dead one had is somebody's again after {recovery:.1f} s"
     print(f"F9 {label}: {len(sent)} events, {len(got) - len(sent)} of them again, 0 lost, recovered in {recovery:.1f} s")
 
 
