@@ -31,7 +31,7 @@ def load(root, path):
 
 
 def about_text(about):
-    return f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), servers and load on the same ones; rounds: {about['rounds']}."
+    return f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), servers and load on the same ones; rounds: {about['rounds']}; commit {about['version']}."
 
 
 def figures_text(found):
@@ -52,7 +52,7 @@ def scale_text(found, name):
     if run is None:
         return curves.NONE
     about = run["about"]
-    return (f"{about['date']}, {about['cores']} cores ({about['processor']}), {about['minutes']} minutes: `./dev bench --{name} {run['size']}`\n\n"
+    return (f"{about['date']}, {about['cores']} cores ({about['processor']}), commit {about['version']}, {about['minutes']} minutes: `./dev bench --{name} {run['size']}`\n\n"
             + curves.markdown(run["columns"], run["points"]))
 
 

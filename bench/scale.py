@@ -11,6 +11,8 @@ import threading
 import time
 from typing import Callable
 
+import requests
+
 from brokers import Brokers
 from figures import SEEN_OURS, quiet_town, warm
 from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, posts_script, pss_mib, wait_until, wrk
@@ -93,20 +95,25 @@ def under_way(ours, gateway, took):
         thread.join()
 
 
+def raw_insert(ours, count, turn):
+    """Seconds of the bare INSERT of so many rows, in as many transactions as there are chunks; for people whom nobody asks about."""
+    posts = max(1, count // 5000)
+    return floor("insert", MYSQL_DATABASE=ours.database, HUGE=1, POSTS=posts, FRIENDS=min(count, 5000), BATCH=1, THREADS=2, START=100_000 + turn * posts)["seconds"]
+
+
 def huge_author(count):
-    quiet, busy, alone, beside = [], [], [], []
+    quiet, busy, alone, raw, beside = [], [], [], [], []
     with quiet_town() as (ours, gateway, workers):
         befriend_many(ours, count)
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             quiet.append(small_posts(ours, gateway))
             alone.append(post_to_all(ours, Client(gateway.url)))
+            raw.append(raw_insert(ours, count, turn))
             with under_way(ours, gateway, beside):
                 busy.append(small_posts(ours, gateway))
         pss = [pss_mib([worker.pid]) for worker in workers]
-    with Ours() as ours:
-        raw = [floor("insert", MYSQL_DATABASE=ours.database, HUGE=1, POSTS=max(1, count // 5000), FRIENDS=min(count, 5000), BATCH=1, THREADS=2)["seconds"]]
     p99 = [b["visible_p99_ms"] / q["visible_p99_ms"] for q, b in zip(quiet, busy)]
-    return {"friends": count, "alone_s": statistics.median(alone), "rows_s": count / statistics.median(alone), "raw": statistics.median(alone) / raw[0],
+    return {"friends": count, "alone_s": statistics.median(alone), "rows_s": count / statistics.median(alone), "raw": statistics.median(a / r for a, r in zip(alone, raw)),
             "beside_s": statistics.median(beside), "quiet_p50": median_of(quiet, "visible_p50_ms"), "busy_p50": median_of(busy, "visible_p50_ms"),
             "quiet_p99": median_of(quiet, "visible_p99_ms"), "busy_p99": median_of(busy, "visible_p99_ms"), "p99": statistics.median(p99),
             "answer_quiet_p99": median_of(quiet, "answer_p99_ms"), "answer_busy_p99": median_of(busy, "answer_p99_ms"),
@@ -153,7 +160,18 @@ def backlog(count, say):
         say("fan-out is through")
         for point, more in zip(points, drain(ours, "index", count)):
             point.update(more)
+        points[-1].update(bytes_on_disk(ours, count))
     return points
+
+
+def bytes_on_disk(ours, count):
+    """Of a record in each store, as far as it tells."""
+    address = ours.server("SEARCH_URL")
+    requests.post(f"{address}/{ours.index}/_flush", timeout=120).raise_for_status()
+    stats = requests.get(f"{address}/{ours.index}/_stats/store", timeout=30).json()
+    ours.sql("ANALYZE TABLE outbound")
+    rows = ours.one("SELECT data_length + index_length FROM information_schema.tables WHERE table_schema = %s AND table_name = 'outbound'", ours.database)
+    return {"document_bytes": stats["_all"]["primaries"]["store"]["size_in_bytes"] / count, "outbound_bytes": float(rows) / count}
 
 
 # ---- a large table

@@ -60,7 +60,7 @@ def test_tables_and_plot():
 
 # ---- pages
 
-ABOUT = {"date": "2026-01-31", "cores": 2, "processor": "a processor", "rounds": 3, "minutes": 1.5}
+ABOUT = {"date": "2026-01-31", "cores": 2, "processor": "a processor", "rounds": 3, "minutes": 1.5, "version": "abc1234"}
 
 
 def checkout(folder):
