@@ -389,6 +389,9 @@ def check_processes(world, report):
     for process in world.state.get("processes", ()):
         name, start, end = process["name"], process["start"], process["end"]
         report.expect(end["rss_kb"] <= start["rss_kb"] * MEMORY, "I9", f"{name} has grown from {start['rss_kb']} to {end['rss_kb']} kB", (), [process])
+        if settled := process.get("settled"):
+            report.expect(end["own_kb"] <= settled["own_kb"] * MEMORY, "I9",
+                          f"{name} has {end['own_kb']} kB of its own, and had {settled['own_kb']} when it had seen every fault", (), [process])
         report.expect(end["descriptors"] <= start["descriptors"] + process.get("more_descriptors", 0), "I9",
                       f"{name} has {end['descriptors']} descriptors, and had {start['descriptors']}", (), [process])
     for pid in world.state.get("zombies", ()):

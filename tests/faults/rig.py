@@ -33,6 +33,7 @@ class Rig:
         self.history = History(self.feed.folder / f"{self.feed.name}.history")
         self.gateways = load.Gateways()
         self.slots, self.lock = {}, threading.RLock()
+        self.fenced = 0           # members that were started again, because Kafka had fenced them
         self.random = random.Random(seed)
         self.environment = {}     # of a slot's processes, from its next start on
         self.config_of = {}       # likewise: a configuration of its own
@@ -121,6 +122,7 @@ class Rig:
         for slot, process in list(self.slots.items()):
             if not process.running() and process.popen.returncode == 1 and process.logged("FENCED_INSTANCE_ID"):
                 self.note("fenced, started again", slot=slot)
+                self.fenced += 1
                 self.feed.processes.remove(process)
                 self.out(slot)
                 self.start_slot(slot)

@@ -13,12 +13,17 @@ import mix  # noqa: E402  (the paths come first)
 
 
 def table(rows):
-    yield f"{'process':26}{'lived, s':>10}{'kB, warm':>10}{'kB, end':>10}{'':>10}{'own, kB':>16}{'descriptors':>16}"
+    """Of each process that is left: all of its memory from when it was warm, and its own from when it had seen every kind of fault."""
+    yield f"{'process':26}{'warm for':>10}{'kB then':>10}{'now':>8}{'':>10}{'settled for':>13}{'own then':>10}{'now':>8}{'':>10}{'descriptors':>14}"
     for row in rows:
-        start, end = row["start"], row["end"]
-        yield (f"{row['name']:26}{row['seconds']:10}{start['rss_kb']:10}{end['rss_kb']:10}{end['rss_kb'] / start['rss_kb'] * 100 - 100:+8.1f} %"
-               f"{start['own_kb']:8} → {end['own_kb']}{start['descriptors']:8} → {end['descriptors']}")
+        start, end, settled = row["start"], row["end"], row.get("settled")
+        own = f"{row['settled_seconds']:11} s{settled['own_kb']:10}{grown(settled, end, 'own_kb')}" if settled else f"{'':13}{'':10}{end['own_kb']:8}{'':10}"
+        yield f"{row['name']:26}{row['seconds']:8} s{start['rss_kb']:10}{grown(start, end, 'rss_kb')}{own}{start['descriptors']:7} → {end['descriptors']}"
         yield f"    own, from fault to fault: {' '.join(map(str, row['course']))}"
+
+
+def grown(then, now, what):
+    return f"{now[what]:8}{now[what] / then[what] * 100 - 100:+8.1f} %"
 
 
 def main():

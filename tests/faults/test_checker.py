@@ -1,9 +1,12 @@
 """The checker on histories that were made up: a good one is found good, and each invariant that is broken once is found, with
 what shows it."""
 import copy
+import subprocess
+import sys
 
 import pytest
 
+import mix
 from checker import check
 from history import body_hash
 
@@ -76,7 +79,8 @@ def good():
     story.delete(201)
     story.state["read"] = {1: [101, 100], 2: [102]}
     story.state["samples"] = [{"group": "fanout", "when": "at the end", "committed": {0: 2}, "records": {0: [(0, 100), (1, 101), (2, 102)]}, "finished": [100, 101]}]
-    story.state["processes"] = [{"name": "fanout-1", "start": {"rss_kb": 20000, "descriptors": 30}, "end": {"rss_kb": 21000, "descriptors": 30}}]
+    story.state["processes"] = [{"name": "fanout-1", "start": {"rss_kb": 20000, "descriptors": 30}, "settled": {"own_kb": 5000},
+                                 "end": {"rss_kb": 21000, "own_kb": 5300, "descriptors": 30}}]
     return story
 
 
@@ -163,6 +167,7 @@ def other_text(s): s.state["documents"][0]["hash"] = "other"
 def other_price(s): s.state["products"][200] = ("n200", "1.51")
 def other_author(s): s.state["inbound"][0] = (2, 100, 4)
 def leak(s): s.state["processes"][0]["end"]["rss_kb"] = 22500
+def small_leak(s): s.state["processes"][0]["end"]["own_kb"] = 5600
 def open_files(s): s.state["processes"][0]["end"]["descriptors"] = 31
 def zombie(s): s.state["zombies"] = [4711]
 
@@ -176,7 +181,7 @@ BROKEN = {
     "I6": [early_offset],
     "I7": [lag, good_record_in_dlq, undecided],
     "I8": [other_text, other_price, other_author],
-    "I9": [leak, open_files, zombie],
+    "I9": [leak, small_leak, open_files, zombie],
 }
 
 
@@ -216,3 +221,47 @@ def test_ids_of_two_gateways_have_no_order_once_a_clock_was_set():
     story.post(98, 2, [1])
     story.state["read"][2] = [102, 99, 98]
     assert "I5" in check(story.events, story.state).found(), "of one gateway they still rise"
+
+
+class Slots:
+    """As much of a rig as memory is looked at through."""
+
+    def __init__(self, **programs):
+        self.slots = {name: subprocess.Popen([sys.executable, "-c", text], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for name, text in programs.items()}
+        for process in self.slots.values():
+            process.running = lambda process=process: process.poll() is None
+
+    def step(self):
+        """One more piece of work of each."""
+        for process in self.slots.values():
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline()
+
+
+WORK = """import sys
+kept = []
+for line in sys.stdin:
+    {work}
+    print("done", flush=True)
+"""
+
+
+def test_a_process_that_leaks_is_found():
+    """Real processes: one needs much at its first work and no more then, one keeps a little of each work. The little is found."""
+    rig = Slots(steady=WORK.format(work="kept = kept or [bytearray(4 << 20)]"), leaks=WORK.format(work="kept.append(bytearray(100 << 10))"))
+    try:
+        memory = mix.Memory(rig, {"kill", "net"}, warm_s=0)
+        for fault in ("kill", "net", "kill", "net", *["kill"] * 20):
+            rig.step()
+            memory.look(fault)
+        rows = mix.memory_that_counts(memory.rows(), long_s=0)
+    finally:
+        for process in rig.slots.values():
+            process.communicate()
+    assert len(rows) == 2 and all("settled" in row for row in rows)
+    story = good()
+    story.state["processes"] = rows
+    breaches = [str(breach) for breach in check(story.events, story.state).breaches]
+    assert breaches and all("leaks (pid" in breach for breach in breaches), breaches
+    assert any("of its own" in breach for breach in breaches), "the closer look"

@@ -28,15 +28,16 @@ def make_embedded(folder, seed):
 
 
 @pytest.mark.parametrize("seconds", [30, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.timeout(900)
 def test_a_mix_on_files(make_embedded, seed, seconds):
     rig = make_embedded(replicas=2, gateways=2)
     driver = Driver(rig)
     plan = driver.schedule(seed, seconds, 3, KINDS)
     print(f"seed {seed}: {plan}")
     rig.start()
-    memory = mix.Memory(rig)
+    memory = mix.Memory(rig, {what for _, what, _ in plan})
     with rig.load:
-        driver.play(plan, began := time.monotonic(), began + seconds, lambda line: (memory.look(), rig.look(line)))
+        driver.play(plan, began := time.monotonic(), began + seconds, lambda line, what: (memory.look(what), rig.look(line)))
     rig.verdict(f"{len(plan)} faults on files, seed {seed}", rig.recovered(), processes=mix.memory_that_counts(memory.rows()))
 
 

@@ -400,6 +400,7 @@ def test_f13_a_command_id_with_another_body(make_rig):
 # ---- F14: members come and go
 
 @pytest.mark.parametrize("times", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.timeout(900)
 def test_f14_rebalance_storm(make_rig, times):
     rig = make_rig(replicas=1).start()
     driver = Driver(rig)
