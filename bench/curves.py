@@ -33,9 +33,19 @@ def escaped(words):
     return words.replace("&", "&amp;").replace("<", "&lt;")
 
 
+def nice(most):
+    """The end of an axis: a little above the most, with four equal parts that are easy to read."""
+    power = 10 ** math.floor(math.log10(most)) if most > 0 else 1
+    return next(step * power for step in (1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10) if step * power >= most)
+
+
+def place_name(x):
+    return f"{x:,.0f}" if x >= 10 or x == int(x) else f"{x:.2g}"
+
+
 def panel(title, x_title, xs, series, is_log, left, top):
     """One plot at a place: `series` is a list of (legend, values), zero at the bottom."""
-    most = max([value for _, values in series for value in values if value is not None] or [1]) or 1
+    most = nice(max([value for _, values in series for value in values if value is not None] or [1]) or 1)
     place = [math.log10(x) if is_log else x for x in xs]
     low, high = min(place), max(place)
     x_of = [left + LEFT + (WIDTH - LEFT - RIGHT) * ((at - low) / (high - low) if high > low else 0.5) for at in place]
@@ -47,7 +57,7 @@ def panel(title, x_title, xs, series, is_log, left, top):
         y = y_of(most * part / 4)
         parts.append(f'<line x1="{left + LEFT}" x2="{left + WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="#dee2e6"/>'
                      f'<text x="{left + LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{report.number(float(most * part / 4)) if part else 0}</text>')
-    parts += [f'<text x="{x:.1f}" y="{top + HEIGHT - BOTTOM + 15}" text-anchor="middle">{x_value:,g}</text>' for x, x_value in zip(x_of, xs)]
+    parts += [f'<text x="{x:.1f}" y="{top + HEIGHT - BOTTOM + 15}" text-anchor="{"end" if x > left + WIDTH - 40 else "middle"}">{place_name(x_value)}</text>' for x, x_value in zip(x_of, xs)]
     parts.append(f'<text x="{left + WIDTH - RIGHT}" y="{top + HEIGHT - 4}" text-anchor="end">{escaped(x_title)}</text>')
     for n, (legend, values) in enumerate(series):
         line = [(x, y_of(value)) for x, value in zip(x_of, values) if value is not None]

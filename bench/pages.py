@@ -11,6 +11,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import curves  # noqa: E402
+import paper  # noqa: E402
 import report  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -71,7 +72,7 @@ def pages(root=ROOT):
     figures, scale = load(root, FIGURES), load(root, SCALE)
     page = (root / "docs/scale.md").read_text()
     for name in re.findall(r"<!-- (?!end of )(\w+) -->", page):
-        page = between(page, name, scale_text(scale, name))
+        page = between(page, name, paper.table((scale or {}).get("runs", {})) if name == "paper" else scale_text(scale, name))
     made = {"README.md": between((root / "README.md").read_text(), "bench", headline_text(figures)),
             "docs/performance.md": between((root / "docs/performance.md").read_text(), "bench", figures_text(figures)), "docs/scale.md": page}
     if figures:

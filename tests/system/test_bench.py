@@ -13,6 +13,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 
 import curves  # noqa: E402
 import pages  # noqa: E402
+import paper  # noqa: E402
 import report  # noqa: E402
 
 pytestmark = pytest.mark.once
@@ -103,6 +104,20 @@ def test_curves_have_a_point_for_each_place():
     plot = pages.scale_plot({"runs": {"replicas": grown(1.0, 2.0, 4.0), "more & more": grown(5.0, None)}})
     assert plot.count("<polyline") == 2 and plot.count("<circle") == 3 + 1
     assert curves.text({"a": "A", "b": "B"}, [{"a": 1, "b": None}]) == "A  B\n1  –"
+
+
+def large_table(us):
+    def at(rows, mib, times):
+        return {"rows": rows, "mib": mib, "ours_us": us * times, "cpu_us": 0.5, "database_us": us * times}
+    return {"rows": {"points": [at(1.0, 100.0, 1), at(50.0, 5000.0, 20)]}}
+
+
+def test_what_is_computed_on_paper_follows_what_was_measured():
+    """2 million rows a second at 5 µs each are 10 threads busy, and 10 cores of the database."""
+    text = paper.table(large_table(5.0))
+    assert "| threads of fan-out | computed | 10;" in text and "| its processors | computed | 10 cores;" in text and "× 20.0 a row" in text
+    assert "| threads of fan-out | computed | 20;" in paper.table(large_table(10.0))
+    assert all(f" {known} " in text for known in ("measured", "assumed", "computed"))
 
 
 # ---- runs
