@@ -4,7 +4,7 @@
  *   queue_kafka_link.c      one librdkafka handle, and a thread that knows whether the cluster is in reach
  *   queue_kafka_producer.c  sending; a producer is replaced after a fatal error
  *   queue_kafka_lossy.c     sending lines that may be lost
- *   queue_kafka_consumer.c  fetching, assignment, offsets
+ *   queue_kafka_consumer.c  fetching; with queue_kafka_group.c and queue_kafka_places.c, see queue_kafka_consumer.h
  *   queue_kafka_admin.c     topics, lag, offsets of groups, deletion of records */
 #ifndef FEEDMILL_QUEUE_QUEUE_KAFKA_H
 #define FEEDMILL_QUEUE_QUEUE_KAFKA_H

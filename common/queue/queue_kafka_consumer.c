@@ -1,10 +1,9 @@
-/* Topics and groups go in, records come out in the order of each partition; the offsets of those that are done go back.
+/* Topics and groups go in, records come out in the order of each partition.
  *
- * The assignment is eager: librdkafka 2.0 loses partitions with the cooperative one. Batches are built from single polls:
- * its own batches skip offsets around a rebalance. Offsets to start from are always explicit, so that a partition starts at
- * its beginning only when the group has never been there; a committed offset that Kafka no longer has stops the partition,
- * because going on would skip records without a word. A consumer without a group has somebody who can be told instead. */
-#include "common/queue/queue_kafka.h"
+ * Batches are built from single polls: librdkafka's own batches skip offsets around a rebalance. A committed offset that Kafka no longer
+ * has stops the partition, because going on would skip records without a word. A consumer without a group has somebody who can be told
+ * instead. */
+#include "common/queue/queue_kafka_consumer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,53 +11,14 @@
 #include <time.h>
 
 #include "common/base/clock.h"
-#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
 enum {
-	COMMITTED_MS = 5000, /* to learn where the group is */
-	COMMIT_MS = 5000,    /* to commit when partitions are taken away */
-	CLOSE_MS = 8000,     /* to commit and leave the group; below the session timeout, after which both are moot */
-	LEAVE_POLL_MS = 20,
-	SEEK_MS = 10000,
-	REJOIN_MS = 1000,    /* between two tries to learn where the group is */
-	SLICE_MS = 250,      /* of waiting, after which we look at what is due */
-	REPEAT_MS = 30000,   /* the same error is logged once in so long */
-	DRY_RECORDS = 500,   /* so many in a row without a pause: the queue may have been full, and fetching asleep */
-};
-
-struct owned {
-	const char *topic; /* one of the consumer's */
-	int32_t partition;
-	bool stopped; /* by an error that must not be passed over */
-	bool held;
-	int64_t held_at; /* where it goes on */
-	int64_t stored;  /* -1: nothing yet */
-	int64_t begun;   /* found beside the group's offset */
-};
-
-struct kafka_consumer {
-	struct consumer base;
-	const struct kafka_queue *queue;
-	rd_kafka_t *rk;
-	struct kafka_link *link;
-	char **topics; /* without the prefix */
-	size_t topic_count;
-	bool grouped;
-	bool paused;
-	void (*revoked)(void *arg, const struct topic_partition *gone, size_t count, bool lost);
-	void *arg;
-	struct owned *owned;
-	_Atomic size_t owned_count; /* changed by the polling thread alone */
-	_Atomic bool joined;
-	bool rejoin;       /* where the group is could not be learned: subscribe again */
-	int64_t rejoin_ms; /* then; monotonic */
-	bool fatal;
-	struct err lost;   /* without a group: why nothing comes until the next assignment */
-	size_t in_a_row;   /* records since the queue was empty */
-	rd_kafka_resp_err_t last_error;
-	int64_t last_error_ms;
+	CLOSE_MS = 8000,   /* for librdkafka to let go of a handle */
+	SLICE_MS = 250,    /* of waiting, after which we look at what is due */
+	REPEAT_MS = 30000, /* the same error is logged once in so long */
+	DRY_RECORDS = 500, /* so many in a row without a pause: the queue may have been full, and fetching asleep */
 };
 
 /* ---- records */
@@ -86,28 +46,11 @@ static void fill_headers(const rd_kafka_message_t *message, struct record *out)
 	}
 }
 
-/* Ours, for one of librdkafka's or of a caller's, which may be others' memory; NULL: none of ours. */
-static const char *find_topic(const struct kafka_consumer *consumer, const char *name)
-{
-	for (size_t i = 0; i < consumer->topic_count; i++) {
-		if (consumer->topics[i] == name || strcmp(consumer->topics[i], name) == 0)
-			return consumer->topics[i];
-	}
-	return NULL;
-}
-
-static const char *topic_of(const struct kafka_consumer *consumer, const char *name)
-{
-	const char *topic = find_topic(consumer, name + strlen(consumer->queue->prefix));
-
-	return topic != NULL ? topic : consumer->topics[0]; /* we asked for no other */
-}
-
 static const char *topic_of_message(const struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
 	if (consumer->topic_count == 1 || message->rkt == NULL)
 		return consumer->topics[0];
-	return topic_of(consumer, rd_kafka_topic_name(message->rkt));
+	return kafka_topic_of(consumer, rd_kafka_topic_name(message->rkt));
 }
 
 static void fill(const struct kafka_consumer *consumer, rd_kafka_message_t *message, struct record *out)
@@ -123,212 +66,6 @@ static void fill(const struct kafka_consumer *consumer, rd_kafka_message_t *mess
 	out->release = kafka_message_release;
 }
 
-/* ---- partitions */
-
-static struct owned *find_owned(const struct kafka_consumer *consumer, const char *topic, int32_t partition)
-{
-	topic = find_topic(consumer, topic);
-	for (size_t i = 0; topic != NULL && i < consumer->owned_count; i++) {
-		if (consumer->owned[i].partition == partition && consumer->owned[i].topic == topic)
-			return &consumer->owned[i];
-	}
-	return NULL;
-}
-
-/* A number that consumer_begin() has kept with an offset. */
-static const char begun_prefix[] = "begun ";
-
-static int64_t begun_of(const rd_kafka_topic_partition_t *p)
-{
-	const size_t len = sizeof(begun_prefix) - 1;
-	const struct slice text = { p->metadata, p->metadata_size };
-	int64_t number;
-
-	if (text.data == NULL || text.len <= len || memcmp(text.data, begun_prefix, len) != 0)
-		return 0;
-	return str_int64((struct slice){ text.data + len, text.len - len }, &number) && number > 0 ? number : 0;
-}
-
-/* What is in the list of an assignment goes with every later commit. */
-static void forget_begun(rd_kafka_topic_partition_list_t *partitions)
-{
-	for (int i = 0; i < partitions->cnt; i++) {
-		free(partitions->elems[i].metadata);
-		partitions->elems[i].metadata = NULL;
-		partitions->elems[i].metadata_size = 0;
-	}
-}
-
-static void owned_set(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *partitions)
-{
-	size_t count = partitions != NULL ? (size_t)partitions->cnt : 0;
-
-	atomic_store(&consumer->owned_count, 0);
-	consumer->owned = mem_grow(consumer->owned, count, sizeof(*consumer->owned));
-	for (size_t i = 0; i < count; i++)
-		consumer->owned[i] = (struct owned){ .topic = topic_of(consumer, partitions->elems[i].topic),
-			.partition = partitions->elems[i].partition, .stored = -1, .begun = begun_of(&partitions->elems[i]) };
-	consumer->paused = false;
-	atomic_store(&consumer->owned_count, count);
-}
-
-static rd_kafka_topic_partition_t *list_add(const struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, const char *topic,
-	int32_t partition, int64_t offset)
-{
-	char name[KAFKA_NAME_MAX];
-	rd_kafka_topic_partition_t *added;
-
-	kafka_name(consumer->queue, topic, name);
-	added = rd_kafka_topic_partition_list_add(list, name, partition);
-	added->offset = offset;
-	return added;
-}
-
-static rd_kafka_topic_partition_list_t *list_of(const struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t offset)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-
-	list_add(consumer, list, topic, partition, offset);
-	return list;
-}
-
-/* All that is owned and has been neither stopped nor held: those stay as they are. */
-static rd_kafka_topic_partition_list_t *list_owned(const struct kafka_consumer *consumer)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)consumer->owned_count + 1);
-
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (!consumer->owned[i].stopped && !consumer->owned[i].held)
-			list_add(consumer, list, consumer->owned[i].topic, consumer->owned[i].partition, RD_KAFKA_OFFSET_INVALID);
-	}
-	return list;
-}
-
-/* ---- assignment */
-
-/* Puts the offset to start from into each; false when the cluster does not say. */
-static bool find_offsets(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-	rd_kafka_resp_err_t code = rd_kafka_committed(consumer->rk, partitions, COMMITTED_MS);
-
-	for (int i = 0; code == RD_KAFKA_RESP_ERR_NO_ERROR && i < partitions->cnt; i++) {
-		rd_kafka_topic_partition_t *p = &partitions->elems[i];
-
-		code = p->err;
-		if (p->offset < 0)
-			p->offset = RD_KAFKA_OFFSET_BEGINNING;
-	}
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		log_warn("committed offsets not learned, joining again", log_str("topic", consumer->topics[0]),
-			log_str("error", rd_kafka_err2str(code)));
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
-/* The answer to an assignment that is not wanted. NULL would leave the group waiting for one. */
-static void assign_nothing(struct kafka_consumer *consumer)
-{
-	rd_kafka_topic_partition_list_t *nothing = rd_kafka_topic_partition_list_new(0);
-
-	rd_kafka_assign(consumer->rk, nothing);
-	rd_kafka_topic_partition_list_destroy(nothing);
-}
-
-static void rejoin_soon(struct kafka_consumer *consumer)
-{
-	consumer->rejoin = true;
-	consumer->rejoin_ms = clock_mono_ms() + REJOIN_MS;
-}
-
-static void assign(struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *partitions)
-{
-	if (partitions->cnt > 0 && !find_offsets(consumer, partitions)) {
-		assign_nothing(consumer);
-		rejoin_soon(consumer);
-		return;
-	}
-	owned_set(consumer, partitions);
-	forget_begun(partitions);
-	rd_kafka_assign(consumer->rk, partitions);
-	atomic_store(&consumer->link->missing, 0);
-	atomic_store(&consumer->joined, true);
-	FAULT_POINT("consumer.assigned");
-	log_debug("partitions assigned", log_str("topic", consumer->topics[0]), log_int("count", partitions->cnt));
-}
-
-/* These offsets, or what is stored (NULL), committed within a bounded time. */
-static rd_kafka_resp_err_t commit(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *offsets)
-{
-	rd_kafka_queue_t *answers = rd_kafka_queue_new(consumer->rk);
-	rd_kafka_resp_err_t code = rd_kafka_commit_queue(consumer->rk, offsets, answers, NULL, NULL);
-	rd_kafka_event_t *answer = NULL;
-
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR) {
-		answer = rd_kafka_queue_poll(answers, COMMIT_MS);
-		code = answer != NULL ? rd_kafka_event_error(answer) : RD_KAFKA_RESP_ERR__TIMED_OUT;
-	}
-	if (answer != NULL)
-		rd_kafka_event_destroy(answer);
-	rd_kafka_queue_destroy(answers);
-	return code;
-}
-
-static void commit_stored(struct kafka_consumer *consumer)
-{
-	rd_kafka_resp_err_t code = commit(consumer, NULL);
-
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR && code != RD_KAFKA_RESP_ERR__NO_OFFSET)
-		log_warn("offsets not committed", log_str("topic", consumer->topics[0]), log_str("error", rd_kafka_err2str(code)));
-}
-
-static void tell_revoked(struct kafka_consumer *consumer, bool lost)
-{
-	size_t count = consumer->owned_count;
-	struct topic_partition *gone;
-
-	if (consumer->revoked == NULL || count == 0)
-		return;
-	gone = mem_array(count, sizeof(*gone));
-	for (size_t i = 0; i < count; i++)
-		gone[i] = (struct topic_partition){ consumer->owned[i].topic, consumer->owned[i].partition };
-	consumer->revoked(consumer->arg, gone, count, lost);
-	free(gone);
-}
-
-/* For librdkafka a pause outlasts the assignment: a partition that comes back would stand still, and nobody would know why. */
-static void unpause_all(struct kafka_consumer *consumer)
-{
-	rd_kafka_topic_partition_list_t *list = NULL;
-
-	if (rd_kafka_assignment(consumer->rk, &list) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return;
-	rd_kafka_resume_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-}
-
-static void revoke(struct kafka_consumer *consumer)
-{
-	bool lost = rd_kafka_assignment_lost(consumer->rk);
-
-	tell_revoked(consumer, lost);
-	if (!lost && consumer->owned_count > 0)
-		commit_stored(consumer);
-	FAULT_POINT("consumer.committed");
-	unpause_all(consumer);
-	rd_kafka_assign(consumer->rk, NULL);
-	owned_set(consumer, NULL);
-	atomic_store(&consumer->joined, false);
-	log_debug("partitions revoked", log_str("topic", consumer->topics[0]), log_int("lost", lost));
-}
-
-static void on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t code, rd_kafka_topic_partition_list_t *partitions, void *opaque)
-{
-	(void)rk;
-	if (code == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
-		assign(opaque, partitions);
-	else
-		revoke(opaque);
-}
-
 static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
 {
 	struct kafka_consumer *consumer = opaque;
@@ -338,18 +75,6 @@ static void on_error(rd_kafka_t *rk, int code, const char *why, void *opaque)
 		kafka_link_suspect(consumer->link);
 	else
 		log_debug("kafka consumer", log_str("error", why));
-}
-
-static int subscribe(struct kafka_consumer *consumer, struct err *err)
-{
-	rd_kafka_topic_partition_list_t *topics = rd_kafka_topic_partition_list_new((int)consumer->topic_count);
-	rd_kafka_resp_err_t code;
-
-	for (size_t i = 0; i < consumer->topic_count; i++)
-		list_add(consumer, topics, consumer->topics[i], RD_KAFKA_PARTITION_UA, RD_KAFKA_OFFSET_INVALID);
-	code = rd_kafka_subscribe(consumer->rk, topics);
-	rd_kafka_topic_partition_list_destroy(topics);
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "subscribing");
 }
 
 /* ---- errors while fetching */
@@ -364,8 +89,8 @@ static void lose_place(struct kafka_consumer *consumer, const rd_kafka_message_t
 static void stop_owned(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
 {
 	const char *topic = topic_of_message(consumer, message);
-	struct owned *owned = find_owned(consumer, topic, message->partition);
-	rd_kafka_topic_partition_list_t *list = list_of(consumer, topic, message->partition, RD_KAFKA_OFFSET_INVALID);
+	struct owned *owned = kafka_owned_find(consumer, topic, message->partition);
+	rd_kafka_topic_partition_list_t *list = kafka_place_list(consumer, topic, message->partition, RD_KAFKA_OFFSET_INVALID);
 
 	rd_kafka_pause_partitions(consumer->rk, list);
 	rd_kafka_topic_partition_list_destroy(list);
@@ -393,7 +118,7 @@ static void on_reset(struct kafka_consumer *consumer, const rd_kafka_message_t *
 	if (message->offset >= 0 || !consumer->grouped)
 		stop_partition(consumer, message);
 	else
-		rejoin_soon(consumer);
+		kafka_group_join_soon(consumer);
 }
 
 static void on_other(struct kafka_consumer *consumer, const rd_kafka_message_t *message)
@@ -476,18 +201,10 @@ static rd_kafka_message_t *next_message(struct kafka_consumer *consumer, int64_t
 	return rd_kafka_consumer_poll(consumer->rk, wait_ms < SLICE_MS ? (int)wait_ms : SLICE_MS);
 }
 
-static int join_again(struct kafka_consumer *consumer, struct err *err)
-{
-	if (!consumer->rejoin || !consumer->grouped || clock_mono_ms() < consumer->rejoin_ms)
-		return 0;
-	consumer->rejoin = false;
-	return subscribe(consumer, err);
-}
-
 /* Of a held partition: it was on its way when the hold was put on. It comes again when that is over. */
 static bool is_held(const struct kafka_consumer *consumer, const struct record *record)
 {
-	const struct owned *owned = find_owned(consumer, record->topic, record->partition);
+	const struct owned *owned = kafka_owned_find(consumer, record->topic, record->partition);
 
 	return owned != NULL && owned->held;
 }
@@ -514,185 +231,11 @@ int kafka_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record
 			return fatal_error(consumer, err);
 		if (consumer->lost.kind != ERR_NONE)
 			return err_set(err, consumer->lost.kind, "%s", consumer->lost.message);
-		if (join_again(consumer, err) < 0)
+		if (kafka_group_join(consumer, err) < 0)
 			return -1;
 		now_ms = clock_mono_ms();
 	} while (now_ms < until_ms);
 	return 0;
-}
-
-/* ---- offsets, pauses */
-
-static struct owned *ours(const struct kafka_consumer *consumer, const char *topic, int32_t partition, struct err *err)
-{
-	struct owned *owned = rd_kafka_assignment_lost(consumer->rk) ? NULL : find_owned(consumer, topic, partition);
-
-	if (owned == NULL)
-		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
-	return owned;
-}
-
-int kafka_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code;
-
-	if (owned == NULL)
-		return -1;
-	list = list_of(consumer, topic, partition, offset);
-	code = rd_kafka_offsets_store(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		owned->stored = offset;
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "storing an offset");
-}
-
-/* librdkafka 2.0 waits a thousandth of the time it is given here, so it is asked until the time is up. Asking again is
- * harmless: records from before the last question are dropped. */
-static int seek(struct kafka_consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err)
-{
-	int64_t until_ms = clock_mono_ms() + SEEK_MS;
-	rd_kafka_topic_partition_list_t *list = list_of(consumer, topic, partition, offset);
-	rd_kafka_resp_err_t code;
-
-	do {
-		rd_kafka_error_t *error = rd_kafka_seek_partitions(consumer->rk, list, 1000);
-
-		code = error != NULL ? rd_kafka_error_code(error) : list->elems[0].err;
-		if (error != NULL)
-			rd_kafka_error_destroy(error);
-	} while ((code == RD_KAFKA_RESP_ERR__TIMED_OUT || code == RD_KAFKA_RESP_ERR__STATE) && clock_mono_ms() < until_ms);
-	rd_kafka_topic_partition_list_destroy(list);
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "seeking");
-}
-
-int kafka_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	struct owned *owned = ours(consumer, topic, partition, err);
-
-	if (owned == NULL)
-		return -1;
-	if (!owned->held)
-		return seek(consumer, topic, partition, offset, err);
-	owned->held_at = offset;
-	return 0;
-}
-
-bool kafka_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
-{
-	const struct kafka_consumer *consumer = (const struct kafka_consumer *)base;
-
-	return find_owned(consumer, topic, partition) != NULL && !rd_kafka_assignment_lost(consumer->rk);
-}
-
-size_t kafka_consumer_owned(const struct consumer *base)
-{
-	return atomic_load(&((const struct kafka_consumer *)base)->owned_count);
-}
-
-int kafka_consumer_pause(struct consumer *base, bool paused, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	rd_kafka_topic_partition_list_t *list = list_owned(consumer);
-	rd_kafka_resp_err_t code;
-
-	code = paused ? rd_kafka_pause_partitions(consumer->rk, list) : rd_kafka_resume_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		consumer->paused = paused;
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, paused ? "pausing" : "resuming");
-}
-
-int kafka_consumer_hold(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code;
-
-	if (owned == NULL)
-		return -1;
-	list = list_of(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
-	code = rd_kafka_pause_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return kafka_err(err, code, "pausing a partition");
-	owned->held = true;
-	owned->held_at = offset;
-	return 0;
-}
-
-/* Sought while it is paused: a pause of librdkafka 2.0 remembers what was handed out last, and only a seek makes it forget. */
-int kafka_consumer_release(struct consumer *base, const char *topic, int32_t partition, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
-
-	if (owned == NULL)
-		return -1;
-	if (!owned->held)
-		return 0;
-	if (seek(consumer, topic, partition, owned->held_at, err) < 0)
-		return -1;
-	list = list_of(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
-	if (!consumer->paused && !owned->stopped)
-		code = rd_kafka_resume_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return kafka_err(err, code, "resuming a partition");
-	owned->held = false;
-	return 0;
-}
-
-/* ---- work that is begun */
-
-static void add_beginning(const struct kafka_consumer *consumer, rd_kafka_topic_partition_list_t *list, const struct beginning *beginning)
-{
-	rd_kafka_topic_partition_t *p = list_add(consumer, list, beginning->topic, beginning->partition, beginning->offset);
-	char text[sizeof(begun_prefix) + 24];
-
-	if (beginning->tries <= 0)
-		return;
-	p->metadata_size = (size_t)snprintf(text, sizeof(text), "%s%lld", begun_prefix, (long long)beginning->tries);
-	p->metadata = mem_strdup(text); /* the list's, which frees it */
-}
-
-int kafka_consumer_begin(struct consumer *base, const struct beginning *beginnings, size_t count, struct err *err)
-{
-	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)consumer->owned_count + 1);
-	rd_kafka_resp_err_t code;
-	int rc = 0;
-
-	for (size_t i = 0; i < count && rc == 0; i++) {
-		if (ours(consumer, beginnings[i].topic, beginnings[i].partition, err) == NULL)
-			rc = -1;
-		else
-			add_beginning(consumer, list, &beginnings[i]);
-	}
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		const struct owned *owned = &consumer->owned[i];
-		char name[KAFKA_NAME_MAX];
-
-		kafka_name(consumer->queue, owned->topic, name);
-		if (owned->stored >= 0 && rd_kafka_topic_partition_list_find(list, name, owned->partition) == NULL)
-			list_add(consumer, list, owned->topic, owned->partition, owned->stored);
-	}
-	code = rc == 0 && list->cnt > 0 ? commit(consumer, list) : RD_KAFKA_RESP_ERR_NO_ERROR;
-	rd_kafka_topic_partition_list_destroy(list);
-	return rc < 0 || code == RD_KAFKA_RESP_ERR_NO_ERROR ? rc : kafka_err(err, code, "committing");
-}
-
-int64_t kafka_consumer_begun(const struct consumer *base, const char *topic, int32_t partition)
-{
-	const struct owned *owned = find_owned((const struct kafka_consumer *)base, topic, partition);
-
-	return owned != NULL ? owned->begun : 0;
 }
 
 bool kafka_consumer_connected(const struct consumer *base)
@@ -766,7 +309,7 @@ int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t part
 		rc = kafka_err(err, code, "assigning");
 		goto out;
 	}
-	owned_set(consumer, list);
+	kafka_owned_set(consumer, list);
 	err_clear(&consumer->lost);
 	atomic_store(&consumer->joined, true);
 out:
@@ -823,7 +366,7 @@ static rd_kafka_t *handle_new(struct kafka_consumer *consumer, const struct cons
 		rd_kafka_conf_destroy(conf);
 		return NULL;
 	}
-	rd_kafka_conf_set_rebalance_cb(conf, on_rebalance);
+	rd_kafka_conf_set_rebalance_cb(conf, kafka_group_on_rebalance);
 	rd_kafka_conf_set_error_cb(conf, on_error);
 	rd_kafka_conf_set_opaque(conf, consumer);
 	return kafka_handle_new(RD_KAFKA_CONSUMER, conf, err);
@@ -868,47 +411,12 @@ int kafka_consumer_open(struct queue *queue, const struct consumer_options *opti
 	}
 	rd_kafka_poll_set_consumer(consumer->rk);
 	consumer->link = kafka_link_new(consumer->queue, consumer->rk, false, NULL);
-	if (consumer->grouped && subscribe(consumer, err) < 0) {
+	if (consumer->grouped && kafka_group_subscribe(consumer, err) < 0) {
 		kafka_consumer_close(&consumer->base);
 		return -1;
 	}
 	*out = &consumer->base;
 	return 0;
-}
-
-/* What comes while the group is left: partitions to give back, and records that nobody will read. */
-static void serve_leaving(struct kafka_consumer *consumer, rd_kafka_queue_t *events)
-{
-	rd_kafka_event_t *event = rd_kafka_queue_poll(events, LEAVE_POLL_MS);
-
-	if (event == NULL)
-		return;
-	if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_REBALANCE) {
-		if (rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS)
-			assign_nothing(consumer);
-		else
-			revoke(consumer);
-	}
-	rd_kafka_event_destroy(event);
-}
-
-/* Leaves the group: true when that is done, and nothing of librdkafka calls us any more. rd_kafka_consumer_close() would do
- * the same without a limit. */
-static bool leave(struct kafka_consumer *consumer)
-{
-	rd_kafka_queue_t *events = rd_kafka_queue_new(consumer->rk);
-	rd_kafka_error_t *error = rd_kafka_consumer_close_queue(consumer->rk, events);
-	int64_t until_ms = clock_mono_ms() + CLOSE_MS;
-	bool left = error != NULL; /* fenced: there is nothing to leave */
-
-	while (!left && clock_mono_ms() < until_ms) {
-		serve_leaving(consumer, events);
-		left = rd_kafka_consumer_closed(consumer->rk);
-	}
-	if (error != NULL)
-		rd_kafka_error_destroy(error);
-	rd_kafka_queue_destroy(events);
-	return left;
 }
 
 static void *destroy(void *rk)
@@ -940,7 +448,7 @@ void kafka_consumer_close(struct consumer *base)
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 
 	kafka_link_stop(consumer->link);
-	if (!leave(consumer) || !destroy_in_time(consumer->rk)) {
+	if (!kafka_group_leave(consumer) || !destroy_in_time(consumer->rk)) {
 		log_warn("consumer not closed in time", log_str("topic", consumer->topics[0]));
 		return; /* its callbacks may still look at us */
 	}
