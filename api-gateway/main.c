@@ -46,6 +46,7 @@
 #define FLUSH_MS 5000
 #define LAST_ANSWERS_MS 2000 /* for what was answered when the drain's time was up */
 #define LAST_JOBS_MS 500     /* for RabbitMQ to confirm what nobody waits for any more */
+#define GIVE_BACK_MS 30000   /* between two returns of freed memory to the system */
 #define MEMORY_POOLS 4       /* of malloc: one a thread, its default, would waste more than it saves */
 #define LARGE_BYTES 32768    /* such pieces go back to the system at once: few posts are that long, and they come in waves */
 #define SHORTEST_READ_MS 1000
@@ -384,11 +385,16 @@ static void log_start(const struct settings *settings)
 
 static void give_signs_until_stop(struct gateway *gateway)
 {
-	int64_t since_ms;
+	int64_t since_ms, give_back_at = clock_mono_ms() + GIVE_BACK_MS;
 
-	while (!stop_wait(SIGN_LOOK_MS))
+	while (!stop_wait(SIGN_LOOK_MS)) {
 		if (notify_is_due(&since_ms) && progress_since(gateway, since_ms))
 			notify_alive();
+		if (clock_mono_ms() < give_back_at)
+			continue;
+		mem_give_back();
+		give_back_at = clock_mono_ms() + GIVE_BACK_MS;
+	}
 }
 
 static void run_until_stop(struct gateway *gateway)

@@ -67,3 +67,8 @@ void mem_keep_little(int pools, int large)
 	mallopt(M_ARENA_MAX, pools);
 	mallopt(M_MMAP_THRESHOLD, large);
 }
+
+void mem_give_back(void)
+{
+	malloc_trim(0);
+}

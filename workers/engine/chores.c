@@ -1,4 +1,5 @@
-/* A worker goes in; how far behind its group is, and what the worker does now and then, come out. */
+/* A worker goes in; how far behind its group is, and what the worker does now and then, come out. What a backlog or an outage has taken of
+ * memory is given back. */
 #include "workers/engine/chores.h"
 
 #include <errno.h>
@@ -15,7 +16,7 @@
 
 #define ASK_MS 8000
 #define PARTITIONS_MAX 4096
-#define IDLE_MS 60000 /* with nothing to do */
+#define GIVE_BACK_MS 30000 /* between two returns of freed memory to the system */
 
 struct chores {
 	const struct worker_entry *entry;
@@ -24,7 +25,7 @@ struct chores {
 	struct vitals *vitals;
 	pthread_t thread;
 	int64_t backlog_ms, tend_ms; /* between two; 0: never */
-	int64_t backlog_at, tend_at; /* monotonic */
+	int64_t backlog_at, tend_at, give_back_at; /* monotonic */
 	bool is_complaining;         /* the same trouble is told once */
 };
 
@@ -70,7 +71,8 @@ static void *run(void *arg)
 {
 	struct chores *chores = arg;
 
-	while (!stop_wait(until(chores->backlog_at, chores->backlog_ms, until(chores->tend_at, chores->tend_ms, IDLE_MS)))) {
+	while (!stop_wait(until(chores->backlog_at, chores->backlog_ms, until(chores->tend_at, chores->tend_ms,
+			until(chores->give_back_at, GIVE_BACK_MS, GIVE_BACK_MS))))) {
 		if (chores->backlog_ms > 0 && clock_mono_ms() >= chores->backlog_at) {
 			look_at_backlog(chores);
 			chores->backlog_at = clock_mono_ms() + chores->backlog_ms;
@@ -78,6 +80,10 @@ static void *run(void *arg)
 		if (chores->tend_ms > 0 && clock_mono_ms() >= chores->tend_at) {
 			tend(chores);
 			chores->tend_at = clock_mono_ms() + chores->tend_ms;
+		}
+		if (clock_mono_ms() >= chores->give_back_at) {
+			mem_give_back();
+			chores->give_back_at = clock_mono_ms() + GIVE_BACK_MS;
 		}
 	}
 	return NULL;
@@ -92,6 +98,7 @@ int chores_start(const struct worker_entry *entry, const struct settings *settin
 	chores->backlog_ms = settings->worker_backlog_ms;
 	chores->tend_ms = entry->ops->tend != NULL ? entry->ops->tend_s(settings) * 1000 : 0;
 	chores->backlog_at = clock_mono_ms() + chores->backlog_ms;
+	chores->give_back_at = clock_mono_ms() + GIVE_BACK_MS;
 	/* Replicas that were started together do not all come at once. */
 	chores->tend_at = clock_mono_ms() + (chores->tend_ms > 0 ? (int64_t)rand_below((uint64_t)chores->tend_ms) : 0);
 	if (pthread_create(&chores->thread, NULL, run, chores) != 0) {
