@@ -105,6 +105,8 @@ int job_worker_run(const struct settings *settings)
 	}
 	sigaction(SIGQUIT, &quit, NULL);
 	packages_warn();
+	if (strcmp(settings->job.pool, "threads") == 0 && settings->job.hard_time_limit_ms > 0)
+		log_warn("threads can't be ended: with job.hard_time_limit_ms jobs run in children");
 	if (node_open(&node, settings, nursery, &err) < 0 || open_admin(settings, &node, &admin, &err) < 0) {
 		log_error("can't start", log_err(&err));
 		_exit(EXIT_FAILURE);

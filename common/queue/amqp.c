@@ -106,6 +106,9 @@ static int open_socket(struct amqp *amqp, const struct settings *settings, const
 			return err_set(err, ERR_FATAL, "setting amqp.ca_file: %s can't be used", settings->amqp.ca_file);
 	}
 	rc = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
+	if (rc <= AMQP_STATUS_SSL_ERROR && rc > _AMQP_STATUS_SSL_NEXT_VALUE) /* the library does not say which of them it was */
+		return err_set(err, ERR_UNAVAILABLE, "RabbitMQ at %s:%d: %s: its certificate must be signed by a CA of amqp.ca_file (%s) and be for %s",
+			info->host, info->port, amqp_error_string2(rc), settings->amqp.ca_file, info->host);
 	if (rc != AMQP_STATUS_OK)
 		return err_set(err, ERR_UNAVAILABLE, "RabbitMQ at %s:%d: %s", info->host, info->port, amqp_error_string2(rc));
 	setsockopt(amqp_get_sockfd(amqp->link), IPPROTO_TCP, TCP_USER_TIMEOUT, &user_timeout_ms, sizeof(user_timeout_ms));

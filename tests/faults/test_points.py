@@ -51,8 +51,8 @@ POINT_TABLE = {
     "search.added": [("index/1", 2, "kill"), ("index/1", 1, "err")],
 }
 
-# Of the relay worker, which this rig has not.
-ELSEWHERE = (pathlib.Path(__file__).parent / "test_relay_points.py").read_text()
+# Of the workers relay and job, which this rig has not.
+ELSEWHERE = "".join((pathlib.Path(__file__).parent / name).read_text() for name in ("test_relay_points.py", "test_job_points.py"))
 
 AT_STOP = {"gateway.draining", "gateway.flushed", "worker.revoked", "worker.draining", "worker.left", "consumer.committed"}
 

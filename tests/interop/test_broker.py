@@ -1,5 +1,7 @@
-"""RabbitMQ itself is killed, or takes no messages: on a server of these tests' own."""
+"""RabbitMQ itself is killed, takes no messages, or speaks TLS: on a server of these tests' own."""
 import contextlib
+import json
+import subprocess
 
 import pymysql
 import pytest
@@ -22,9 +24,28 @@ class Alone(Cluster):
             self.sql(f"DROP DATABASE IF EXISTS {self.database}")
 
 
+def make_authority(folder, name):
+    """A CA, and a certificate for localhost that it has signed: their files, and the key's."""
+    ca, certificate, key = (folder / f"{name}-{what}.pem" for what in ("ca", "certificate", "key"))
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    (folder / "extensions").write_text("subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
+    for words in ((*new, "-x509", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{ca}.key", "-out", ca),
+                  (*new, "-subj", "/CN=localhost", "-keyout", key, "-out", f"{certificate}.csr"),
+                  ("x509", "-req", "-days", "2", "-in", f"{certificate}.csr", "-CA", ca, "-CAkey", f"{ca}.key", "-CAcreateserial",
+                   "-extfile", folder / "extensions", "-out", certificate)):
+        subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60)
+    key.chmod(0o644)
+    return ca, certificate, key
+
+
 @pytest.fixture(scope="module")
-def rabbit(module_folder):
-    rabbit = Rabbit(module_folder)
+def authority(module_folder):
+    return make_authority(module_folder, "ours")
+
+
+@pytest.fixture(scope="module")
+def rabbit(module_folder, authority):
+    rabbit = Rabbit(module_folder, tls=authority)
     try:
         yield rabbit.start()
     finally:
@@ -85,3 +106,37 @@ def test_stop_during_a_memory_alarm(cluster, rabbit):
         rabbit.ctl("set_vm_memory_high_watermark", "0.4")
     cluster.job()
     assert result.get(timeout=60) == 2
+
+
+def test_jobs_over_tls(cluster, rabbit, authority):
+    """The server's certificate is checked: all of a worker's connections are encrypted, and those of feedctl."""
+    tls = {"amqp.url": rabbit.tls_url, "amqp.ca_file": str(authority[0])}
+    worker = cluster.job(concurrency=2, **tls)
+    app = cluster.app()
+    assert [r.get(timeout=60) for r in [app.send_task("add", [n, 1]) for n in range(200)]] == [n + 1 for n in range(200)]
+    large = "x" * 3_000_000
+    assert app.send_task("echo", [large]).get(timeout=60) == large, "more than a frame, and than a TLS record"
+    config = cluster.write_config(cluster.folder / "tls.cfg", **tls)
+    assert json.loads(cluster.ctl("job", "send", "add", "[2, 3]", "--wait", 60, config=config).stdout)["result"] == 5
+    assert worker.node in cluster.ctl("job", "inspect", "--node", worker.node, "--timeout", 60, config=config).stdout
+    mine = [line for line in rabbit.ctl("list_connections", "client_properties", "ssl").splitlines() if "job consumer" in line or "job publisher" in line]
+    assert len(mine) >= 2 and all(line.split()[-1] == "true" for line in mine), mine
+
+
+@pytest.mark.parametrize("wrong", ["another CA", "another name", "no CA", "no such file"])
+def test_a_certificate_that_is_not_right_is_refused(cluster, rabbit, authority, tmp_path, wrong):
+    """With words that say what to look at; nobody logs in."""
+    url, ca = rabbit.tls_url, str(authority[0])
+    if wrong == "another CA":
+        ca = str(make_authority(tmp_path, "theirs")[0])
+    elif wrong == "another name":
+        url = url.replace("localhost", "127.0.0.1")
+    else:
+        ca = "" if wrong == "no CA" else str(tmp_path / "nothing.pem")
+    config = cluster.write_config(cluster.folder / "wrong.cfg", **{"amqp.url": url, "amqp.ca_file": ca, "amqp.answer_timeout_ms": 1000})
+    for words in (("inspect",), ("send", "echo", "[1]")):
+        done = cluster.ctl("job", *words, config=config, check=False)
+        assert done.returncode == 1 and done.stdout == "", (done.stdout, done.stderr)
+        assert "amqp.ca_file" in done.stderr and (ca in done.stderr), done.stderr
+        if wrong.startswith("another"):
+            assert "certificate" in done.stderr and "feed:feed" not in done.stderr

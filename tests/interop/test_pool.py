@@ -104,3 +104,21 @@ def test_settings_limits(make_cluster):
     cluster.job(hard_time_limit_ms=500)
     with pytest.raises(billiard.exceptions.TimeLimitExceeded):
         cluster.app().send_task("sleep", [60]).get(timeout=30)
+
+
+def test_a_hard_limit_holds_with_threads_too(make_cluster):
+    """A thread can't be ended, so the job is in a child: by its message, by remote control, and by the settings, which is warned of."""
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", concurrency=1)
+    app = cluster.app()
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        app.send_task("sleep", [60], time_limit=0.5).get(timeout=30)
+    assert not worker.logged("threads can't be ended")
+    app.control.time_limit("sleep", hard=0.5, destination=[worker.node], reply=True, timeout=10)
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        app.send_task("sleep", [60]).get(timeout=30)
+    worker.stop()
+    worker = cluster.job(pool="threads", concurrency=1, hard_time_limit_ms=500)
+    assert worker.logged("threads can't be ended")
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        app.send_task("sleep", [60]).get(timeout=30)

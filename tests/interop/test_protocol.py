@@ -4,6 +4,7 @@ import bz2
 import datetime
 import decimal
 import json
+import lzma
 import time
 import uuid
 import zlib
@@ -62,7 +63,7 @@ def test_custom_headers_and_task_id(app):
     assert result.id == "my-own-id" and result.get(timeout=30) == "x"
 
 
-@pytest.mark.parametrize("compression", ["zlib", "gzip"])
+@pytest.mark.parametrize("compression", ["zlib", "gzip", "bzip2", "lzma"])
 def test_compression(send, compression):
     value = "long " * 10000
     assert send("echo", value, compression=compression) == value
@@ -146,9 +147,13 @@ BAD = {
     "group_index": (b"[[], {}, null]", headers(group_index=2**40)),
     "no task": (b"[[], {}, null]", {"id": "7"}),
     "v1 without id": (b'{"task": "add", "args": [], "kwargs": {}}', None),
-    "unknown compression": (bz2.compress(b"[[1, 2], {}, null]"), headers(compression="application/x-bz2")),
+    "unknown compression": (b"[[1, 2], {}, null]", headers(compression="application/zstd")),
     "broken compression": (b"[[1, 2], {}, null]", headers(compression="application/x-gzip")),
     "half a compression": (zlib.compress(b'[["' + b"x" * 1000 + b'"], {}, null]')[:-5], headers("echo", compression="zlib")),
+    "half of bzip2": (bz2.compress(b'[["' + b"x" * 1000 + b'"], {}, null]')[:-5], headers("echo", compression="application/x-bz2")),
+    "half of lzma": (lzma.compress(b'[["' + b"x" * 1000 + b'"], {}, null]')[:-5], headers("echo", compression="application/x-lzma")),
+    "bomb of bzip2": (bz2.compress(b"[[" + b" " * (40 << 20) + b"], {}, null]"), headers("echo", compression="application/x-bz2")),
+    "bomb of lzma": (lzma.compress(b"[[" + b" " * (40 << 20) + b"], {}, null]", preset=1), headers("echo", compression="application/x-lzma")),
     "bomb": (zlib.compress(b"[[" + b" " * (40 << 20) + b"], {}, null]"), headers("echo", compression="zlib")),
 }
 
@@ -159,6 +164,7 @@ def test_what_can_not_be_read_goes_to_the_dead_letters(cluster, send, name):
     cluster.publish(body, headers=sent)
     properties, dead = cluster.dead(1)[0]
     assert dead == body and properties.headers["x-feed-reason"]
+    assert name != "unknown compression" or "application/zstd" in properties.headers["x-feed-reason"]
     assert send("add", 1, 2) == 3
 
 

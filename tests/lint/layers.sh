@@ -60,6 +60,8 @@ cjson/: common/base/json.c
 cJSON: common/base/json.c
 yaml: api-gateway/yaml.c
 zlib: workers/celery/unpack.c
+bzlib: workers/celery/unpack.c
+lzma: workers/celery/unpack.c
 hiredis: workers/relay_redis.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them

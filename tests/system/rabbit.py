@@ -71,13 +71,19 @@ def free_port():
 class Rabbit:
     """A server of a test's own, on ports of its own, with an epmd of its own. Stopped by process id."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, tls=None):
+        """`tls`: the files of a CA, a certificate and its key: it listens for TLS too, at tls_url."""
         self.folder = pathlib.Path(folder) / ("rabbit-" + uuid.uuid4().hex[:8])
         self.folder.mkdir()
         self.scripts = pathlib.Path(server("RABBITMQ_SCRIPTS"))
         self.port, self.epmd_port, self.distribution = free_port(), free_port(), free_port()
         self.url = f"amqp://feed:feed@127.0.0.1:{self.port}"
-        (self.folder / "rabbitmq.conf").write_text(
+        self.tls_port = free_port()
+        self.tls_url = f"amqps://feed:feed@localhost:{self.tls_port}"
+        listener = "" if tls is None else (
+            f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.cacertfile = {tls[0]}\nssl_options.certfile = {tls[1]}\n"
+            f"ssl_options.keyfile = {tls[2]}\nssl_options.verify = verify_none\nssl_options.fail_if_no_peer_cert = false\n")
+        (self.folder / "rabbitmq.conf").write_text(listener +
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndefault_user = feed\ndefault_pass = feed\nlog.console = true\nlog.file = false\n")
         (self.folder / "enabled_plugins").write_text("[].")
         self.env = {

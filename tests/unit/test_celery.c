@@ -62,7 +62,7 @@ static void base64_both_ways(void **state)
 	buf_release(&out);
 }
 
-static void zlib_stream_is_bounded(void **state)
+static void compressed_bodies_are_bounded(void **state)
 {
 	/* zlib.compress(b"[[1, 2], {}, null]") */
 	static const unsigned char packed[] = { 0x78, 0x9c, 0x8b, 0x8e, 0x36, 0xd4, 0x51, 0x30, 0x8a, 0xd5, 0x51, 0xa8, 0xae, 0xd5, 0x51, 0xc8, 0x2b,
@@ -72,13 +72,16 @@ static void zlib_stream_is_bounded(void **state)
 	struct buf out = BUF_INIT;
 
 	(void)state;
-	assert_int_equal(0, unpack_zlib(slice_of("application/x-gzip"), in, 1000, &out, &err));
+	assert_int_equal(0, unpack_compressed(slice_of("application/x-gzip"), in, 1000, &out, &err));
 	assert_string_equal("[[1, 2], {}, null]", out.data);
 	buf_reset(&out);
-	assert_int_equal(-1, unpack_zlib(slice_of("zlib"), in, 10, &out, &err));
+	assert_int_equal(-1, unpack_compressed(slice_of("zlib"), in, 10, &out, &err));
 	buf_reset(&out);
-	assert_int_equal(-1, unpack_zlib(slice_of("zlib"), (struct slice){ in.data, in.len - 6 }, 1000, &out, &err));
-	assert_int_equal(-1, unpack_zlib(slice_of("application/x-bz2"), in, 1000, &out, &err));
+	assert_int_equal(-1, unpack_compressed(slice_of("zlib"), (struct slice){ in.data, in.len - 6 }, 1000, &out, &err));
+	assert_int_equal(-1, unpack_compressed(slice_of("application/x-bz2"), in, 1000, &out, &err)); /* it is none of those */
+	assert_int_equal(-1, unpack_compressed(slice_of("application/x-lzma"), in, 1000, &out, &err));
+	assert_int_equal(-1, unpack_compressed(slice_of("application/zstd"), in, 1000, &out, &err));
+	assert_non_null(strstr(err.message, "application/zstd"));
 	buf_release(&out);
 }
 
@@ -357,7 +360,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(base64_both_ways),
-		cmocka_unit_test(zlib_stream_is_bounded),
+		cmocka_unit_test(compressed_bodies_are_bounded),
 		cmocka_unit_test(pickles),
 		cmocka_unit_test(python_shows_values),
 		cmocka_unit_test(version_2),

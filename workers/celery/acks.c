@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 
 enum { OPEN, DONE, GONE };
@@ -87,6 +88,8 @@ int acks_flush(struct acks *a, struct amqp *amqp, struct err *err)
 	}
 	if (last > 0)
 		rc = amqp_ack(amqp, a->generation, last, true, err);
+	if (last > 0)
+		FAULT_POINT("job.acked");
 	for (size_t i = 0; i < a->fresh_count && rc == 0; i++) {
 		if (a->fresh[i] < a->first || *state(a, a->fresh[i]) != DONE)
 			continue;

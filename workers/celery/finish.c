@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/rand.h"
 #include "workers/celery/canvas.h"
@@ -34,6 +35,7 @@ static void settle(struct node *node, struct task *task)
 {
 	struct err err = ERR_INIT;
 
+	FAULT_POINT("job.stored");
 	if (!task->is_acked) {
 		task->is_acked = true;
 		if (task->end == END_ACK) {
@@ -89,6 +91,7 @@ void finish_posted(struct node *node, struct task *task)
 		settle(node, task);
 		return;
 	}
+	FAULT_POINT("job.posted");
 	if (task->post_failed && task->status == NULL) { /* its copy went nowhere: the delivery itself must stay */
 		task->end = END_REQUEUE;
 		node_declare_again(node);
@@ -279,6 +282,7 @@ static void measure(struct node *node, struct task *task)
 
 void finish_ran(struct node *node, struct task *task)
 {
+	FAULT_POINT("job.ran");
 	if (task->state == TASK_RUNNING)
 		measure(node, task);
 	switch (task->reply.outcome) {

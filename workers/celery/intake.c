@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "workers/celery/node.h"
 
@@ -83,6 +84,7 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 	task->tag = delivery->tag;
 	task->generation = delivery->generation;
 	node_add(node, task);
+	FAULT_POINT("job.delivered");
 	if (request == NULL) {
 		log_warn("message refused", log_slice("queue", delivery->routing_key), log_err(&why));
 		finish_unreadable(node, task, why.message);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/notify.h"
@@ -136,12 +137,18 @@ static int64_t limit(const struct node *node, int64_t own_ms, int64_t by_control
 	return by_control_ms >= 0 ? by_control_ms : setting_ms;
 }
 
-static bool goes_to_thread(const struct node *node, const struct task *task)
+static int64_t hard_limit(struct node *node, const struct task *task)
 {
-	return node->threads != NULL && task->entry->is_thread_safe;
+	return limit(node, task->request->hard_ms, node_total(node, task->entry)->hard_ms, node->settings->job.hard_time_limit_ms);
 }
 
-static bool has_room(const struct node *node, const struct task *task)
+/* A thread can't be ended: what has a hard limit runs in a child. */
+static bool goes_to_thread(struct node *node, const struct task *task)
+{
+	return node->threads != NULL && task->entry->is_thread_safe && hard_limit(node, task) == 0;
+}
+
+static bool has_room(struct node *node, const struct task *task)
 {
 	if (!goes_to_thread(node, task))
 		return children_have_room(node->children);
@@ -162,7 +169,8 @@ static void start(struct node *node, struct task *task)
 		return;
 	}
 	children_start(node->children, task, limit(node, task->request->soft_ms, total->soft_ms, s->soft_time_limit_ms),
-		limit(node, task->request->hard_ms, total->hard_ms, s->hard_time_limit_ms));
+		hard_limit(node, task));
+	FAULT_POINT("job.started");
 	finish_started(node, task);
 }
 

@@ -276,7 +276,7 @@ static int unwrap(struct request *r, const struct amqp_delivery *d, struct err *
 		r->body = (struct slice){ r->body_memory.data, r->body_memory.len };
 	}
 	if (compression.len > 0) {
-		if (unpack_zlib(compression, r->body, REQUEST_BODY_MAX, &plain, err) < 0)
+		if (unpack_compressed(compression, r->body, REQUEST_BODY_MAX, &plain, err) < 0)
 			goto out;
 		buf_release(&r->body_memory);
 		r->body_memory = plain;

@@ -1,5 +1,5 @@
-/* threads: the pool for handlers that are safe in threads of this process. Nothing can be killed here: a hard limit has no effect,
- * a soft one is seen by handlers that look. */
+/* threads: the pool for handlers that are safe in threads of this process. Nothing can be killed here: what has a hard limit runs
+ * elsewhere, a soft one is seen by handlers that look. */
 #ifndef FEEDMILL_WORKERS_CELERY_THREADS_H
 #define FEEDMILL_WORKERS_CELERY_THREADS_H
 

@@ -1,53 +1,120 @@
 /* Compressed or base64 bytes go in, plain ones come out. */
 #include "workers/celery/unpack.h"
 
+#include <bzlib.h>
+#include <lzma.h>
 #include <string.h>
 #include <zlib.h>
 
 #define AUTO_HEADER 32 /* inflateInit2: zlib's header or gzip's */
+#define PART 16384
+#define LZMA_MEMORY (UINT64_C(72) << 20) /* what xz -9 needs, and Python's lzma at most */
 
-static bool is_zlib(struct slice how)
+static int say_broken(const char *what, struct err *err)
 {
-	static const char *const names[] = { "application/x-gzip", "gzip", "zlib", "application/gzip" };
-
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (slice_is_nocase(how, names[i]))
-			return true;
-	return false;
+	return err_set(err, ERR_INVALID, "the body is no whole %s stream", what);
 }
 
-static int inflate_all(z_stream *stream, size_t max, struct buf *out, struct err *err)
+/* What one step gave is kept; -1: it is too much, or the input ended before the stream. */
+static int keep(struct buf *out, const char *part, size_t left, size_t max, bool is_starved, const char *what, struct err *err)
 {
-	char part[16384];
-	int rc = Z_OK;
-
-	while (rc != Z_STREAM_END) {
-		stream->next_out = (Bytef *)part;
-		stream->avail_out = sizeof(part);
-		rc = inflate(stream, Z_NO_FLUSH);
-		if (rc != Z_OK && rc != Z_STREAM_END)
-			return err_set(err, ERR_INVALID, "the body is no whole zlib stream");
-		buf_add(out, part, sizeof(part) - stream->avail_out);
-		if (out->len > max)
-			return err_set(err, ERR_INVALID, "the body is larger than %zu bytes once it is unpacked", max);
-		if (rc == Z_OK && stream->avail_in == 0 && stream->avail_out == sizeof(part))
-			return err_set(err, ERR_INVALID, "the body's zlib stream ends early");
-	}
-	return 0;
+	buf_add(out, part, PART - left);
+	if (out->len > max)
+		return err_set(err, ERR_INVALID, "the body is larger than %zu bytes once it is unpacked", max);
+	return is_starved && left == PART ? say_broken(what, err) : 0;
 }
 
-int unpack_zlib(struct slice how, struct slice packed, size_t max, struct buf *out, struct err *err)
+static int unpack_zlib(struct slice packed, size_t max, struct buf *out, struct err *err)
 {
 	z_stream stream = { .next_in = (Bytef *)(uintptr_t)packed.data, .avail_in = (uInt)packed.len };
-	int rc;
+	char part[PART];
+	int step = Z_OK, rc = 0;
 
-	if (!is_zlib(how))
-		return err_set(err, ERR_INVALID, "compression \"%.*s\" is not known here", (int)(how.len < 80 ? how.len : 80), how.data);
-	if (packed.len > max || inflateInit2(&stream, MAX_WBITS + AUTO_HEADER) != Z_OK)
-		return err_set(err, ERR_INVALID, "the body is too large");
-	rc = inflate_all(&stream, max, out, err);
+	if (inflateInit2(&stream, MAX_WBITS + AUTO_HEADER) != Z_OK)
+		return err_set(err, ERR_INVALID, "zlib can't begin");
+	while (rc == 0 && step != Z_STREAM_END) {
+		stream.next_out = (Bytef *)part;
+		stream.avail_out = sizeof(part);
+		step = inflate(&stream, Z_NO_FLUSH);
+		if (step != Z_OK && step != Z_STREAM_END)
+			rc = say_broken("zlib", err);
+		else
+			rc = keep(out, part, stream.avail_out, max, step == Z_OK && stream.avail_in == 0, "zlib", err);
+	}
 	inflateEnd(&stream);
 	return rc;
+}
+
+static int unpack_bzip2(struct slice packed, size_t max, struct buf *out, struct err *err)
+{
+	bz_stream stream = { .next_in = (char *)(uintptr_t)packed.data, .avail_in = (unsigned)packed.len };
+	char part[PART];
+	int step = BZ_OK, rc = 0;
+
+	if (BZ2_bzDecompressInit(&stream, 0, 0) != BZ_OK)
+		return err_set(err, ERR_INVALID, "bzip2 can't begin");
+	while (rc == 0 && step != BZ_STREAM_END) {
+		stream.next_out = part;
+		stream.avail_out = sizeof(part);
+		step = BZ2_bzDecompress(&stream);
+		if (step != BZ_OK && step != BZ_STREAM_END)
+			rc = say_broken("bzip2", err);
+		else
+			rc = keep(out, part, stream.avail_out, max, step == BZ_OK && stream.avail_in == 0, "bzip2", err);
+	}
+	BZ2_bzDecompressEnd(&stream);
+	return rc;
+}
+
+static int unpack_xz(struct slice packed, size_t max, struct buf *out, struct err *err)
+{
+	lzma_stream stream = LZMA_STREAM_INIT;
+	char part[PART];
+	lzma_ret step = LZMA_OK;
+	int rc = 0;
+
+	stream.next_in = (const uint8_t *)packed.data;
+	stream.avail_in = packed.len;
+	if (lzma_auto_decoder(&stream, LZMA_MEMORY, 0) != LZMA_OK)
+		return err_set(err, ERR_INVALID, "lzma can't begin");
+	while (rc == 0 && step != LZMA_STREAM_END) {
+		stream.next_out = (uint8_t *)part;
+		stream.avail_out = sizeof(part);
+		step = lzma_code(&stream, LZMA_RUN);
+		if (step != LZMA_OK && step != LZMA_STREAM_END)
+			rc = say_broken("lzma", err);
+		else
+			rc = keep(out, part, stream.avail_out, max, step == LZMA_OK && stream.avail_in == 0, "lzma", err);
+	}
+	lzma_end(&stream);
+	return rc;
+}
+
+/* Names as in kombu's registry, and its aliases. */
+static const struct {
+	const char *name;
+	int (*unpack)(struct slice packed, size_t max, struct buf *out, struct err *err);
+} compressions[] = {
+	{ "application/x-gzip", unpack_zlib },
+	{ "application/gzip", unpack_zlib },
+	{ "gzip", unpack_zlib },
+	{ "zlib", unpack_zlib },
+	{ "application/x-bz2", unpack_bzip2 },
+	{ "bzip2", unpack_bzip2 },
+	{ "bzip", unpack_bzip2 },
+	{ "application/x-lzma", unpack_xz },
+	{ "lzma", unpack_xz },
+	{ "xz", unpack_xz },
+};
+
+int unpack_compressed(struct slice how, struct slice packed, size_t max, struct buf *out, struct err *err)
+{
+	if (packed.len > max)
+		return err_set(err, ERR_INVALID, "the body is too large");
+	for (size_t i = 0; i < sizeof(compressions) / sizeof(compressions[0]); i++)
+		if (slice_is_nocase(how, compressions[i].name))
+			return compressions[i].unpack(packed, max, out, err);
+	return err_set(err, ERR_INVALID, "compression \"%.*s\" is not known here (there are gzip, bzip2, lzma)", (int)(how.len < 80 ? how.len : 80), how.data);
 }
 
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
