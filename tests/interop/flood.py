@@ -134,6 +134,7 @@ class Flood:
         wait_for(lambda: self.cluster.count("celery") == 0, "the queue is empty", 60, every=0.3)
         wait_for(lambda: is_ready(self.worker), "it is back", 60)
         self.course.append(memory_kib(self.worker.pid))
+        assert self.cluster.app().send_task("add", [1, 2]).get(timeout=60) == 3, "it goes on"
 
     def _summary(self, seconds):
         counts = bytes(self.counts)

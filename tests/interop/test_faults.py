@@ -27,7 +27,6 @@ def test_fifty_thousand_jobs_and_ten_lost_connections(make_cluster):
     """All are done, none more often than the cap allows; memory stays where it was."""
     cluster = make_cluster()
     flood.check(flood.Flood(cluster, JOBS, RECONNECTS).run())
-    assert cluster.app().send_task("add", [1, 2]).get(timeout=30) == 3
 
 
 @pytest.mark.parametrize("is_back", ["before it ends", "after it ended"])
