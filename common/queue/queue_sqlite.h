@@ -8,7 +8,7 @@
  *   queue_sqlite_producer.c  sending: a bounded queue, and a thread that commits what has gathered
  *   queue_sqlite_wake.c      datagrams that wake consumers
  *   queue_sqlite_seat.c      a place in a group: who owns which partition, by locks
- *   queue_sqlite_consumer.c  fetching, assignment, offsets
+ *   queue_sqlite_consumer.c  fetching; with queue_sqlite_group.c and queue_sqlite_fetch.c, see queue_sqlite_consumer.h
  *   queue_sqlite_offsets.c   where a group is: its file, set by an operator
  *   queue_sqlite_admin.c     topics, lag
  *

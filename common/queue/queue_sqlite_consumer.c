@@ -1,87 +1,23 @@
 /* Topics and groups go in, records come out in the order of each partition; the offsets of those that are done go back.
  *
- * A member takes its fair share of the partitions: it counts the members, gives up what is more than its share, takes what is
- * free while it has less. A partition is ours as long as we hold its lock, and nobody can take it from us: a process that is
- * stopped delays its partitions and finds them as they were. Reading is done in short statements of their own, so that the
- * writers' checkpoints never wait for a reader. All of it happens within consumer_poll(). */
-#include "common/queue/queue_sqlite.h"
+ * Reading is done in short statements of their own, so that the writers' checkpoints never wait for a reader. All of it happens within
+ * consumer_poll(). */
+#include "common/queue/queue_sqlite_consumer.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
-#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
 enum {
-	FETCH_RECORDS = 1000,
-	FETCH_BYTES = 256 << 10, /* what is fetched ahead, but for one record */
-	LOOK_MS = 1000,          /* for new records, when no datagram came */
-	BALANCE_MS = 500,        /* for members that came or died without a word */
-	HURRY_MS = 100,          /* likewise, while partitions of our share are not free yet */
-	JOIN_MS = 200,           /* between two tries to join */
-	RETRY_MS = 100,          /* after an error while reading */
-	COMMIT_MS = 1000,
-	CHECK_MS = 1000,         /* that the topic's file is still there */
-	COMMIT_WAIT_MS = 2000,   /* for another member that is committing */
-	READ_WAIT_MS = 1000,     /* for a writer that is recovering the file */
-	REPEAT_MS = 30000,       /* the same error is logged once in so long */
-};
-
-/* One topic that is read. */
-struct source {
-	char *topic;
-	struct sqlq_file file;
-	sqlite3_stmt *marks, *fetch;
-	struct sqlq_door door;
-	struct sqlq_seat seat;
-	int32_t partitions;
-	size_t owned_count; /* of the consumer's owned, those of this topic */
-	bool look;    /* the ends of partitions may have changed */
-	bool balance; /* members may have changed */
-	int64_t look_ms, balance_ms, join_ms, check_ms; /* monotonic: when it is due anyway */
-};
-
-struct owned {
-	struct source *source;
-	int32_t partition;
-	bool paused;
-	bool held;
-	bool stopped;               /* by an offset that is not there: must not be passed over */
-	int64_t position;           /* next to be handed out */
-	int64_t low, high;          /* of the partition, as last seen */
-	int64_t stored, committed;  /* -1: none */
-	int64_t begun;              /* found beside the group's offset */
-};
-
-struct sqlq_consumer {
-	struct consumer base;
-	const struct sqlq *queue;
-	char *group; /* NULL: none */
-	void (*revoked)(void *arg, const struct topic_partition *gone, size_t count, bool lost);
-	void *arg;
-
-	struct source *sources;
-	size_t source_count;
-	struct sqlq_file offsets; /* of the group */
-	sqlite3_stmt *learn, *save;
-
-	struct owned *owned;
-	_Atomic size_t owned_count; /* changed by the polling thread alone */
-	_Atomic bool joined, readable;
-	size_t next;                /* in owned: whose turn it is to be fetched */
-	struct sqlq_fetched *ahead; /* of one partition, in its order */
-	struct source *ahead_of;    /* the topic of that */
-
-	struct err lost; /* without a group: why nothing comes until the next assignment */
-	int64_t commit_ms; /* monotonic: when it is due anyway */
-	enum err_kind last_kind;
-	int64_t last_error_ms;
+	CHECK_MS = 1000,   /* that the topic's file is still there */
+	REPEAT_MS = 30000, /* the same error is logged once in so long */
 };
 
 /* Once in a while, the same trouble. */
-static void complain(struct sqlq_consumer *consumer, const char *what, const struct err *err)
+void sqlq_complain(struct sqlq_consumer *consumer, const char *what, const struct err *err)
 {
 	int64_t now_ms = clock_mono_ms();
 
@@ -93,567 +29,13 @@ static void complain(struct sqlq_consumer *consumer, const char *what, const str
 	log_warn(what, log_str("topic", consumer->sources[0].topic), log_str("group", consumer->group), log_err(err));
 }
 
-static struct owned *find_owned(const struct sqlq_consumer *consumer, const struct source *source, int32_t partition)
+struct owned *sqlq_owned_find(const struct sqlq_consumer *consumer, const struct source *source, int32_t partition)
 {
 	for (size_t i = 0; i < consumer->owned_count; i++) {
 		if (consumer->owned[i].partition == partition && consumer->owned[i].source == source)
 			return &consumer->owned[i];
 	}
 	return NULL;
-}
-
-/* ---- what was fetched ahead */
-
-static void drop_ahead(struct sqlq_consumer *consumer)
-{
-	while (consumer->ahead != NULL) {
-		struct sqlq_fetched *fetched = consumer->ahead;
-
-		consumer->ahead = fetched->next;
-		free(fetched);
-	}
-}
-
-static void drop_ahead_of(struct sqlq_consumer *consumer, const struct owned *owned)
-{
-	if (consumer->ahead != NULL && consumer->ahead_of == owned->source && consumer->ahead->partition == owned->partition)
-		drop_ahead(consumer);
-}
-
-/* ---- fetching */
-
-/* In a group the partition stays ours and silent, and the others go on; without one there is somebody to be told. */
-static void stop_partition(struct sqlq_consumer *consumer, struct owned *owned, const char *why)
-{
-	owned->stopped = true;
-	drop_ahead_of(consumer, owned);
-	if (consumer->group == NULL) {
-		err_set(&consumer->lost, ERR_CONFLICT, "%s/%d can't be read on from offset %lld: %s", owned->source->topic,
-			(int)owned->partition, (long long)owned->position, why);
-		return;
-	}
-	metric_add(consumer->queue->stopped, 1);
-	log_error("partition stopped", log_str("topic", owned->source->topic), log_int("partition", owned->partition),
-		log_int("offset", owned->position), log_int("low", owned->low), log_int("high", owned->high), log_str("error", why),
-		log_str("remedy", "records may be lost: compare with `feedctl lag`, then set the offset with `feedctl offsets`"));
-}
-
-static void see_marks(struct sqlq_consumer *consumer, struct owned *owned, int64_t low, int64_t high)
-{
-	owned->low = low;
-	owned->high = high;
-	if (!owned->stopped && (owned->position < low || owned->position > high))
-		stop_partition(consumer, owned, "offset out of range");
-}
-
-static int read_marks(struct sqlq_consumer *consumer, struct source *source, struct err *err)
-{
-	int code;
-
-	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
-		struct owned *owned = find_owned(consumer, source, sqlite3_column_int(source->marks, 0));
-
-		if (owned != NULL)
-			see_marks(consumer, owned, sqlite3_column_int64(source->marks, 1), sqlite3_column_int64(source->marks, 2));
-	}
-	if (code != SQLITE_DONE)
-		sqlq_err(&source->file, err, "reading where partitions end");
-	sqlite3_reset(source->marks);
-	return code == SQLITE_DONE ? 0 : -1;
-}
-
-static struct slice column(sqlite3_stmt *stmt, int at)
-{
-	const void *bytes = sqlite3_column_blob(stmt, at);
-
-	if (sqlite3_column_type(stmt, at) == SQLITE_NULL)
-		return SLICE_NONE;
-	return (struct slice){ bytes != NULL ? bytes : "", (size_t)sqlite3_column_bytes(stmt, at) };
-}
-
-static struct slice put(char **at, struct slice bytes)
-{
-	struct slice copy = { *at, bytes.len };
-
-	if (bytes.data == NULL)
-		return SLICE_NONE;
-	memcpy(*at, bytes.data, bytes.len);
-	*at += bytes.len;
-	return copy;
-}
-
-static struct sqlq_fetched *copy_row(sqlite3_stmt *stmt, int32_t partition)
-{
-	struct slice key = column(stmt, 2), value = column(stmt, 3), headers = column(stmt, 4);
-	size_t size = key.len + value.len + headers.len;
-	struct sqlq_fetched *fetched = mem_alloc(sizeof(*fetched) + size);
-	char *at = fetched->bytes;
-
-	*fetched = (struct sqlq_fetched){ .partition = partition, .size = size };
-	fetched->offset = SQLQ_OFFSET(sqlite3_column_int64(stmt, 0));
-	fetched->timestamp_ms = sqlite3_column_int64(stmt, 1);
-	fetched->key = put(&at, key);
-	fetched->value = put(&at, value);
-	fetched->headers = put(&at, headers);
-	return fetched;
-}
-
-/* Fetches records from the partition's position on. What is missing in a row is a sign of a deletion that passed us. */
-static int fetch(struct sqlq_consumer *consumer, struct owned *owned, struct err *err)
-{
-	struct source *source = owned->source;
-	struct sqlq_fetched **end = &consumer->ahead;
-	int64_t expected = owned->position;
-	size_t bytes = 0;
-	int code = SQLITE_ROW;
-
-	consumer->ahead_of = source;
-	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	sqlite3_bind_int64(source->fetch, 1, SQLQ_ID(owned->partition, owned->position));
-	sqlite3_bind_int64(source->fetch, 2, SQLQ_ID(owned->partition + 1, 0));
-	sqlite3_bind_int(source->fetch, 3, FETCH_RECORDS);
-	while (bytes < FETCH_BYTES && (code = sqlite3_step(source->fetch)) == SQLITE_ROW) {
-		struct sqlq_fetched *fetched;
-
-		if (SQLQ_OFFSET(sqlite3_column_int64(source->fetch, 0)) != expected++)
-			break;
-		fetched = copy_row(source->fetch, owned->partition);
-		*end = fetched;
-		end = &fetched->next;
-		bytes += sizeof(*fetched) + fetched->size;
-	}
-	if (code != SQLITE_ROW && code != SQLITE_DONE)
-		sqlq_err(&source->file, err, "fetching");
-	sqlite3_reset(source->fetch);
-	if (code != SQLITE_ROW && code != SQLITE_DONE) {
-		drop_ahead(consumer);
-		return -1;
-	}
-	if (consumer->ahead == NULL) /* the marks say that there are some */
-		stop_partition(consumer, owned, "the record at this offset is not there");
-	return 0;
-}
-
-/* The next partition in turn that has something to fetch. */
-static struct owned *find_backlog(struct sqlq_consumer *consumer)
-{
-	size_t count = consumer->owned_count;
-
-	for (size_t i = 0; i < count; i++) {
-		struct owned *owned = &consumer->owned[(consumer->next + i) % count];
-
-		if (!owned->paused && !owned->held && !owned->stopped && owned->position < owned->high) {
-			consumer->next = (consumer->next + i + 1) % count;
-			return owned;
-		}
-	}
-	return NULL;
-}
-
-/* On trouble, not at once again. */
-static int look(struct sqlq_consumer *consumer, struct source *source, struct err *err)
-{
-	if (source->owned_count == 0 || (!source->look && clock_mono_ms() < source->look_ms))
-		return 0;
-	source->look = false;
-	source->look_ms = clock_mono_ms() + RETRY_MS;
-	if (read_marks(consumer, source, err) < 0)
-		return -1;
-	source->look_ms = clock_mono_ms() + LOOK_MS;
-	return 0;
-}
-
-static void fetch_ahead(struct sqlq_consumer *consumer)
-{
-	struct owned *owned = NULL;
-	struct err err = ERR_INIT;
-	int rc = 0;
-
-	if (consumer->owned_count == 0)
-		return;
-	for (size_t i = 0; i < consumer->source_count && rc == 0; i++)
-		rc = look(consumer, &consumer->sources[i], &err);
-	if (rc == 0)
-		owned = find_backlog(consumer);
-	if (owned != NULL && fetch(consumer, owned, &err) < 0) {
-		owned->source->look_ms = clock_mono_ms() + RETRY_MS;
-		rc = -1;
-	}
-	atomic_store(&consumer->readable, rc == 0);
-	if (rc < 0)
-		complain(consumer, "records not read", &err);
-}
-
-static void hand_out(struct sqlq_consumer *consumer, struct record *out)
-{
-	struct sqlq_fetched *fetched = consumer->ahead;
-
-	consumer->ahead = fetched->next;
-	*out = (struct record){ .topic = consumer->ahead_of->topic, .partition = fetched->partition, .offset = fetched->offset };
-	out->timestamp_ms = fetched->timestamp_ms;
-	out->key = fetched->key;
-	out->value = fetched->value;
-	sqlq_headers_get(fetched->headers, out);
-	out->handle = fetched;
-	out->release = sqlq_fetched_release;
-	find_owned(consumer, consumer->ahead_of, fetched->partition)->position = fetched->offset + 1;
-}
-
-/* ---- offsets of the group */
-
-static int open_offsets(struct sqlq_consumer *consumer, struct err *err)
-{
-	struct sqlq_file *file = &consumer->offsets;
-
-	if (file->db != NULL)
-		return 0;
-	if (sqlq_offsets_open(consumer->queue, consumer->group, file, err) < 0)
-		return -1;
-	consumer->learn = sqlq_prepare(file, "SELECT next, begun FROM offset WHERE topic = ? AND partition = ?", err);
-	consumer->save = sqlq_prepare(file, SQLQ_SAVE_OFFSET, err);
-	if (consumer->learn != NULL && consumer->save != NULL)
-		return 0;
-	sqlq_file_close(file);
-	return -1;
-}
-
-/* -1 in *out: the group has not been there. */
-static int learn(struct sqlq_consumer *consumer, const struct source *source, int32_t partition, int64_t *out, int64_t *begun, struct err *err)
-{
-	int code;
-
-	consumer->offsets.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	sqlite3_bind_text(consumer->learn, 1, source->topic, -1, SQLITE_STATIC);
-	sqlite3_bind_int(consumer->learn, 2, partition);
-	code = sqlite3_step(consumer->learn);
-	*begun = 0;
-	if (code == SQLITE_ROW) {
-		*out = sqlite3_column_int64(consumer->learn, 0);
-		*begun = sqlite3_column_int64(consumer->learn, 1);
-	} else if (code == SQLITE_DONE)
-		*out = -1;
-	else
-		sqlq_err(&consumer->offsets, err, "reading the group's offset");
-	sqlite3_reset(consumer->learn);
-	return code == SQLITE_ROW || code == SQLITE_DONE ? 0 : -1;
-}
-
-static bool is_dirty(const struct owned *owned)
-{
-	return owned->stored >= 0 && owned->stored != owned->committed;
-}
-
-static int save(struct sqlq_consumer *consumer, const struct owned *owned, int64_t next, int64_t begun, struct err *err)
-{
-	sqlite3_bind_text(consumer->save, 1, owned->source->topic, -1, SQLITE_STATIC);
-	sqlite3_bind_int(consumer->save, 2, owned->partition);
-	sqlite3_bind_int64(consumer->save, 3, next);
-	sqlite3_bind_int64(consumer->save, 4, begun);
-	return sqlq_step(&consumer->offsets, consumer->save, err);
-}
-
-/* The lock is asked for once more: what another has, its own offset alone moves. */
-static int save_dirty(struct sqlq_consumer *consumer, struct err *err)
-{
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		const struct owned *owned = &consumer->owned[i];
-
-		if (is_dirty(owned) && sqlq_seat_own(&owned->source->seat, owned->partition) &&
-			save(consumer, owned, owned->stored, 0, err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static struct owned *ours(const struct sqlq_consumer *consumer, const char *topic, int32_t partition, struct err *err)
-{
-	struct owned *owned = NULL;
-
-	for (size_t i = 0; i < consumer->source_count && owned == NULL; i++) {
-		if (strcmp(consumer->sources[i].topic, topic) == 0)
-			owned = find_owned(consumer, &consumer->sources[i], partition);
-	}
-	if (owned == NULL && err != NULL)
-		err_set(err, ERR_CONFLICT, "partition %d of %s is not ours", (int)partition, topic);
-	return owned;
-}
-
-static int save_beginnings(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
-{
-	for (size_t i = 0; i < count; i++) {
-		struct owned *owned = ours(consumer, beginnings[i].topic, beginnings[i].partition, err);
-
-		if (owned == NULL || save(consumer, owned, beginnings[i].offset, beginnings[i].tries, err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-/* What is stored, and then these. */
-static int commit_all(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
-{
-	int rc = save_dirty(consumer, err);
-
-	return rc == 0 ? save_beginnings(consumer, beginnings, count, err) : rc;
-}
-
-static int commit_dirty(struct sqlq_consumer *consumer, const struct beginning *beginnings, size_t count, struct err *err)
-{
-	struct sqlq_file *file = &consumer->offsets;
-
-	file->deadline_ms = clock_mono_ms() + COMMIT_WAIT_MS;
-	if (!sqlq_file_is_there(file))
-		return err_set(err, ERR_UNAVAILABLE, "%s was removed while it was in use", file->path);
-	if (sqlq_begin(file, err) < 0 || sqlq_end(file, commit_all(consumer, beginnings, count, err), err) < 0)
-		return -1;
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (is_dirty(&consumer->owned[i]))
-			consumer->owned[i].committed = consumer->owned[i].stored;
-	}
-	return 0;
-}
-
-/* An offset that is not committed is tried again; at worst its records come again. */
-static void commit(struct sqlq_consumer *consumer)
-{
-	struct err err = ERR_INIT;
-	bool dirty = false;
-
-	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
-	for (size_t i = 0; i < consumer->owned_count; i++)
-		dirty = dirty || is_dirty(&consumer->owned[i]);
-	if (dirty && consumer->offsets.db != NULL && commit_dirty(consumer, NULL, 0, &err) < 0)
-		complain(consumer, "offsets not committed", &err);
-}
-
-/* ---- partitions */
-
-static struct owned *add_owned(struct sqlq_consumer *consumer, struct source *source, int32_t partition, int64_t position, int64_t committed)
-{
-	size_t count = consumer->owned_count;
-
-	consumer->owned = mem_grow(consumer->owned, count + 1, sizeof(*consumer->owned));
-	consumer->owned[count] = (struct owned){ .source = source, .partition = partition, .position = position, .high = position, .low = position,
-		.stored = -1, .committed = committed };
-	atomic_store(&consumer->owned_count, count + 1);
-	source->owned_count++;
-	source->look = true;
-	return &consumer->owned[count];
-}
-
-static void remove_owned(struct sqlq_consumer *consumer, const struct source *source, int32_t partition)
-{
-	struct owned *owned = find_owned(consumer, source, partition);
-	size_t last = consumer->owned_count - 1;
-
-	drop_ahead_of(consumer, owned);
-	owned->source->owned_count--;
-	*owned = consumer->owned[last];
-	atomic_store(&consumer->owned_count, last);
-}
-
-/* First offset of a partition that the group has not been to. */
-static int first_offset(struct source *source, int32_t partition, int64_t *out, struct err *err)
-{
-	int code;
-
-	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
-	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
-		if (sqlite3_column_int(source->marks, 0) == partition)
-			break;
-	}
-	if (code == SQLITE_ROW)
-		*out = sqlite3_column_int64(source->marks, 1);
-	else
-		sqlq_err(&source->file, err, "reading where a partition begins");
-	sqlite3_reset(source->marks);
-	return code == SQLITE_ROW ? 0 : -1;
-}
-
-/* Takes a partition when it is free. Where the group is is read after that: whoever had it has committed before. */
-static bool take(struct sqlq_consumer *consumer, struct source *source, int32_t partition)
-{
-	struct err err = ERR_INIT;
-	int64_t committed, begun, position;
-
-	if (find_owned(consumer, source, partition) != NULL || !sqlq_seat_own(&source->seat, partition))
-		return false;
-	if (learn(consumer, source, partition, &committed, &begun, &err) < 0)
-		goto fail;
-	position = committed;
-	if (committed < 0 && first_offset(source, partition, &position, &err) < 0)
-		goto fail;
-	add_owned(consumer, source, partition, position, committed)->begun = begun;
-	FAULT_POINT("consumer.assigned");
-	return true;
-fail:
-	sqlq_seat_give(&source->seat, partition);
-	complain(consumer, "partition not taken", &err);
-	return false;
-}
-
-/* Tells, commits, lets go: in this order. Those that stay come unpaused, as if they had been given anew. */
-static void give_up(struct sqlq_consumer *consumer, struct source *source, const struct topic_partition *gone, size_t count)
-{
-	if (count == 0)
-		return;
-	if (consumer->revoked != NULL)
-		consumer->revoked(consumer->arg, gone, count, false);
-	commit(consumer);
-	FAULT_POINT("consumer.committed");
-	for (size_t i = 0; i < count; i++) {
-		remove_owned(consumer, source, gone[i].partition);
-		sqlq_seat_give(&source->seat, gone[i].partition);
-	}
-	for (size_t i = 0; i < consumer->owned_count; i++)
-		consumer->owned[i].paused = false;
-	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
-	log_debug("partitions given up", log_str("topic", source->topic), log_int("count", (int64_t)count));
-}
-
-/* The share of the member with this rank, and where it would stand if all shares lay in a row. */
-struct share {
-	int32_t first, count;
-};
-
-static struct share fair_share(int32_t partitions, int32_t members, int32_t rank)
-{
-	int32_t each = partitions / members, more = partitions % members;
-
-	return (struct share){ rank * each + (rank < more ? rank : more), each + (rank < more) };
-}
-
-static bool is_within(struct share share, int32_t partition)
-{
-	return partition >= share.first && partition < share.first + share.count;
-}
-
-/* First those that are not in our row: after a while each member has its own. */
-static void give_up_surplus(struct sqlq_consumer *consumer, struct source *source, struct share share)
-{
-	size_t surplus = source->owned_count - (size_t)share.count, chosen = 0;
-	struct topic_partition *gone = mem_array(surplus, sizeof(*gone));
-
-	for (int pass = 0; pass < 2; pass++) {
-		for (size_t i = 0; i < consumer->owned_count && chosen < surplus; i++) {
-			const struct owned *owned = &consumer->owned[i];
-
-			if (owned->source == source && is_within(share, owned->partition) == (pass == 1))
-				gone[chosen++] = (struct topic_partition){ source->topic, owned->partition };
-		}
-	}
-	give_up(consumer, source, gone, surplus);
-	free(gone);
-}
-
-static void take_share(struct sqlq_consumer *consumer, struct source *source, struct share share)
-{
-	for (int32_t i = 0; i < source->partitions && source->owned_count < (size_t)share.count; i++)
-		take(consumer, source, (share.first + i) % source->partitions);
-}
-
-static bool all_joined(const struct sqlq_consumer *consumer)
-{
-	for (size_t i = 0; i < consumer->source_count; i++) {
-		if (consumer->sources[i].seat.fd < 0)
-			return false;
-	}
-	return true;
-}
-
-static void balance(struct sqlq_consumer *consumer, struct source *source)
-{
-	struct share share;
-	int32_t members, rank;
-
-	sqlq_seat_count(&source->seat, &members, &rank);
-	share = fair_share(source->partitions, members, rank);
-	if (source->owned_count > (size_t)share.count)
-		give_up_surplus(consumer, source, share);
-	else if (source->owned_count < (size_t)share.count)
-		take_share(consumer, source, share);
-	source->balance = false;
-	source->balance_ms = clock_mono_ms() + (source->owned_count < (size_t)share.count ? HURRY_MS : BALANCE_MS);
-	atomic_store(&consumer->joined, all_joined(consumer));
-}
-
-/* All partitions of the topic. */
-static struct topic_partition *list_owned(const struct sqlq_consumer *consumer, const struct source *source, size_t *count)
-{
-	struct topic_partition *list = mem_array(source->owned_count + 1, sizeof(*list));
-
-	*count = 0;
-	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (consumer->owned[i].source == source)
-			list[(*count)++] = (struct topic_partition){ source->topic, consumer->owned[i].partition };
-	}
-	return list;
-}
-
-/* Somebody removed the folder: what is in our hands is nothing any more, and another may have made a new one. */
-static void lose(struct sqlq_consumer *consumer, struct source *source)
-{
-	size_t count;
-	struct topic_partition *gone = list_owned(consumer, source, &count);
-
-	log_error("topic was removed while it was in use", log_str("topic", source->topic), log_str("group", consumer->group));
-	if (consumer->revoked != NULL && count > 0)
-		consumer->revoked(consumer->arg, gone, count, true);
-	if (consumer->group == NULL)
-		err_set(&consumer->lost, ERR_CONFLICT, "topic %s was removed while it was read", source->topic);
-	for (size_t i = 0; i < count; i++)
-		remove_owned(consumer, source, gone[i].partition);
-	free(gone);
-	atomic_store(&consumer->joined, false);
-	sqlq_seat_leave(&source->seat);
-	sqlq_file_close(&source->file);
-	sqlq_file_close(&consumer->offsets);
-}
-
-/* ---- joining */
-
-static int open_topic(const struct sqlq_consumer *consumer, struct source *source, struct err *err)
-{
-	char path[SQLQ_PATH_MAX];
-
-	if (source->file.db != NULL)
-		return 0;
-	if (sqlq_log_partitions(consumer->queue, source->topic, &source->partitions, err) < 0)
-		return -1;
-	if (source->partitions == 0)
-		return err_set(err, ERR_INVALID, "no topic %s%s: `feedctl topics` makes it", consumer->queue->prefix, source->topic);
-	sqlq_path(consumer->queue, source->topic, ".topic", path);
-	if (sqlq_file_open(&source->file, path, SQLQ_READ, err) < 0)
-		return -1;
-	source->marks = sqlq_prepare(&source->file, "SELECT id, low, high FROM partition ORDER BY id", err);
-	source->fetch = sqlq_prepare(&source->file,
-		"SELECT id, timestamp_ms, key, value, headers FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", err);
-	if (source->marks != NULL && source->fetch != NULL)
-		return 0;
-	sqlq_file_close(&source->file);
-	return -1;
-}
-
-static int join(struct sqlq_consumer *consumer, struct source *source, struct err *err)
-{
-	if (open_topic(consumer, source, err) < 0 || open_offsets(consumer, err) < 0)
-		return -1;
-	if (sqlq_seat_take(consumer->queue, consumer->group, source->topic, &source->seat, err) < 0)
-		return -1;
-	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
-	source->balance = true;
-	return 0;
-}
-
-static void try_to_join(struct sqlq_consumer *consumer, struct source *source, int64_t now_ms)
-{
-	struct err err = ERR_INIT;
-
-	if (now_ms < source->join_ms || join(consumer, source, &err) == 0)
-		return;
-	source->join_ms = now_ms + JOIN_MS;
-	complain(consumer, "group not joined", &err);
 }
 
 /* ---- polling */
@@ -674,20 +56,20 @@ static void care(struct sqlq_consumer *consumer, struct source *source, int64_t 
 	if (source->file.db != NULL && now_ms >= source->check_ms) {
 		source->check_ms = now_ms + CHECK_MS;
 		if (!sqlq_file_is_there(&source->file))
-			lose(consumer, source);
+			sqlq_group_lose(consumer, source);
 	}
 	if (consumer->group == NULL)
 		return;
 	if (source->seat.fd < 0)
-		try_to_join(consumer, source, now_ms);
+		sqlq_group_join(consumer, source, now_ms);
 	if (source->seat.fd >= 0 && consumer->offsets.db == NULL) { /* lost with another topic */
 		struct err err = ERR_INIT;
 
-		if (open_offsets(consumer, &err) < 0)
-			complain(consumer, "offsets not opened", &err);
+		if (sqlq_group_open(consumer, &err) < 0)
+			sqlq_complain(consumer, "offsets not opened", &err);
 	}
 	if (source->seat.fd >= 0 && consumer->offsets.db != NULL && (source->balance || now_ms >= source->balance_ms))
-		balance(consumer, source);
+		sqlq_group_balance(consumer, source);
 }
 
 static void do_chores(struct sqlq_consumer *consumer, int64_t now_ms)
@@ -695,7 +77,7 @@ static void do_chores(struct sqlq_consumer *consumer, int64_t now_ms)
 	for (size_t i = 0; i < consumer->source_count; i++)
 		care(consumer, &consumer->sources[i], now_ms);
 	if (consumer->group != NULL && now_ms >= consumer->commit_ms)
-		commit(consumer);
+		sqlq_group_commit(consumer);
 }
 
 static int64_t min(int64_t a, int64_t b)
@@ -716,7 +98,7 @@ static int64_t next_chore(const struct sqlq_consumer *consumer)
 			next_ms = min(next_ms, source->seat.fd < 0 ? source->join_ms : source->balance_ms);
 	}
 	for (size_t i = 0; i < consumer->owned_count; i++) {
-		if (is_dirty(&consumer->owned[i]))
+		if (sqlq_owned_is_dirty(&consumer->owned[i]))
 			return min(next_ms, consumer->commit_ms);
 	}
 	return next_ms;
@@ -744,9 +126,9 @@ int sqlq_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record 
 			hear(consumer);
 		do_chores(consumer, clock_mono_ms());
 		if (consumer->ahead == NULL)
-			fetch_ahead(consumer);
+			sqlq_ahead_fetch(consumer);
 		if (consumer->ahead != NULL) {
-			hand_out(consumer, out);
+			sqlq_ahead_hand_out(consumer, out);
 			return 1;
 		}
 		if (consumer->lost.kind != ERR_NONE)
@@ -761,7 +143,7 @@ int sqlq_consumer_poll(struct consumer *base, int64_t timeout_ms, struct record 
 
 int sqlq_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
-	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+	struct owned *owned = sqlq_owned_ours((struct sqlq_consumer *)base, topic, partition, err);
 
 	if (owned == NULL)
 		return -1;
@@ -772,11 +154,11 @@ int sqlq_consumer_store(struct consumer *base, const char *topic, int32_t partit
 int sqlq_consumer_seek(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
-	struct owned *owned = ours(consumer, topic, partition, err);
+	struct owned *owned = sqlq_owned_ours(consumer, topic, partition, err);
 
 	if (owned == NULL)
 		return -1;
-	drop_ahead_of(consumer, owned);
+	sqlq_ahead_drop_of(consumer, owned);
 	owned->position = offset;
 	owned->source->look = true;
 	return 0;
@@ -784,7 +166,7 @@ int sqlq_consumer_seek(struct consumer *base, const char *topic, int32_t partiti
 
 bool sqlq_consumer_owns(const struct consumer *base, const char *topic, int32_t partition)
 {
-	return ours((const struct sqlq_consumer *)base, topic, partition, NULL) != NULL;
+	return sqlq_owned_ours((const struct sqlq_consumer *)base, topic, partition, NULL) != NULL;
 }
 
 size_t sqlq_consumer_owned(const struct consumer *base)
@@ -798,7 +180,7 @@ int sqlq_consumer_pause(struct consumer *base, bool paused, struct err *err)
 
 	(void)err;
 	if (paused)
-		drop_ahead(consumer);
+		sqlq_ahead_drop(consumer);
 	for (size_t i = 0; i < consumer->owned_count; i++)
 		consumer->owned[i].paused = paused;
 	return 0;
@@ -807,7 +189,7 @@ int sqlq_consumer_pause(struct consumer *base, bool paused, struct err *err)
 /* Where it goes on is where it stands: a seek moves it meanwhile as ever. */
 int sqlq_consumer_hold(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
-	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+	struct owned *owned = sqlq_owned_ours((struct sqlq_consumer *)base, topic, partition, err);
 
 	if (owned == NULL)
 		return -1;
@@ -817,7 +199,7 @@ int sqlq_consumer_hold(struct consumer *base, const char *topic, int32_t partiti
 
 int sqlq_consumer_release(struct consumer *base, const char *topic, int32_t partition, struct err *err)
 {
-	struct owned *owned = ours((struct sqlq_consumer *)base, topic, partition, err);
+	struct owned *owned = sqlq_owned_ours((struct sqlq_consumer *)base, topic, partition, err);
 
 	if (owned == NULL)
 		return -1;
@@ -831,12 +213,12 @@ int sqlq_consumer_begin(struct consumer *base, const struct beginning *beginning
 
 	if (consumer->offsets.db == NULL)
 		return err_set(err, ERR_CONFLICT, "the group is not joined");
-	return commit_dirty(consumer, beginnings, count, err);
+	return sqlq_group_commit_all(consumer, beginnings, count, err);
 }
 
 int64_t sqlq_consumer_begun(const struct consumer *base, const char *topic, int32_t partition)
 {
-	const struct owned *owned = ours((const struct sqlq_consumer *)base, topic, partition, NULL);
+	const struct owned *owned = sqlq_owned_ours((const struct sqlq_consumer *)base, topic, partition, NULL);
 
 	return owned != NULL ? owned->begun : 0;
 }
@@ -856,14 +238,14 @@ static int start_at(struct sqlq_consumer *consumer, int32_t partition, int64_t o
 	int code = SQLITE_ROW;
 	int32_t found = 0;
 
-	source->file.deadline_ms = clock_mono_ms() + READ_WAIT_MS;
+	source->file.deadline_ms = clock_mono_ms() + SQLQ_READ_WAIT_MS;
 	while ((code = sqlite3_step(source->marks)) == SQLITE_ROW) {
 		int32_t number = sqlite3_column_int(source->marks, 0);
 		int64_t low = sqlite3_column_int64(source->marks, 1), high = sqlite3_column_int64(source->marks, 2);
 
 		if (partition != QUEUE_EVERY && partition != number)
 			continue;
-		add_owned(consumer, source, number, offset == QUEUE_BEGINNING ? low : offset == QUEUE_END ? high : offset, -1);
+		sqlq_owned_add(consumer, source, number, offset == QUEUE_BEGINNING ? low : offset == QUEUE_END ? high : offset, -1);
 		found++;
 	}
 	if (code != SQLITE_DONE)
@@ -891,14 +273,14 @@ int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t parti
 	struct source *source = &consumer->sources[0];
 
 	(void)timeout_ms;
-	drop_ahead(consumer);
+	sqlq_ahead_drop(consumer);
 	err_clear(&consumer->lost);
 	atomic_store(&consumer->owned_count, 0);
 	source->owned_count = 0;
 	if (!sqlq_is_name(topic))
 		return err_set(err, ERR_INVALID, "\"%s\" is no name for a topic", topic);
 	set_topic(source, topic);
-	if (open_topic(consumer, source, err) < 0)
+	if (sqlq_source_open(consumer, source, err) < 0)
 		return -1;
 	if (!source->door.is_open && sqlq_door_open(consumer->queue, topic, true, &source->door, err) < 0)
 		return -1;
@@ -947,7 +329,7 @@ int sqlq_consumer_open(struct queue *queue, const struct consumer_options *optio
 	consumer->revoked = options->revoked;
 	consumer->arg = options->arg;
 	consumer->readable = true;
-	consumer->commit_ms = clock_mono_ms() + COMMIT_MS;
+	consumer->commit_ms = clock_mono_ms() + SQLQ_COMMIT_MS;
 	if (consumer->group != NULL && !sqlq_is_name(consumer->group)) {
 		err_set(err, ERR_INVALID, "\"%s\" is no name for a group", consumer->group);
 		sqlq_consumer_close(&consumer->base);
@@ -959,17 +341,6 @@ int sqlq_consumer_open(struct queue *queue, const struct consumer_options *optio
 	}
 	*out = &consumer->base;
 	return 0;
-}
-
-static void leave(struct sqlq_consumer *consumer, struct source *source)
-{
-	size_t count;
-	struct topic_partition *gone = list_owned(consumer, source, &count);
-
-	give_up(consumer, source, gone, count);
-	free(gone);
-	sqlq_seat_leave(&source->seat);
-	sqlq_door_knock(&source->door, SQLQ_MEMBERS);
 }
 
 static void source_release(struct source *source)
@@ -985,9 +356,9 @@ void sqlq_consumer_close(struct consumer *base)
 
 	for (size_t i = 0; i < consumer->source_count; i++) {
 		if (consumer->sources[i].seat.fd >= 0)
-			leave(consumer, &consumer->sources[i]);
+			sqlq_group_leave(consumer, &consumer->sources[i]);
 	}
-	drop_ahead(consumer);
+	sqlq_ahead_drop(consumer);
 	for (size_t i = 0; i < consumer->source_count; i++)
 		source_release(&consumer->sources[i]);
 	sqlq_file_close(&consumer->offsets);
