@@ -5,6 +5,7 @@
 
 #include "api-gateway/call.h"
 #include "api-gateway/documents.h"
+#include "api-gateway/idempotency_key.h"
 #include "api-gateway/once.h"
 #include "api-gateway/reply.h"
 
@@ -98,12 +99,24 @@ static bool id_is_right(struct call *call)
 	return false;
 }
 
+/* Better refused than ignored: the client would count on it. */
+static bool key_is_in_vain(struct call *call)
+{
+	const struct http_request *request = http_request_of(call->exchange);
+
+	if (call->route->kind == ROUTE_WRITE || slice_is(request->method, "GET") || slice_is(request->method, "HEAD") ||
+		http_header_count(call->exchange, IDEMPOTENCY_KEY_HEADER) == 0)
+		return false;
+	reply_problem(call, 400, "", "this operation can't be repeated safely: it takes no " IDEMPOTENCY_KEY_HEADER);
+	return true;
+}
+
 static void handle_routed(struct call *call)
 {
 	struct problem problem;
 
 	call->route = router_find(call->gateway->router, call->contract.operation);
-	if (!id_is_right(call))
+	if (!id_is_right(call) || key_is_in_vain(call))
 		return;
 	if (!contract_check(call->exchange, &call->contract, &problem)) {
 		reply_with_problem(call, &problem);

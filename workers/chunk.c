@@ -57,13 +57,14 @@ static int chunk_check(void *state, struct err *err)
 	return schema_check(chunker->store, err);
 }
 
-static int insert_rows(struct chunker *chunker, const struct chunk *chunk, const int64_t *friends, size_t count, struct err *err)
+/* Whose post it is the plan says, not the record. */
+static int insert_rows(struct chunker *chunker, int64_t post, const struct plan_part *part, struct err *err)
 {
-	for (size_t from = 0; from < count; from += SLICE) {
-		const size_t rows = count - from < SLICE ? count - from : SLICE;
+	for (size_t from = 0; from < part->count; from += SLICE) {
+		const size_t rows = part->count - from < SLICE ? part->count - from : SLICE;
 
 		for (size_t i = 0; i < rows; i++)
-			chunker->rows[i] = (struct inbound){ friends[from + i], chunk->post, chunk->from };
+			chunker->rows[i] = (struct inbound){ part->friends[from + i], post, part->author };
 		if (inbound_insert(chunker->store, chunker->rows, rows, err) < 0)
 			return -1;
 		FAULT_POINT("chunk.filling");
@@ -85,15 +86,14 @@ static int was_pruned(struct chunker *chunker, const struct chunk *chunk, bool *
 /* Within a transaction. *found false: nobody planned such a chunk. One that is done stays as it is. */
 static int fill(struct chunker *chunker, const struct chunk *chunk, bool *found, struct err *err)
 {
-	int64_t *friends = NULL;
-	size_t count = 0;
-	bool is_done = false;
+	struct plan_part part;
 	int rc = -1;
 
-	if (plan_take(chunker->store, chunk->post, chunk->number, found, &is_done, &friends, &count, err) < 0)
-		goto out;
-	if (*found && !is_done) {
-		if (insert_rows(chunker, chunk, friends, count, err) < 0)
+	if (plan_take(chunker->store, chunk->post, chunk->number, &part, err) < 0)
+		return -1;
+	*found = part.found;
+	if (part.found && !part.done) {
+		if (insert_rows(chunker, chunk->post, &part, err) < 0)
 			goto out;
 		if (plan_done(chunker->store, chunk->post, chunk->number, err) < 0)
 			goto out;
@@ -102,7 +102,7 @@ static int fill(struct chunker *chunker, const struct chunk *chunk, bool *found,
 		goto out;
 	rc = 0;
 out:
-	free(friends);
+	free(part.friends);
 	return rc;
 }
 

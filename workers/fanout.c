@@ -22,6 +22,7 @@
 #include "workers/worker.h"
 
 #define ROWS_MAX 50000   /* inbound rows of one transaction (one post may have more): undo, locks, time to roll back */
+#define ROWS_AT_ONCE 5000 /* likewise of one statement: it ends long before mysql.read_timeout_ms, on a slow disk too */
 
 /* A post of the batch, and what is known of it. */
 struct job {
@@ -45,6 +46,7 @@ struct fanout {
 	size_t *counts;
 	struct post *posts;
 	struct post_state *states;
+	bool is_doubtful; /* an outbound row was not taken: it may be there */
 	struct fanout_sizes *sizes;
 	int64_t *page;
 };
@@ -231,6 +233,23 @@ static int commit(struct fanout *fanout, const struct batch *batch, struct err *
 	return store_commit(fanout->store, err);
 }
 
+/* Inbound rows of the first `posts` in `posts`, whose numbers of friends stand in `counts`. */
+static int write_inbound(struct fanout *fanout, size_t posts, struct err *err)
+{
+	size_t from = 0, rows = 0;
+
+	for (size_t i = 0; i < posts; i++) {
+		rows += fanout->counts[i];
+		if (rows < ROWS_AT_ONCE && i + 1 < posts)
+			continue;
+		if (inbound_insert_friends(fanout->store, fanout->posts + from, i + 1 - from, err) < 0)
+			return -1;
+		from = i + 1;
+		rows = 0;
+	}
+	return 0;
+}
+
 /* The rows of short lists; commits and begins again where they are too many for one transaction. */
 static int write_short(struct fanout *fanout, const struct batch *batch, size_t fresh, struct err *err)
 {
@@ -241,14 +260,17 @@ static int write_short(struct fanout *fanout, const struct batch *batch, size_t 
 		const bool is_last = k + 1 == fresh;
 
 		if (!job->is_long) {
+			fanout->counts[posts] = job->friends;
 			fanout->posts[posts++] = job->post;
 			rows += job->friends;
 		}
 		if (!is_last && rows < ROWS_MAX)
 			continue;
-		if (posts > 0 && posts_insert(fanout->store, fanout->posts, NULL, posts, err) < 0)
+		if (posts > 0 && posts_insert(fanout->store, fanout->posts, NULL, posts, err) < 0) {
+			fanout->is_doubtful = err->kind == ERR_CONFLICT;
 			return -1;
-		if (posts > 0 && inbound_insert_friends(fanout->store, fanout->posts, posts, err) < 0)
+		}
+		if (write_inbound(fanout, posts, err) < 0)
 			return -1;
 		if (!is_last && (commit(fanout, batch, err) < 0 || store_begin(fanout->store, err) < 0))
 			return -1;
@@ -270,8 +292,8 @@ static int fan_out(struct fanout *fanout, const struct batch *batch, bool looks,
 {
 	if (find_new(fanout, looks, fresh, err) < 0 || find_sizes(fanout, *fresh, err) < 0)
 		return -1;
-	if (!looks && has_long(fanout, *fresh))
-		return err_set(err, ERR_CONFLICT, "a post with a long list of friends may be planned already");
+	if (!looks && has_long(fanout, *fresh)) /* its plan may be there, and nothing is written yet */
+		return fan_out(fanout, batch, true, fresh, err);
 	return write_short(fanout, batch, *fresh, err);
 }
 
@@ -288,9 +310,10 @@ static int in_transaction(struct fanout *fanout, const struct batch *batch, bool
 /* Posts are new, but after a crash: the ledger's key tells, and only then is it asked first. */
 static int fan_out_all(struct fanout *fanout, const struct batch *batch, size_t *fresh, struct err *err)
 {
+	fanout->is_doubtful = false;
 	if (in_transaction(fanout, batch, false, fresh, err) == 0)
 		return 0;
-	return err->kind == ERR_CONFLICT ? in_transaction(fanout, batch, true, fresh, err) : -1;
+	return fanout->is_doubtful ? in_transaction(fanout, batch, true, fresh, err) : -1;
 }
 
 /* ---- long lists: the plan, in a transaction of its own */

@@ -1,9 +1,9 @@
 /* Posts go in, documents of the search engine come out, many in one request.
  *
  * A post is a RETRY when the engine refuses its document as busy (429, 503, a shard that is away) and takes others of the same batch: it
- * goes to a retry topic, the others go on. When it takes none, the engine counts as down, and the batch waits; but documents that came from
- * a retry topic, and few that nobody takes for long, are more likely a matter of those documents, and go to the next retry topic. A document that no mapping takes is a
- * dead letter. */
+ * goes to a retry topic, the others go on. When it takes none, the engine counts as down, and the batch waits; but when it is asked and says
+ * that it is well, documents that came from a retry topic, and few that nobody takes for long, are more likely a matter of those documents, and
+ * go to the next retry topic. A document that no mapping takes is a dead letter. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -104,8 +104,9 @@ static void judge(const struct index *index, struct batch *batch, size_t d)
 	}
 }
 
-/* All that could be stored are refused as busy: an error, unless they are few and were tried for long. */
-static int check_busy(const struct index *index, const struct batch *batch, size_t count, struct err *err)
+/* All that could be stored are refused as busy: an error, unless they are few and were tried for long, or come from a retry topic, and the
+ * engine says that it is well. */
+static int check_busy(struct index *index, const struct batch *batch, size_t count, struct err *err)
 {
 	size_t busy = 0;
 	unsigned tries = PATIENCE;
@@ -123,7 +124,9 @@ static int check_busy(const struct index *index, const struct batch *batch, size
 		if (batch->items[index->items[d]].tries < tries)
 			tries = batch->items[index->items[d]].tries;
 	}
-	if (busy == 0 || !any_new || (busy <= FEW && tries >= PATIENCE))
+	if (busy == 0)
+		return 0;
+	if ((!any_new || (busy <= FEW && tries >= PATIENCE)) && search_ping(index->search, err) == 0)
 		return 0;
 	for (size_t d = 0; d < count; d++)
 		if (index->documents[d].result == SEARCH_BUSY)

@@ -160,7 +160,10 @@ static int insert_friends(struct store *store, const struct post *posts, size_t 
 	}
 	buf_add_char(&sql, ')');
 	store_keep(store, slice_of("inbound.post_id"), &sql);
-	rc = store_query_once(store, sql.data, sql.len, NULL, NULL, err);
+	if (FAULT_FAILS("store.fanning"))
+		rc = err_set(err, ERR_CONFLICT, "fault: deadlock");
+	else
+		rc = store_query_once(store, sql.data, sql.len, NULL, NULL, err);
 	buf_release(&sql);
 	return rc;
 }
@@ -335,41 +338,39 @@ int plan_open_chunks(struct store *store, int64_t post, int64_t **numbers, size_
 	return 0;
 }
 
-struct chunk_reader {
-	bool found, done;
-	int64_t *friends;
-	size_t count;
+struct part_reader {
+	struct plan_part *part;
 	struct err *err;
 };
 
-static int read_chunk(void *arg, const struct store_value *columns, size_t count)
+static int read_part(void *arg, const struct store_value *columns, size_t count)
 {
-	struct chunk_reader *reader = arg;
+	const struct part_reader *reader = arg;
+	struct plan_part *part = reader->part;
 
 	(void)count;
-	reader->found = true;
-	reader->done = columns[0].number != 0;
-	return reader->done ? 0 : friends_unpack(columns[1].text, &reader->friends, &reader->count, reader->err);
+	part->found = true;
+	part->done = columns[0].number != 0;
+	part->author = columns[1].number;
+	return part->done ? 0 : friends_unpack(columns[2].text, &part->friends, &part->count, reader->err);
 }
 
-int plan_take(struct store *store, int64_t post, int64_t number, bool *found, bool *done, int64_t **friends,
-	size_t *count, struct err *err)
+int plan_take(struct store *store, int64_t post, int64_t number, struct plan_part *part, struct err *err)
 {
-	struct chunk_reader reader = { .err = err };
+	struct part_reader reader = { part, err };
 	struct store_value values[] = { store_int(post), store_int(number) };
-	char sql[128];
+	char sql[192];
 
-	snprintf(sql, sizeof(sql), "SELECT done, friends FROM fanout_chunk WHERE post_id = ? AND n = ?%s",
+	*part = (struct plan_part){ .found = false };
+	snprintf(sql, sizeof(sql),
+		"SELECT done, (SELECT participant_id FROM outbound WHERE id = post_id), friends FROM fanout_chunk "
+		"WHERE post_id = ? AND n = ?%s",
 		store_for_update(store));
-	if (store_query(store, sql, values, 2, read_chunk, &reader, err) < 0) {
-		free(reader.friends);
-		return -1;
-	}
-	*found = reader.found;
-	*done = reader.done;
-	*friends = reader.friends;
-	*count = reader.count;
-	return 0;
+	if (store_query(store, sql, values, 2, read_part, &reader, err) == 0)
+		return 0;
+	free(part->friends);
+	part->friends = NULL;
+	return -1;
 }
 
 /* The list is of no use any more: a million friends would stay for ever with each of their author's posts. */

@@ -44,8 +44,14 @@ int friends_unpack(struct slice packed, int64_t **ids, size_t *count, struct err
 int plan_add(struct store *store, int64_t post, int64_t number, const int64_t *friends, size_t count, struct err *err);
 /* Numbers of the chunks of a post that are not done; caller frees. */
 int plan_open_chunks(struct store *store, int64_t post, int64_t **numbers, size_t *count, struct err *err);
-/* Locks the chunk until the transaction ends. *found false: no such chunk. Friends (caller frees) unless it is done. */
-int plan_take(struct store *store, int64_t post, int64_t number, bool *found, bool *done, int64_t **friends, size_t *count, struct err *err);
+struct plan_part {
+	bool found, done;
+	int64_t author;   /* as the post's outbound row says */
+	int64_t *friends; /* caller frees; NULL when it is done */
+	size_t count;
+};
+/* Locks the chunk until the transaction ends. */
+int plan_take(struct store *store, int64_t post, int64_t number, struct plan_part *part, struct err *err);
 int plan_done(struct store *store, int64_t post, int64_t number, struct err *err);
 
 #endif

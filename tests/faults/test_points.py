@@ -39,6 +39,7 @@ POINT_TABLE = {
     # inside a transaction, and around its end
     "store.begun": [("fanout/1", 2, "kill"), ("command/1", 2, "kill")],
     "store.inserting": [("fanout/1", 3, "kill"), ("fanout/1", 2, "err"), ("command/1", 3, "kill"), ("command/1", 2, "err"), ("chunk/1", 1, "err")],
+    "store.fanning": [("fanout/1", 2, "kill"), ("fanout/1", 2, "err")],
     "store.committing": [("fanout/1", 2, "kill"), ("command/1", 2, "kill"), ("chunk/1", 1, "kill")],
     "store.committed": [("fanout/1", 2, "kill"), ("fanout/1", 2, "err"), ("command/1", 2, "kill"), ("command/1", 2, "err"), ("chunk/1", 1, "kill"),
                         ("chunk/1", 1, "err")],

@@ -125,6 +125,9 @@ def test_added_listed_removed_by_the_api(hooked):
     for wrong in ({}, {"url": 1}, {"url": "ftp://example.com"}, {"url": "https://u:p@example.com"}, {"url": "https://"}, {"url": "https://a b"},
                   {"url": "https://x", "events": ["product.painted"]}, {"url": "https://x/" + "y" * 2000}):
         assert client.post("/webhooks", wrong).status_code == 400, wrong
+    refused = client.post("/webhooks", {"url": "https://example.com"}, headers={"Idempotency-Key": '"k"'})
+    assert refused.status_code == 400 and "Idempotency-Key" in refused.json()["detail"], "a secret is not kept to be told again"
+    assert client.ok("GET", "/webhooks", headers={"Idempotency-Key": '"k"'}) == [], "where it is of no use it is no harm"
 
 
 def test_added_listed_tested_removed_by_feedctl(hooked, sink):

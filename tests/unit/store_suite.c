@@ -852,17 +852,16 @@ static void every_friend_gets_a_row_of_each_post(void **state)
 
 static void take_chunk(struct store *store, int64_t number, bool want_found, bool want_done, size_t want_count)
 {
-	bool found = !want_found, done = !want_done;
-	int64_t *friends = NULL;
-	size_t count = 99;
+	struct plan_part part;
 
-	assert_ok(plan_take(store, 1, number, &found, &done, &friends, &count, &err));
-	assert_int_equal(want_found, found);
-	assert_int_equal(want_done, done);
-	assert_int_equal(want_count, count);
-	for (size_t i = 0; i < count; i++)
-		assert_true(friends[i] == FAR + number * 100000 + (int64_t)i * 17);
-	free(friends);
+	assert_ok(plan_take(store, 1, number, &part, &err));
+	assert_int_equal(want_found, part.found);
+	assert_int_equal(want_done, part.done);
+	assert_int_equal(want_found ? 2 : 0, part.author);
+	assert_int_equal(want_count, part.count);
+	for (size_t i = 0; i < part.count; i++)
+		assert_true(part.friends[i] == FAR + number * 100000 + (int64_t)i * 17);
+	free(part.friends);
 }
 
 static void a_plan_is_worked_off_chunk_by_chunk(void **state)

@@ -223,21 +223,19 @@ static void a_taken_chunk_is_locked(void **state)
 {
 	struct store *store = suite_store(state);
 	struct store *other = suite_second();
-	int64_t *friends = NULL;
-	bool found, done;
-	size_t count;
+	struct plan_part part;
 
 	assert_ok(plan_add(store, 1, 0, (int64_t[]){ 5 }, 1, &err));
 	assert_ok(store_begin(store, &err));
-	assert_ok(plan_take(store, 1, 0, &found, &done, &friends, &count, &err));
-	free(friends);
+	assert_ok(plan_take(store, 1, 0, &part, &err));
+	free(part.friends);
 	assert_ok(store_begin(other, &err));
-	assert_fails(ERR_CONFLICT, plan_take(other, 1, 0, &found, &done, &friends, &count, &err));
+	assert_fails(ERR_CONFLICT, plan_take(other, 1, 0, &part, &err));
 	store_rollback(other);
 	assert_ok(plan_done(store, 1, 0, &err));
 	assert_ok(store_commit(store, &err));
-	assert_ok(plan_take(other, 1, 0, &found, &done, &friends, &count, &err));
-	assert_true(found && done);
+	assert_ok(plan_take(other, 1, 0, &part, &err));
+	assert_true(part.found && part.done);
 	store_close(other);
 }
 

@@ -109,6 +109,10 @@ static void a_batch_of_many_rows_is_split(void **state)
 		"SELECT a.i, 1000 + 60 * b.i + c.i, 1 FROM n a, n b, n c WHERE a.i <= 20 AND b.i <= 50");
 	for (int64_t author = 1; author <= 20; author++)
 		desk_add_post(desk, 200 + author, author, NULL);
+	desk_sql(desk, "INSERT INTO outbound (id, participant_id, posted_at, subject, story) VALUES (219, 19, '2026-01-01 00:00:00.123', 's', 't')");
+	assert_int_equal(0, desk_run(desk)); /* one is there: found in the second transaction, with the first committed */
+	assert_int_equal(57000, desk_number(desk, "SELECT COUNT(*) FROM inbound"));
+	desk_sql(desk, "DELETE FROM outbound WHERE id = 219");
 	assert_int_equal(0, desk_run(desk));
 	assert_int_equal(20, desk_number(desk, "SELECT COUNT(*) FROM outbound"));
 	assert_int_equal(60000, desk_number(desk, "SELECT COUNT(*) FROM inbound"));
@@ -153,7 +157,7 @@ static void a_long_list_is_planned_and_filled_in_chunks(void **state)
 
 	desk_befriend(desk, 1, 40, 40); /* between plan and chunk: gets nothing */
 	use(desk, &chunk_worker);
-	desk_add_chunk(desk, 100, 1, 2, "5");
+	desk_add_chunk(desk, 100, 9, 2, "5"); /* whose post it is the plan says */
 	desk_add_chunk(desk, 100, 1, 0, "5");
 	assert_int_equal(0, desk_run(desk));
 	assert_int_equal(15, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 100"));
@@ -163,9 +167,34 @@ static void a_long_list_is_planned_and_filled_in_chunks(void **state)
 	desk_add_chunk(desk, 100, 1, 1, NULL);
 	assert_int_equal(0, desk_run(desk));
 	assert_int_equal(25, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 100 AND participant_id BETWEEN 2 AND 26"));
-	assert_int_equal(25, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 100"));
+	assert_int_equal(25, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 100 AND from_id = 1"));
 	assert_int_equal(1, desk->outbox.count);
 	assert_result_of(desk_output(desk, TOPIC_RESULTS, 0), 100, 5);
+	desk_close(desk);
+}
+
+/* Between two posts the author gets more friends than fit, or loses a plan to another worker: the size is that of before. */
+static void a_size_that_is_out_of_date_changes_nothing(void **state)
+{
+	struct desk *desk = open_with_chunks_of(state, 10);
+
+	desk_befriend(desk, 1, 2, 6);
+	desk_add_post(desk, 100, 1, NULL);
+	assert_int_equal(0, desk_run(desk));
+	desk_befriend(desk, 1, 7, 26);
+	desk_clear(desk);
+	desk_add_post(desk, 101, 1, NULL);
+	assert_int_equal(0, desk_run(desk));
+	assert_int_equal(5, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 100"));
+	assert_int_equal(25, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 101"));
+	assert_int_equal(0, desk_sent(desk, TOPIC_CHUNKS));
+	desk_sql(desk, "INSERT INTO outbound (id, participant_id, posted_at, subject, story, chunks) VALUES (102, 1, '2026-01-01 00:00:00.123', 's', 't', 1)");
+	desk_sql(desk, "INSERT INTO fanout_chunk (post_id, n, first_friend, last_friend, friends) VALUES (102, 0, 2, 2, x'02')");
+	desk_clear(desk);
+	desk_add_post(desk, 102, 1, NULL); /* planned by a worker that knew */
+	assert_int_equal(0, desk_run(desk));
+	assert_int_equal(0, desk_number(desk, "SELECT COUNT(*) FROM inbound WHERE post_id = 102"));
+	assert_int_equal(1, desk_sent(desk, TOPIC_CHUNKS));
 	desk_close(desk);
 }
 
@@ -277,6 +306,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_a_post_is_rejected_and_the_rest_goes_on),
 		cmocka_unit_test(a_batch_of_many_rows_is_split),
 		cmocka_unit_test(a_long_list_is_planned_and_filled_in_chunks),
+		cmocka_unit_test(a_size_that_is_out_of_date_changes_nothing),
 		cmocka_unit_test(a_replay_of_a_plan_sends_what_is_not_done),
 		cmocka_unit_test(a_chunk_that_nobody_planned_is_rejected),
 		cmocka_unit_test(a_table_that_is_not_there_is_fatal_and_a_lock_is_a_conflict),

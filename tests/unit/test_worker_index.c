@@ -23,6 +23,7 @@ extern const struct worker_ops index_worker;
 
 static struct {
 	bool is_choosy;
+	bool is_unwell; /* by its own word */
 	int fail_at; /* the call that fails; -1: none */
 	int calls;
 	size_t documents;
@@ -46,8 +47,7 @@ void search_close(struct search *search)
 int search_ping(struct search *search, struct err *err)
 {
 	(void)search;
-	(void)err;
-	return 0;
+	return engine.is_unwell ? err_set(err, ERR_UNAVAILABLE, "all shards failed") : 0;
 }
 
 int search_add(struct search *search, struct search_document *documents, size_t count, struct err *err)
@@ -175,6 +175,10 @@ static void an_engine_that_takes_nothing_is_down(void **state)
 	items[0].tries = 21; /* one is new: still the engine's trouble */
 	assert_int_equal(-1, index_worker.handle(worker, &batch, &err));
 	items[1].tries = 21;
+	engine.is_unwell = true;
+	assert_int_equal(-1, index_worker.handle(worker, &batch, &err)); /* however long it lasts */
+	assert_int_equal(ERR_UNAVAILABLE, err.kind);
+	engine.is_unwell = false;
 	for (size_t i = 0; i < batch.count; i++)
 		items[i].outcome = DONE;
 	assert_int_equal(0, index_worker.handle(worker, &batch, &err));
@@ -188,6 +192,9 @@ static void an_engine_that_takes_nothing_is_down(void **state)
 	}
 	assert_int_equal(0, index_worker.handle(worker, &batch, &err));
 	assert_int_equal(RETRY, items[0].outcome);
+	engine.is_unwell = true;
+	assert_int_equal(-1, index_worker.handle(worker, &batch, &err));
+	assert_int_equal(ERR_UNAVAILABLE, err.kind);
 }
 
 static void long_stories_are_several_requests_and_one_that_fails_fails_the_batch(void **state)
