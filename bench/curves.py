@@ -8,6 +8,13 @@ COLOURS = "#2a6f97", "#bc6c25", "#606c38", "#8d5a97"
 NONE = "No run has been written down yet."
 
 
+def when(seen, done):
+    """When so many were done, between the two looks that say it, and the memory at the second. A look: (time, done, memory)."""
+    n = next(n for n, sample in enumerate(seen) if n > 0 and sample[1] >= done - 1e-6)
+    (since, before, _), (at, after, pss) = seen[n - 1], seen[n]
+    return since + (at - since) * (done - before) / (after - before), pss
+
+
 def cell(value):
     if isinstance(value, float):
         return report.number(value)

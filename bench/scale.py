@@ -13,6 +13,7 @@ from typing import Callable
 
 import requests
 
+import curves
 from brokers import Brokers
 from figures import SEEN_OURS, quiet_town, warm
 from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, posts_script, pss_mib, wait_until, wrk
@@ -131,10 +132,10 @@ def friends(most, say):
 # ---- a long queue
 
 def drain(ours, name, count, parts=10):
-    """When each tenth was done, and the worker's memory then."""
+    """When each tenth was done, and the worker's memory then. The first has what passes until the worker has its partitions."""
     worker = ours.worker(name, wait=False)
     wait_until(lambda: worker.logged(r"event=ready .*admin_port="), f"{name} starts", every=0.005)
-    seen = [(time.monotonic(), wait_until(lambda: ours.handled(worker), f"{name} begins", every=0.01), 0)]
+    seen = [(time.monotonic(), 0, 0)]
     deadline = time.monotonic() + 1800
     while seen[-1][1] < count:
         if time.monotonic() > deadline:
@@ -143,11 +144,11 @@ def drain(ours, name, count, parts=10):
         done = ours.handled(worker)
         seen.append((time.monotonic(), done, pss_mib([worker.pid])))
     worker.stop()
-    points, (since, before, _) = [], seen[0]
+    points, each, since = [], count / parts, seen[0][0]
     for part in range(1, parts + 1):
-        at, done, pss = next(sample for sample in seen if sample[1] >= count * part / parts)
-        points.append({"done": part * 100 // parts, f"{name}_rate": (done - before) / (at - since), f"{name}_pss": pss})
-        since, before = at, done
+        at, pss = curves.when(seen, each * part)
+        points.append({"done": part * 100 // parts, f"{name}_rate": each / (at - since), f"{name}_pss": pss})
+        since = at
     return points
 
 

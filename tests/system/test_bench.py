@@ -120,6 +120,12 @@ def test_what_is_computed_on_paper_follows_what_was_measured():
     assert all(f" {known} " in text for known in ("measured", "assumed", "computed"))
 
 
+def test_tenths_lie_between_two_looks():
+    """Several of them within one look, too."""
+    seen = [(100.0, 0, 0), (101.0, 500, 7.0), (103.0, 2500, 8.0), (103.5, 3000, 9.0)]
+    assert [curves.when(seen, done) for done in (250, 500, 1500, 3000)] == [(100.5, 7.0), (101.0, 7.0), (102.0, 8.0), (103.5, 9.0)]
+
+
 # ---- runs
 
 @pytest.mark.servers("the bench measures on them")
