@@ -140,3 +140,20 @@ def test_a_certificate_that_is_not_right_is_refused(cluster, rabbit, authority, 
         assert "amqp.ca_file" in done.stderr and (ca in done.stderr), done.stderr
         if wrong.startswith("another"):
             assert "certificate" in done.stderr and "feed:feed" not in done.stderr
+
+
+def test_a_job_longer_than_the_brokers_consumer_timeout(cluster, rabbit):
+    """RabbitMQ closes the channel under a delivery that it waits for too long: the job runs on, once, and its delivery is taken as its own again."""
+    def limits(timeout_ms, tick_ms):
+        rabbit.ctl("eval", f"application:set_env(rabbit, consumer_timeout, {timeout_ms}), application:set_env(rabbit, channel_tick_interval, {tick_ms}).")
+    limits(3000, 500)
+    try:
+        worker = cluster.job(concurrency=1)
+        result = cluster.app().send_task("sleep", [12])
+        worker.wait_logged("connection for deliveries lost.*PRECONDITION_FAILED", 60)
+        assert result.get(timeout=60) == 12
+        wait_for(lambda: cluster.count("celery") == 0, "the queue is empty", 30)
+        assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1
+        assert worker.stop() == 0 and cluster.count("celery") == 0
+    finally:
+        limits(1800000, 60000)
