@@ -18,7 +18,11 @@ class Ours(feedmill.Feedmill):
     def __init__(self, **settings):
         self.scratch = tempfile.TemporaryDirectory(prefix="feedmill-bench-")
         super().__init__(self.scratch.name, **{"kafka.partitions": 8, **settings})
-        self.prepare()
+        try:
+            self.prepare()
+        except BaseException:
+            self.__exit__(*sys.exc_info())  # what was made of it does not stay
+            raise
 
     def __enter__(self):
         return self
