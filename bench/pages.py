@@ -32,7 +32,8 @@ def load(root, path):
 
 
 def about_text(about):
-    return f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), servers and load on the same ones; rounds: {about['rounds']}; commit {about['version']}."
+    return (f"Measured {about['date']} on {about['cores']} cores ({about['processor']}), servers and load on the same ones; rounds: {about['rounds']}; commit {about['version']}."
+            + (" A short run: an order of magnitude, without a spread." if about["rounds"] == 1 else ""))
 
 
 def figures_text(found):
