@@ -33,6 +33,14 @@ void buf_reset(struct buf *b)
 		b->data = buf_empty;
 }
 
+void buf_reset_to(struct buf *b, size_t keep)
+{
+	if (b->size > keep)
+		buf_release(b);
+	else
+		buf_reset(b);
+}
+
 char *buf_detach(struct buf *b)
 {
 	char *data = b->size > 0 ? b->data : mem_strdup("");

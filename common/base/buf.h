@@ -19,6 +19,7 @@ extern char buf_empty[1];
 
 void buf_release(struct buf *b);               /* frees; b is empty and usable again */
 void buf_reset(struct buf *b);                 /* empty, memory kept */
+void buf_reset_to(struct buf *b, size_t keep);    /* empty, memory kept unless it is more than that */
 char *buf_detach(struct buf *b);               /* caller frees; b is empty again */
 void buf_reserve(struct buf *b, size_t extra); /* room for that many more bytes */
 

@@ -18,6 +18,7 @@
 #include "common/store/search_ops.h"
 
 #define ANSWER_MAX (16 * 1024 * 1024) /* bytes; a refused document costs up to a few hundred */
+#define KEPT_BYTES (64 * 1024)         /* of a body or an answer, until the next */
 #define BULK_BYTES (2 * 1024 * 1024)  /* a body that has reached this goes out: more per request is hardly faster */
 #define SENDERS_MAX 400               /* an answer with more would not pass JSON_KEYS */
 #define WORDS_MAX 1000                /* an engine takes 1,024 clauses a query, unless told otherwise */
@@ -355,16 +356,17 @@ static int elastic_add(struct search *search, struct search_document *documents,
 {
 	struct elastic *e = elastic_of(search);
 	size_t most = count;
+	int rc = 0;
 
 	if (look_for_index(e, err) < 0)
 		return -1;
-	for (size_t done = 0, sent; done < count; done += sent) {
-		if (send_bulk(e, documents + done, count - done, &most, &sent, err) < 0) {
-			e->index_seen = false;
-			return -1;
-		}
-	}
-	return 0;
+	for (size_t done = 0, sent; done < count && rc == 0; done += sent)
+		rc = send_bulk(e, documents + done, count - done, &most, &sent, err);
+	if (rc < 0)
+		e->index_seen = false;
+	buf_reset_to(&e->body, KEPT_BYTES);
+	buf_reset_to(&e->answer, KEPT_BYTES);
+	return rc;
 }
 
 /* ---- senders out */

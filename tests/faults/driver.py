@@ -76,7 +76,7 @@ class Driver:
             line = f"{at:7.1f} s  {what} {' '.join(map(str, arguments))}: recovered in {recovery:.1f} s"
             print(line, flush=True)
             if each:
-                each(line, what)
+                each(line, what, arguments)
         return len(plan)
 
     def do(self, what, arguments):

@@ -2,16 +2,18 @@
 import pathlib
 import time
 
+from checker import MEMORY
 from driver import Driver, build_clock_shim
 from private import PrivateServers
 from rig import Rig
 from state import wait_quiet
 
 WARM_S = 45.0       # from when on a process's memory is looked at: its caches and pools are filled by then
+REST_S = 45.0       # programs give memory back every 30 s: so long after the end it may take
 LONG_S = 300.0      # what lives shorter after that says little: a page more is a percent
 
 # Memory is compared twice. All of it, from when a process is warm. And what is its own, a few MB, in which a leak shows much sooner: from
-# when it has seen each kind of fault once. Until then it grows with each kind, by the connections, threads and queues that this kind makes
+# when it has seen each kind of fault once, and each server die. Until then it grows with each kind, by the connections, threads and queues that this kind makes
 # it have at once for the first time; malloc keeps the most that was ever needed.
 
 
@@ -29,17 +31,17 @@ class Memory:
         self.rig, self.kinds, self.warm_s = rig, set(kinds), warm_s
         self.born, self.seen, self.warm, self.settled, self.course = {}, {}, {}, {}, {}
 
-    def look(self, fault=None):
-        """After each fault."""
+    def look(self, faults=()):
+        """After each fault, which may be of more than one kind."""
         now = time.monotonic()
         for process in list(self.rig.slots.values()):
             if process.running():
-                self.look_at(process.pid, now, fault)
+                self.look_at(process.pid, now, faults)
 
-    def look_at(self, pid, now, fault):
+    def look_at(self, pid, now, faults):
         has = figures(pid)
         if pid in self.born:
-            self.seen[pid].add(fault)
+            self.seen[pid].update(faults)
         else:       # perhaps this fault has made it
             self.born[pid], self.seen[pid], self.course[pid] = now, set(), []
         if pid not in self.warm and now - self.born[pid] >= self.warm_s:
@@ -47,6 +49,13 @@ class Memory:
         if pid in self.warm and pid not in self.settled and self.kinds <= self.seen[pid]:
             self.settled[pid] = (now, has)
         self.course[pid].append(has["own_kb"])
+
+    def rows_at_rest(self, seconds=REST_S):
+        """When nothing is above its bound any more, or the time is up."""
+        until = time.monotonic() + seconds
+        while any(is_above(row) for row in memory_that_counts(self.rows())) and time.monotonic() < until:
+            time.sleep(1)
+        return self.rows()
 
     def rows(self):
         now, rows = time.monotonic(), []
@@ -77,16 +86,16 @@ def run(folder, seed, seconds, every, rate=40.0, replicas=2, gateways=2, say=pri
             say(f"    {at:7.1f} {what} {' '.join(map(str, arguments))}")
         rig.start(rate=rate)
         say(f"history: {rig.history.path}")
-        memory = Memory(rig, {what for _, what, _ in plan})
+        memory = Memory(rig, kinds_in(plan))
         began = time.monotonic()
         with rig.load:
-            faults = driver.play(plan, began, began + seconds, lambda line, what: (memory.look(what), rig.look(line)))
+            faults = driver.play(plan, began, began + seconds, lambda line, *fault: (memory.look(kinds_of(*fault)), rig.look(line)))
             while time.monotonic() < began + seconds:
                 time.sleep(min(1.0, max(0.0, began + seconds - time.monotonic())))
         recovery = rig.recovered()
         say(f"fenced by Kafka, ended with 1, and started again: {rig.fenced}")
         wait_quiet(rig.feed)
-        processes = memory.rows()
+        processes = memory.rows_at_rest()
         if rows is not None:
             rows += processes
         return rig.verdict(f"seed {seed}, {faults} faults in {time.monotonic() - began:.0f} s", recovery, processes=memory_that_counts(processes))
@@ -101,6 +110,18 @@ def run(folder, seed, seconds, every, rate=40.0, replicas=2, gateways=2, say=pri
                 rig.close()
         finally:
             servers.down()
+
+
+def kinds_of(what, arguments):
+    return {what, f"without {arguments[0]}"} if what in ("server_kill", "server_restart") else {what}
+
+
+def kinds_in(plan):
+    return {kind for _, what, arguments in plan for kind in kinds_of(what, arguments)}
+
+
+def is_above(row):
+    return row["end"]["rss_kb"] > row["start"]["rss_kb"] * MEMORY or ("settled" in row and row["end"]["own_kb"] > row["settled"]["own_kb"] * MEMORY)
 
 
 def memory_that_counts(rows, long_s=LONG_S):

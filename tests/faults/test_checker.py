@@ -254,7 +254,7 @@ def test_a_process_that_leaks_is_found():
         memory = mix.Memory(rig, {"kill", "net"}, warm_s=0)
         for fault in ("kill", "net", "kill", "net", *["kill"] * 20):
             rig.step()
-            memory.look(fault)
+            memory.look({fault})
         rows = mix.memory_that_counts(memory.rows(), long_s=0)
     finally:
         for process in rig.slots.values():

@@ -35,9 +35,9 @@ def test_a_mix_on_files(make_embedded, seed, seconds):
     plan = driver.schedule(seed, seconds, 3, KINDS)
     print(f"seed {seed}: {plan}")
     rig.start()
-    memory = mix.Memory(rig, {what for _, what, _ in plan})
+    memory = mix.Memory(rig, mix.kinds_in(plan))
     with rig.load:
-        driver.play(plan, began := time.monotonic(), began + seconds, lambda line, what: (memory.look(what), rig.look(line)))
+        driver.play(plan, began := time.monotonic(), began + seconds, lambda line, *fault: (memory.look(mix.kinds_of(*fault)), rig.look(line)))
     rig.verdict(f"{len(plan)} faults on files, seed {seed}", rig.recovered(), processes=mix.memory_that_counts(memory.rows()))
 
 
