@@ -24,6 +24,7 @@ struct place_list {
 };
 
 struct letters {
+	struct queue *queue;
 	char topic[TOPIC_NAME_MAX];
 	struct consumer *consumer;
 	struct partition_lag *bounds;
@@ -71,22 +72,40 @@ static struct queue_place place_of(const struct record *record)
 
 typedef int record_fn(void *arg, const struct record *record, struct err *err);
 
-/* 0: keep waiting, 1: nothing more will come, -1. */
-static int judge_silence(const struct letters *letters, int64_t since_ms, struct err *err)
+/* Whoever leads the partitions answers. */
+static int ask_leaders(const struct letters *letters, struct err *err)
 {
-	int64_t quiet_ms = clock_mono_ms() - since_ms;
+	struct partition_lag *bounds = mem_array(PARTITIONS_MAX, sizeof(*bounds));
+	size_t count;
+	const int rc = queue_lag(letters->queue, ANY_GROUP, letters->topic, bounds, PARTITIONS_MAX, &count, ASK_MS, err);
+
+	free(bounds);
+	return rc;
+}
+
+/* 0: keep waiting, 1: nothing more will come, -1. Silence says that only behind an answer of the leaders: one that is away is silent too. */
+static int judge_silence(const struct letters *letters, int64_t since_ms, int64_t *answered_ms, struct err *err)
+{
+	const int64_t now_ms = clock_mono_ms();
 
 	if (stop_requested())
 		return err_set(err, ERR_UNAVAILABLE, "stopped");
-	if (quiet_ms >= GAP_MS && consumer_connected(letters->consumer))
-		return 1;
-	return quiet_ms < SILENCE_MS ? 0 : err_set(err, ERR_UNAVAILABLE, "reading %s: nothing comes", letters->topic);
+	if (now_ms - since_ms >= SILENCE_MS)
+		return err_set(err, ERR_UNAVAILABLE, "reading %s: nothing comes", letters->topic);
+	if (now_ms - since_ms < GAP_MS || !consumer_connected(letters->consumer))
+		return 0;
+	if (*answered_ms > 0)
+		return now_ms - *answered_ms >= GAP_MS;
+	if (ask_leaders(letters, err) < 0)
+		return -1;
+	*answered_ms = clock_mono_ms();
+	return 0;
 }
 
 /* The records of a partition from an offset on, below another. */
 static int read_run(struct letters *letters, int32_t partition, int64_t from, int64_t past, record_fn *fn, void *arg, struct err *err)
 {
-	int64_t heard_ms = clock_mono_ms();
+	int64_t heard_ms = clock_mono_ms(), answered_ms = 0; /* 0: not asked since */
 	int rc = 0;
 
 	if (from >= past)
@@ -100,13 +119,14 @@ static int read_run(struct letters *letters, int32_t partition, int64_t from, in
 		if (got < 0)
 			return -1;
 		if (got == 0) {
-			int verdict = judge_silence(letters, heard_ms, err);
+			int verdict = judge_silence(letters, heard_ms, &answered_ms, err);
 
 			if (verdict != 0)
 				return verdict < 0 ? -1 : 0;
 			continue;
 		}
 		heard_ms = clock_mono_ms();
+		answered_ms = 0;
 		from = record.offset + 1;
 		if (record.offset < past)
 			rc = fn(arg, &record, err);
@@ -203,6 +223,7 @@ int letters_open(struct queue *queue, const char *topic, const struct letter_fil
 	struct letters *letters = mem_zalloc(sizeof(*letters));
 	const struct consumer_options options = { .topic = letters->topic };
 
+	letters->queue = queue;
 	snprintf(letters->topic, sizeof(letters->topic), "%s", topic);
 	letters->bounds = mem_array(PARTITIONS_MAX, sizeof(*letters->bounds));
 	if (queue_lag(queue, ANY_GROUP, topic, letters->bounds, PARTITIONS_MAX, &letters->partitions, ASK_MS, err) < 0 ||
