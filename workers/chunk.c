@@ -92,6 +92,8 @@ static int fill(struct chunker *chunker, const struct chunk *chunk, bool *found,
 	if (plan_take(chunker->store, chunk->post, chunk->number, &part, err) < 0)
 		return -1;
 	*found = part.found;
+	if (part.author == 0) /* somebody has put a plan there by hand */
+		part.author = chunk->from;
 	if (part.found && !part.done) {
 		if (insert_rows(chunker, chunk->post, &part, err) < 0)
 			goto out;
