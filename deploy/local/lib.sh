@@ -143,7 +143,8 @@ wait_ready() {
 	done
 }
 not_ready() {
-	say "$1 $2; the end of .stack/log/$1.log:"
+	say "$1 $2; the errors in .stack/log/$1.log, and its end:"
+	grep ' level=error ' "$(log_of "$1")" | tail -n 5 >&2 || true
 	tail -n 25 "$(log_of "$1")" >&2 || true
 	say "to try again: ./dev up; with empty data: ./dev down, remove its folder in .stack, ./dev up"
 	exit 1
