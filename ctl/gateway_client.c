@@ -44,7 +44,7 @@ int gateway_client_open(struct gateway_client *client, const struct settings *se
 	client->http = http_client_new((wait_s > 0 ? wait_s * 1000 : settings->gateway.wait_ms) + SPARE_MS, ANSWER_MAX);
 	if (wait_s >= 0) {
 		snprintf(prefer, sizeof(prefer), "wait=%" PRId64, wait_s);
-		http_client_header(client->http, "Prefer", prefer);
+		return http_client_header(client->http, "Prefer", prefer, err);
 	}
 	return 0;
 }

@@ -52,8 +52,8 @@ static int decode(struct relay_event *event, const struct record *record, struct
 	event->routing_key = routing_key_of(json_string(json_get(json, "action")));
 	if (event->id.len == 0)
 		err_set(why, ERR_INVALID, "a product event without a header ce_id");
-	else if (!str_utf8_valid(event->id) || event->id.len > 255)
-		err_set(why, ERR_INVALID, "a product event whose ce_id is no text of at most 255 bytes");
+	else if (!str_utf8_valid(event->id) || event->id.len > 255 || str_has_control(event->id)) /* it becomes a header of webhooks */
+		err_set(why, ERR_INVALID, "a product event whose ce_id is no text of at most 255 bytes without control characters");
 	else if (event->routing_key == NULL)
 		err_set(why, ERR_INVALID, "a product event whose action is neither created nor deleted");
 	else if (!json_int64(json_get(json, "id"), &event->product))

@@ -69,25 +69,31 @@ static bool is_stopping(struct webhook_senders *all)
 
 /* ---- one call */
 
+static int add_headers(struct sender *s, int64_t now_s, const char *signature, struct err *err)
+{
+	const struct webhook_delivery *d = &s->delivery;
+	char timestamp[24];
+	const char *const headers[][2] = { { "webhook-id", d->event.data }, { "webhook-timestamp", timestamp }, { "webhook-signature", signature },
+		{ "ce-specversion", "1.0" }, { "ce-id", d->event.data }, { "ce-type", d->type.data }, { "ce-source", EVENT_SOURCE } };
+
+	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)now_s);
+	http_client_forget_headers(s->client);
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++)
+		if (http_client_header(s->client, headers[i][0], headers[i][1], err) < 0)
+			return -1;
+	return 0;
+}
+
 static int call(struct sender *s, int *status, struct err *err)
 {
 	const struct webhook_delivery *d = &s->delivery;
 	const int64_t now_s = clock_wall_ms() / 1000;
 	struct buf signature = BUF_INIT;
-	char timestamp[24];
 	int rc = -1;
 
-	if (webhook_sign(&signature, slice(&d->secret), slice(&d->event), now_s, slice(&d->body), err) < 0)
+	if (webhook_sign(&signature, slice(&d->secret), slice(&d->event), now_s, slice(&d->body), err) < 0 ||
+		add_headers(s, now_s, signature.data, err) < 0)
 		goto out;
-	snprintf(timestamp, sizeof(timestamp), "%lld", (long long)now_s);
-	http_client_forget_headers(s->client);
-	http_client_header(s->client, "webhook-id", d->event.data);
-	http_client_header(s->client, "webhook-timestamp", timestamp);
-	http_client_header(s->client, "webhook-signature", signature.data);
-	http_client_header(s->client, "ce-specversion", "1.0");
-	http_client_header(s->client, "ce-id", d->event.data);
-	http_client_header(s->client, "ce-type", d->type.data);
-	http_client_header(s->client, "ce-source", EVENT_SOURCE);
 	rc = http_client_send(s->client, "POST", d->url.data, "application/json", slice(&d->body), status, &s->answer, err);
 	FAULT_POINT("webhook.called");
 out:

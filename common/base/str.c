@@ -83,6 +83,14 @@ size_t str_put_int64(int64_t number, char out[STR_INT64])
 	return sizeof(digits) - at - 1;
 }
 
+bool str_has_control(struct slice s)
+{
+	for (size_t i = 0; i < s.len; i++)
+		if ((unsigned char)s.data[i] < ' ' || s.data[i] == 0x7f)
+			return true;
+	return false;
+}
+
 bool str_int64(struct slice s, int64_t *out)
 {
 	bool negative = s.len > 0 && s.data[0] == '-';

@@ -20,6 +20,8 @@ bool slice_equal(struct slice a, struct slice b);
 struct slice slice_trim(struct slice s); /* without spaces and tabs at both ends */
 struct slice slice_cut(struct slice *rest, char separator); /* the part before it; rest becomes what follows it */
 
+bool str_has_control(struct slice s); /* a byte below a space, or DEL, among them what ends a line */
+
 /* A whole number in plain decimal: no sign but '-', no leading zero, no space, nothing behind it. */
 bool str_int64(struct slice s, int64_t *out);
 /* The same backwards, NUL-terminated; returns the length. */

@@ -73,13 +73,17 @@ void http_client_free(struct http_client *client)
 	free(client);
 }
 
-void http_client_header(struct http_client *client, const char *name, const char *value)
+/* libcurl writes a header as it is: a line's end in it would begin a header, or a request, of whoever chose the value. */
+int http_client_header(struct http_client *client, const char *name, const char *value, struct err *err)
 {
 	struct buf line = BUF_INIT;
 
+	if (str_has_control(slice_of(value)))
+		return err_set(err, ERR_INVALID, "the value of the header %s has a control character", name);
 	buf_addf(&line, "%s: %s", name, value);
 	client->headers = add_header(client->headers, line.data);
 	buf_release(&line);
+	return 0;
 }
 
 void http_client_forget_headers(struct http_client *client)

@@ -17,8 +17,8 @@ void http_client_global_init(void); /* once a process, before threads */
 struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer);
 void http_client_free(struct http_client *client); /* NULL is fine */
 
-/* A header of every request from now on ("Prefer", "wait=5"); copies. */
-void http_client_header(struct http_client *client, const char *name, const char *value);
+/* A header of every request from now on ("Prefer", "wait=5"); copies. -1, ERR_INVALID: there is a control character in the value. */
+int http_client_header(struct http_client *client, const char *name, const char *value, struct err *err);
 
 void http_client_forget_headers(struct http_client *client); /* those of http_client_header() */
 

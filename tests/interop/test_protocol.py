@@ -133,6 +133,8 @@ BAD = {
     "key twice": (b'[[], {"x": 1, "x": 2}, null]', headers("echo")),
     "no id": (b"[[], {}, null]", {"task": "add"}),
     "long id": (b"[[], {}, null]", {"task": "add", "id": "x" * 10_000}),
+    "lines in the id": (b"[[], {}, null]", {"task": "add", "id": "x\r\n\r\nDELETE /jobs/7 HTTP/1.1"}),
+    "lines in the id of v1": (b'{"task": "add", "id": "x\\r\\ny", "args": [], "kwargs": {}}', None),
     "id no text": (b"[[], {}, null]", {"task": "add", "id": 7}),
     "task no text": (b"[[], {}, null]", {"task": {"a": 1}, "id": "7"}),
     "retries -1": (b"[[], {}, null]", headers(retries=-1)),

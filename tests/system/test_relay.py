@@ -136,7 +136,8 @@ def test_what_is_no_product_event_goes_to_the_dead_letters(place, vhost):
     subscriber = Subscriber(vhost.url, exchange=place.exchange)
     good = event(1)
     bad = [{"value": b"not json", "key": b"1"}, {**event(1), "headers": []}, {**event(1), "value": b'{"action":"painted","id":1}'},
-           {**event(1), "value": b'{"action":"created"}'}, {**event(1), "value": None}, {**event(1), "value": b"[1]"}, {**event(1), "value": b"{}"}, {**event(1, id="x" * 300)}]
+           {**event(1), "value": b'{"action":"created"}'}, {**event(1), "value": None}, {**event(1), "value": b"[1]"}, {**event(1), "value": b"{}"}, {**event(1, id="x" * 300)},
+           {**event(1, id="x\r\nX-More: 1")}]
     place.produce_all("product_events", [*bad, good])
     place.worker("relay")
     wait_for(lambda: subscriber.ids() == [id_of(good)], "the good one")

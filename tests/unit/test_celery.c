@@ -196,6 +196,7 @@ static void version_1_becomes_version_2(void **state)
 static void wrong_messages_are_refused(void **state)
 {
 	static const char *const bodies[] = { "", "{", "[]", "[[]]", "[{},{}]", "[[],[]]", "[[],{},[]]", "[[],{},{},1]", "[[],{},{\"chain\":{}}]", "[[NaN],{}]" };
+	static const char *const ids[] = { "x\r\n\r\nDELETE /jobs/1 HTTP/1.1", "x\n", "\t", "\x7f" };
 	struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")) };
 	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
 
@@ -206,6 +207,14 @@ static void wrong_messages_are_refused(void **state)
 		assert_null(read_message(&delivery, bodies[i], &err));
 		assert_int_equal(ERR_INVALID, err.kind);
 	}
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		struct err err = ERR_INIT;
+
+		headers[1] = amqp_text("id", slice_of(ids[i]));
+		assert_null(read_message(&delivery, "[[],{}]", &err));
+		assert_int_equal(ERR_INVALID, err.kind);
+	}
+	headers[1] = amqp_text("id", slice_of("7"));
 	delivery.properties.content_type = slice_of("application/x-python-serialize");
 	struct err err = ERR_INIT;
 

@@ -90,7 +90,7 @@ static void sends_what_it_is_given(void **state)
 
 	buf_add_str(&scene->text, "{\"ok\":true}");
 	scene->reply.status = 201;
-	http_client_header(scene->client, "Prefer", "wait=5");
+	assert_int_equal(0, http_client_header(scene->client, "Prefer", "wait=5", &scene->err));
 	assert_int_equal(ask(scene, "POST", "/a/b?c=%20d", "application/x-ndjson", body), 0);
 	assert_int_equal(scene->status, 201);
 	assert_string_equal(scene->answer.data, "{\"ok\":true}");
@@ -100,6 +100,22 @@ static void sends_what_it_is_given(void **state)
 	assert_non_null(strstr(scene->head.data, "\r\nContent-Type: application/x-ndjson\r\n"));
 	assert_non_null(strstr(scene->head.data, "\r\nPrefer: wait=5\r\n"));
 	assert_non_null(strstr(scene->head.data, "\r\nUser-Agent: feedmill/"));
+}
+
+static void a_header_is_one_line(void **state)
+{
+	static const char *const values[] = { "a\r\nX-More: 1", "a\nX-More: 1", "a\r", "\x1b[0m", "\x7f" };
+	struct scene *scene = *state;
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		assert_int_equal(-1, http_client_header(scene->client, "Idempotency-Key", values[i], &scene->err));
+		assert_int_equal(ERR_INVALID, scene->err.kind);
+		err_clear(&scene->err);
+	}
+	assert_int_equal(0, http_client_header(scene->client, "Idempotency-Key", "\xc3\xa4 b", &scene->err));
+	assert_int_equal(0, get(scene));
+	assert_non_null(strstr(scene->head.data, "\r\nIdempotency-Key: \xc3\xa4 b\r\n"));
+	assert_null(strstr(scene->head.data, "X-More"));
 }
 
 static void every_method(void **state)
@@ -291,6 +307,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		IN_SCENE(sends_what_it_is_given),
+		IN_SCENE(a_header_is_one_line),
 		IN_SCENE(every_method),
 		IN_SCENE(errors_are_answers_too),
 		IN_SCENE(redirects_are_not_followed),

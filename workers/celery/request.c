@@ -419,6 +419,8 @@ static int check(struct request *r, struct err *err)
 		return wrong(err, "there is no task name");
 	if (r->id.len == 0)
 		return wrong(err, "there is no task id");
+	if (str_has_control(r->id)) /* handlers send it on in headers of HTTP and mail */
+		return wrong(err, "there are control characters in the task id");
 	if (r->id.len > REQUEST_ID_MAX)
 		return err_set(err, ERR_INVALID, "the task id is longer than %d bytes", REQUEST_ID_MAX);
 	if (r->retries > REQUEST_RETRIES_MAX)

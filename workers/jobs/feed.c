@@ -28,8 +28,9 @@ static int post_to(const struct job_call *call, const char *path, const struct b
 
 	buf_addf(&url, "%s%s", call->settings->job.gateway_url, path);
 	buf_addf(&key, "\"%.*s\"", (int)(call->id.len < 200 ? call->id.len : 200), call->id.data);
-	http_client_header(client, "Idempotency-Key", key.data);
-	rc = http_client_send(client, "POST", url.data, "application/json", (struct slice){ body->data, body->len }, &status, &answer, err);
+	rc = http_client_header(client, "Idempotency-Key", key.data, err);
+	if (rc == 0)
+		rc = http_client_send(client, "POST", url.data, "application/json", (struct slice){ body->data, body->len }, &status, &answer, err);
 	if (rc == 0)
 		rc = judge(status, &answer, reply, err);
 	http_client_free(client);

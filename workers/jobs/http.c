@@ -48,13 +48,16 @@ int job_http(const struct job_call *call, struct job_reply *reply, struct err *e
 
 	client = http_client_new(job_left_ms(call, TIMEOUT_MS), ANSWER_MAX);
 	snprintf(id, sizeof(id), "%.*s", (int)call->id.len, call->id.data);
-	http_client_header(client, "Idempotency-Key", id);
 	job_write_call(call, &body);
+	rc = http_client_header(client, "Idempotency-Key", id, err);
+	if (rc < 0)
+		goto out;
 	rc = http_client_send(client, "POST", call->entry->target, "application/json", (struct slice){ body.data, body.len }, &status, &answer, err);
 	if (rc == 0)
 		rc = finish((struct slice){ answer.data, answer.len }, status, reply);
 	else if (job_is_over(call))
 		rc = job_over(call, reply);
+out:
 	http_client_free(client);
 	buf_release(&body);
 	buf_release(&answer);

@@ -57,6 +57,13 @@ static int judge(int status, struct job_reply *reply, struct err *err)
 	return job_fail(reply, "RuntimeError", "builtins", "the webhook answers %d", status);
 }
 
+static int add_headers(struct http_client *client, const struct call_out *out, struct err *err)
+{
+	if (http_client_header(client, "webhook-id", out->id.data, err) < 0 || http_client_header(client, "webhook-timestamp", out->timestamp, err) < 0)
+		return -1;
+	return out->signature.len > 0 ? http_client_header(client, "webhook-signature", out->signature.data, err) : 0;
+}
+
 static int post(const struct job_call *call, const struct call_out *out, struct job_reply *reply, struct err *err)
 {
 	struct http_client *client = http_client_new(job_left_ms(call, TIMEOUT_MS), ANSWER_MAX);
@@ -65,11 +72,9 @@ static int post(const struct job_call *call, const struct call_out *out, struct 
 
 	if (!call->settings->job.local_urls)
 		http_client_guard(client);
-	http_client_header(client, "webhook-id", out->id.data);
-	http_client_header(client, "webhook-timestamp", out->timestamp);
-	if (out->signature.len > 0)
-		http_client_header(client, "webhook-signature", out->signature.data);
-	rc = http_client_send(client, "POST", out->url.data, "application/json", (struct slice){ out->body.data, out->body.len }, &status, &answer, err);
+	rc = add_headers(client, out, err);
+	if (rc == 0)
+		rc = http_client_send(client, "POST", out->url.data, "application/json", (struct slice){ out->body.data, out->body.len }, &status, &answer, err);
 	if (rc == 0)
 		rc = judge(status, reply, err);
 	http_client_free(client);
