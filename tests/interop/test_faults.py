@@ -85,6 +85,30 @@ def test_job_that_takes_its_worker_along_ends_at_the_cap(make_cluster):
     assert app.send_task("add", [1, 2]).get(timeout=30) == 3
 
 
+def test_cap_of_a_quorum_queue_adds_up_both_counts(make_cluster):
+    """Its child is lost once, its worker twice: the first is counted by us, the others by the broker, and three is the end."""
+    cluster = make_cluster(**{"job.queue_type": "quorum"})
+    app = cluster.app(task_default_queue_type="quorum")
+    result = app.send_task("sleep", [600])
+
+    def running():
+        worker = cluster.job(delivery_limit=3)
+        inspect = app.control.inspect(destination=[worker.node], timeout=5)
+        return worker, lambda: ((inspect.active() or {}).get(worker.node) or [{}])[0].get("worker_pid")
+    worker, child = running()
+    first = wait_for(child, "it runs", 60)
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: child() not in (None, first), "it runs again", 60)
+    worker.kill()
+    worker, child = running()
+    wait_for(child, "it runs once more", 60)
+    worker.kill()
+    cluster.job(delivery_limit=3)
+    with pytest.raises(billiard.exceptions.WorkerLostError, match="too often"):
+        result.get(timeout=60)
+    assert len(cluster.dead(1)) == 1
+
+
 def test_early_acks_lose_what_ran(make_cluster):
     """That is what they mean: acknowledged before it runs, gone with its worker."""
     cluster = make_cluster()

@@ -179,6 +179,26 @@ static void version_2(void **state)
 	done(r);
 }
 
+/* The broker sorts headers as it likes; its count is of this message alone, ours of those that it is a copy of. */
+static void deliveries_are_added_up_in_any_order(void **state)
+{
+	const struct amqp_field task = amqp_text("task", slice_of("add")), id = amqp_text("id", slice_of("7"));
+	const struct amqp_field ours = amqp_int("x-feed-deliveries", 1), broker = amqp_int("x-delivery-count", 3);
+	struct amqp_field orders[2][4] = { { broker, id, task, ours }, { ours, id, task, broker } };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(orders[i]), .has_headers = true } };
+		struct request *r = read_message(&delivery, "[[],{},null]", &err);
+
+		assert_non_null(r);
+		assert_int_equal(4, r->deliveries);
+		assert_int_equal(0, r->custom.len);
+		done(r);
+	}
+}
+
 static void version_1_becomes_version_2(void **state)
 {
 	struct amqp_delivery delivery = { .body = SLICE_NONE };
@@ -365,6 +385,26 @@ static void acks_of_an_earlier_connection_are_nothing(void **state)
 	acks_release(&acks);
 }
 
+/* One long job, and many that came after it and are done. */
+static void open_acks_are_counted_one_by_one(void **state)
+{
+	struct acks acks = { 0 };
+
+	(void)state;
+	acks_start(&acks, 1);
+	for (uint64_t tag = 1; tag <= 100; tag++)
+		acks_seen(&acks, tag);
+	acks_seen(&acks, 105); /* 101 … 104 were not ours */
+	assert_int_equal(101, acks_open(&acks));
+	for (uint64_t tag = 2; tag <= 90; tag++)
+		acks_done(&acks, 1, tag);
+	acks_done(&acks, 1, 90);
+	for (uint64_t tag = 90; tag <= 100; tag++)
+		acks_gone(&acks, 1, tag);
+	assert_int_equal(2, acks_open(&acks));
+	acks_release(&acks);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -373,6 +413,7 @@ int main(void)
 		cmocka_unit_test(pickles),
 		cmocka_unit_test(python_shows_values),
 		cmocka_unit_test(version_2),
+		cmocka_unit_test(deliveries_are_added_up_in_any_order),
 		cmocka_unit_test(version_1_becomes_version_2),
 		cmocka_unit_test(wrong_messages_are_refused),
 		cmocka_unit_test(delay_key_has_the_bits),
@@ -381,6 +422,7 @@ int main(void)
 		cmocka_unit_test(rate_is_kept),
 		cmocka_unit_test(revoked_ids_are_bounded_and_kept),
 		cmocka_unit_test(acks_of_an_earlier_connection_are_nothing),
+		cmocka_unit_test(open_acks_are_counted_one_by_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@ struct acks {
 	uint64_t next;         /* one past the highest that was seen */
 	unsigned char *states; /* of first … next-1, a ring */
 	size_t size;           /* a power of two */
+	size_t open;           /* how many of them are neither done nor gone */
 	uint64_t *fresh;       /* done since the last flush */
 	size_t fresh_count, fresh_size;
 };
@@ -24,6 +25,6 @@ void acks_seen(struct acks *acks, uint64_t tag);         /* a delivery came */
 void acks_done(struct acks *acks, uint64_t generation, uint64_t tag); /* acknowledge it with the next flush */
 void acks_gone(struct acks *acks, uint64_t generation, uint64_t tag); /* it was rejected */
 int acks_flush(struct acks *acks, struct amqp *amqp, struct err *err);
-size_t acks_open(const struct acks *acks); /* deliveries that are not over, about */
+size_t acks_open(const struct acks *acks); /* deliveries that are not over */
 
 #endif

@@ -108,7 +108,7 @@ static const struct field {
 	{ "retries", FIELD_INT, offsetof(struct request, retries) },
 	{ "group_index", FIELD_INT, offsetof(struct request, group_index) },
 	{ "replaced_task_nesting", FIELD_INT, offsetof(struct request, nesting) },
-	{ "x-feed-deliveries", FIELD_INT, offsetof(struct request, deliveries) },
+	{ "x-feed-deliveries", FIELD_INT, offsetof(struct request, counted) },
 	{ "ignore_result", FIELD_BOOL, offsetof(struct request, ignore_result) },
 	{ "stamped_headers", FIELD_OTHER, 0 },
 	{ "stamps", FIELD_OTHER, 0 },
@@ -203,8 +203,8 @@ static int read_other(struct request *r, struct slice name, const struct amqp_va
 		r->stamps = keep_json(&r->stamps_memory, value);
 	else if (slice_is(name, "stamped_headers"))
 		r->stamped_headers = keep_json(&r->stamped_memory, value);
-	else if (slice_is(name, "x-delivery-count") && value->type == AMQP_VALUE_INT && value->number > r->deliveries)
-		r->deliveries = value->number;
+	else if (slice_is(name, "x-delivery-count") && value->type == AMQP_VALUE_INT && value->number > 0 && value->number <= INT32_MAX)
+		r->counted_by_broker = value->number;
 	return 0;
 }
 
@@ -444,7 +444,10 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 	r->correlation_id = p->correlation_id;
 	r->exchange = d->exchange;
 	r->routing_key = d->routing_key;
-	if (read_headers(r, &p->headers, err) < 0 || unwrap(r, d, err) < 0)
+	if (read_headers(r, &p->headers, err) < 0)
+		return -1;
+	r->deliveries = r->counted + r->counted_by_broker;
+	if (unwrap(r, d, err) < 0)
 		return -1;
 	r->tree = json_parse_answer(r->body, err);
 	if (r->tree == NULL)

@@ -27,7 +27,9 @@ struct request {
 	struct slice reply_to, correlation_id, exchange, routing_key;
 	struct slice eta, expires;          /* as they came */
 	int64_t eta_ms, expires_ms;         /* wall clock; 0: none */
-	int64_t retries, deliveries;        /* deliveries: our own count, beside the broker's */
+	int64_t retries;
+	int64_t counted, counted_by_broker; /* deliveries before this one: of the messages that this is a copy of, and of this message */
+	int64_t deliveries;                 /* both together: a copy starts the broker's count anew */
 	int64_t group_index, nesting;
 	int64_t hard_ms, soft_ms;           /* 0: none */
 	bool has_group_index, ignore_result, redelivered;
