@@ -123,9 +123,15 @@ static int64_t wait_after(const struct sender *s, int status)
 
 static int disable(struct sender *s, const char *id, const char *reason, struct err *err)
 {
+	bool found = false;
+
+	if (webhooks_disable(s->store, s->holder, id, reason, &found, err) < 0)
+		return -1;
+	if (!found)
+		return 0; /* another has it by now, and will see for itself */
 	metric_add(s->all->disabled, 1);
 	log_warn("webhook disabled", log_str("webhook", id), log_str("reason", reason), log_int("tries", s->delivery.tries + 1));
-	return webhooks_disable(s->store, id, reason, err);
+	return 0;
 }
 
 static int note_failure(struct sender *s, const char *id, int status, const char *why, struct err *err)
@@ -138,7 +144,7 @@ static int note_failure(struct sender *s, const char *id, int status, const char
 	if (status == GONE)
 		return disable(s, id, "it answered 410 Gone", err);
 	if (s->delivery.failing_ms < s->settings->sink.webhook_give_up_s * 1000)
-		return webhooks_failed(s->store, id, why, wait_after(s, status), err);
+		return webhooks_failed(s->store, s->holder, id, why, wait_after(s, status), err);
 	snprintf(reason, sizeof(reason), "no success for %lld s; at last: %.300s", (long long)(s->delivery.failing_ms / 1000), why);
 	return disable(s, id, reason, err);
 }
@@ -153,7 +159,7 @@ static int deliver(struct sender *s, const char *id, struct err *err)
 		err_set(&why, ERR_UNAVAILABLE, "it answered %d", status);
 	if (why.kind != ERR_NONE)
 		return note_failure(s, id, status, why.message, err);
-	if (webhooks_delivered(s->store, id, &s->delivery, err) < 0)
+	if (webhooks_delivered(s->store, s->holder, id, &s->delivery, err) < 0)
 		return -1;
 	metric_add(s->all->delivered, 1);
 	return 1;

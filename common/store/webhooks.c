@@ -12,7 +12,6 @@
 
 #define SECRET_BYTES 32
 #define SQL_ROOM 768
-#define PRUNE_ROWS 1000
 #define REASON_MAX 500
 
 static struct store_value text(const char *s)
@@ -286,6 +285,8 @@ static int read_candidate(void *arg, const struct store_value *columns, size_t c
 	return 0;
 }
 
+/* Free are those that were let go (no holder), and those whose holder's time is over. lease_until of one that was let go is when that
+ * was, 0 at first: so the one that was served longest ago comes first. */
 int webhooks_claim(struct store *store, const char *holder, int64_t lease_ms, char id[UUID_TEXT], bool *found, struct err *err)
 {
 	const char *now = store_now_ms(store);
@@ -293,12 +294,12 @@ int webhooks_claim(struct store *store, const char *holder, int64_t lease_ms, ch
 	char sql[SQL_ROOM];
 
 	*found = false;
-	snprintf(sql, sizeof(sql), "SELECT id FROM webhook w WHERE disabled_at = 0 AND next_try <= %s AND lease_until <= %s AND EXISTS "
-		"(SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.done_at = 0) ORDER BY next_try LIMIT 16", now, now);
+	snprintf(sql, sizeof(sql), "SELECT id FROM webhook w WHERE disabled_at = 0 AND next_try <= %s AND (lease_holder = '' OR lease_until <= %s) AND EXISTS "
+		"(SELECT 1 FROM webhook_delivery d WHERE d.webhook_id = w.id AND d.done_at = 0) ORDER BY lease_until, next_try LIMIT 16", now, now);
 	if (store_query(store, sql, NULL, 0, read_candidate, &candidates, err) < 0)
 		return -1;
 	snprintf(sql, sizeof(sql), "UPDATE webhook SET lease_holder = ?, lease_until = %s + ? "
-		"WHERE id = ? AND disabled_at = 0 AND next_try <= %s AND lease_until <= %s", now, now, now);
+		"WHERE id = ? AND disabled_at = 0 AND next_try <= %s AND (lease_holder = '' OR lease_until <= %s)", now, now, now);
 	for (size_t c = 0; c < candidates.count && !*found; c++) {
 		const struct store_value values[] = { text(holder), store_int(lease_ms), text(candidates.ids[c]) };
 		int64_t changed = 0;
@@ -360,10 +361,11 @@ void webhook_delivery_release(struct webhook_delivery *delivery)
 	buf_release(&delivery->body);
 }
 
-int webhooks_delivered(struct store *store, const char *id, const struct webhook_delivery *delivery, struct err *err)
+/* The row is done whoever has the webhook now: it need not be delivered once more. */
+int webhooks_delivered(struct store *store, const char *holder, const char *id, const struct webhook_delivery *delivery, struct err *err)
 {
 	const struct store_value row[] = { store_int(delivery->n) };
-	const struct store_value which[] = { text(id) };
+	const struct store_value which[] = { text(id), text(holder) };
 	char sql[SQL_ROOM];
 
 	snprintf(sql, sizeof(sql), "UPDATE webhook_delivery SET done_at = %s WHERE n = ?", store_now_ms(store));
@@ -371,7 +373,8 @@ int webhooks_delivered(struct store *store, const char *id, const struct webhook
 		return -1;
 	if (delivery->tries == 0)
 		return 0;
-	return store_run(store, "UPDATE webhook SET tries = 0, failing_since = 0, next_try = 0, reason = '' WHERE id = ?", which, 1, NULL, err);
+	return store_run(store, "UPDATE webhook SET tries = 0, failing_since = 0, next_try = 0, reason = '' WHERE id = ? AND lease_holder = ?", which, 2,
+		NULL, err);
 }
 
 /* Cut where a character begins. */
@@ -385,51 +388,57 @@ static struct slice reason_of(const char *reason)
 	return cut;
 }
 
-int webhooks_failed(struct store *store, const char *id, const char *reason, int64_t wait_ms, struct err *err)
+int webhooks_failed(struct store *store, const char *holder, const char *id, const char *reason, int64_t wait_ms, struct err *err)
 {
-	const struct store_value values[] = { store_int(wait_ms), store_text(reason_of(reason)), text(id) };
+	const struct store_value values[] = { store_int(wait_ms), store_text(reason_of(reason)), text(id), text(holder) };
 	const char *now = store_now_ms(store);
 	char sql[SQL_ROOM];
 
 	snprintf(sql, sizeof(sql), "UPDATE webhook SET tries = tries + 1, failing_since = CASE WHEN failing_since = 0 THEN %s ELSE failing_since END, "
-		"next_try = %s + ?, reason = ?, lease_until = 0 WHERE id = ?", now, now);
-	return store_run(store, sql, values, 3, NULL, err);
+		"next_try = %s + ?, reason = ?, lease_holder = '', lease_until = %s WHERE id = ? AND lease_holder = ?", now, now, now);
+	return store_run(store, sql, values, 4, NULL, err);
 }
 
-int webhooks_disable(struct store *store, const char *id, const char *reason, struct err *err)
+int webhooks_disable(struct store *store, const char *holder, const char *id, const char *reason, bool *found, struct err *err)
 {
-	const struct store_value values[] = { store_text(reason_of(reason)), text(id) };
+	const struct store_value values[] = { store_text(reason_of(reason)), text(id), text(holder) };
+	const char *now = store_now_ms(store);
 	char sql[SQL_ROOM];
+	int64_t changed = 0;
 
-	snprintf(sql, sizeof(sql), "UPDATE webhook SET tries = tries + 1, disabled_at = %s, reason = ?, lease_until = 0 WHERE id = ?",
-		store_now_ms(store));
-	return store_run(store, sql, values, 2, NULL, err);
+	snprintf(sql, sizeof(sql), "UPDATE webhook SET tries = tries + 1, disabled_at = %s, reason = ?, lease_holder = '', lease_until = %s "
+		"WHERE id = ? AND lease_holder = ?", now, now);
+	if (store_run(store, sql, values, 3, &changed, err) < 0)
+		return -1;
+	*found = changed > 0;
+	return 0;
 }
 
 int webhooks_let_go(struct store *store, const char *holder, const char *id, struct err *err)
 {
 	const struct store_value values[] = { text(id), text(holder) };
+	char sql[SQL_ROOM];
 
-	return store_run(store, "UPDATE webhook SET lease_until = 0 WHERE id = ? AND lease_holder = ?", values, 2, NULL, err);
+	snprintf(sql, sizeof(sql), "UPDATE webhook SET lease_holder = '', lease_until = %s WHERE id = ? AND lease_holder = ?", store_now_ms(store));
+	return store_run(store, sql, values, 2, NULL, err);
 }
 
-/* Two statements, because MySQL deletes from no table that it reads, and SQLite knows no DELETE … LIMIT. */
+/* Along the index of done_at, from its begin: this costs what it deletes, however many wait. Two statements, because MySQL deletes from no
+ * table that it reads, and SQLite knows no DELETE … LIMIT. */
 int webhooks_prune(struct store *store, int64_t *deleted, struct err *err)
 {
-	const struct store_value keep[] = { store_int(WEBHOOK_KEEP_MS) };
+	const struct store_value oldest[] = { store_int(WEBHOOK_KEEP_MS), store_int(WEBHOOK_PRUNE_ROWS) };
+	struct store_value past;
 	char sql[SQL_ROOM];
-	int64_t first = 0;
+	int64_t last = 0;
 
 	*deleted = 0;
-	snprintf(sql, sizeof(sql), "SELECT MIN(n) FROM webhook_delivery WHERE done_at > 0 AND done_at < %s - ?", store_now_ms(store));
-	if (store_query(store, sql, keep, 1, take_number, &first, err) < 0)
+	snprintf(sql, sizeof(sql), "SELECT MAX(done_at) FROM (SELECT done_at FROM webhook_delivery WHERE done_at > 0 AND done_at < %s - ? "
+		"ORDER BY done_at LIMIT ?) AS oldest", store_now_ms(store));
+	if (store_query(store, sql, oldest, 2, take_number, &last, err) < 0)
 		return -1;
-	if (first == 0)
+	if (last == 0)
 		return 0;
-	{
-		const struct store_value range[] = { store_int(first), store_int(first + PRUNE_ROWS), store_int(WEBHOOK_KEEP_MS) };
-
-		snprintf(sql, sizeof(sql), "DELETE FROM webhook_delivery WHERE n >= ? AND n < ? AND done_at > 0 AND done_at < %s - ?", store_now_ms(store));
-		return store_run(store, sql, range, 3, deleted, err);
-	}
+	past = store_int(last);
+	return store_run(store, "DELETE FROM webhook_delivery WHERE done_at > 0 AND done_at <= ?", &past, 1, deleted, err);
 }

@@ -48,7 +48,8 @@ struct webhook_event {
 /* Rows for every webhook that wants the events, in their order; those that are there stay. In a transaction of the caller's. */
 int webhooks_enqueue(struct store *store, const struct webhook_event *events, size_t count, struct err *err);
 
-/* A webhook of which something is due, for `holder` (a UUID) alone from now on for lease_ms: true, with id. */
+/* A webhook of which something is due, for `holder` (a UUID) alone from now on for lease_ms: true, with id. Of several that one that was let
+ * go longest ago. */
 int webhooks_claim(struct store *store, const char *holder, int64_t lease_ms, char id[UUID_TEXT], bool *found, struct err *err);
 
 struct webhook_delivery { /* owned: webhook_delivery_release() */
@@ -62,10 +63,14 @@ int webhooks_next(struct store *store, const char *holder, int64_t lease_ms, con
 	struct err *err);
 void webhook_delivery_release(struct webhook_delivery *delivery);
 
-int webhooks_delivered(struct store *store, const char *id, const struct webhook_delivery *delivery, struct err *err);
-int webhooks_failed(struct store *store, const char *id, const char *reason, int64_t wait_ms, struct err *err); /* ends the lease */
-int webhooks_disable(struct store *store, const char *id, const char *reason, struct err *err);
+/* What became of it. The last three end the lease. Who has lost the lease meanwhile changes nothing of the webhook; *found: still had it. */
+int webhooks_delivered(struct store *store, const char *holder, const char *id, const struct webhook_delivery *delivery, struct err *err);
+int webhooks_failed(struct store *store, const char *holder, const char *id, const char *reason, int64_t wait_ms, struct err *err);
+int webhooks_disable(struct store *store, const char *holder, const char *id, const char *reason, bool *found, struct err *err);
 int webhooks_let_go(struct store *store, const char *holder, const char *id, struct err *err);
-int webhooks_prune(struct store *store, int64_t *deleted, struct err *err); /* some of what has been delivered long ago */
+
+/* Some of what was delivered more than WEBHOOK_KEEP_MS ago, about WEBHOOK_PRUNE_ROWS at most; *deleted 0: there is no more. */
+#define WEBHOOK_PRUNE_ROWS 500
+int webhooks_prune(struct store *store, int64_t *deleted, struct err *err);
 
 #endif

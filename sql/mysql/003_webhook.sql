@@ -12,8 +12,8 @@ CREATE TABLE IF NOT EXISTS webhook (
 	failing_since BIGINT NOT NULL DEFAULT 0, -- the first failure without a success since
 	tries INT NOT NULL DEFAULT 0, -- since then
 	next_try BIGINT NOT NULL DEFAULT 0,
-	lease_holder CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '', -- who delivers now
-	lease_until BIGINT NOT NULL DEFAULT 0
+	lease_holder CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '', -- who delivers now, if anybody
+	lease_until BIGINT NOT NULL DEFAULT 0 -- without a holder: when it was served last
 ) ENGINE=InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 
 -- What goes to one webhook, in order of n. What is delivered stays a while, so that a repeat is not delivered again.

@@ -31,7 +31,7 @@
 int suite_setup(void **state)
 {
 	static const char *const tables[] = { "participant", "friend", "outbound", "inbound", "product", "command",
-		"fanout_chunk", "idempotency" };
+		"fanout_chunk", "idempotency", "webhook", "webhook_delivery" };
 	struct store *store;
 	struct err err = ERR_INIT;
 	char sql[128];
@@ -1309,5 +1309,5 @@ int store_suite_run(void)
 	};
 #undef T
 
-	return cmocka_run_group_tests_name("store", tests, NULL, NULL) + idempotency_suite_run() + prune_suite_run();
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL) + idempotency_suite_run() + prune_suite_run() + webhook_suite_run();
 }

@@ -19,6 +19,7 @@ extern struct store_rig store_rig;
 int store_suite_run(void);       /* the number of failed tests, with those of the next */
 int idempotency_suite_run(void); /* idempotency_suite.c */
 int prune_suite_run(void);       /* prune_suite.c */
+int webhook_suite_run(void);     /* webhook_suite.c */
 
 /* For tests of their own: a store on the emptied tables, closed by the teardown. */
 int suite_setup(void **state);
