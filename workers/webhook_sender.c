@@ -18,12 +18,15 @@
 #include "workers/webhook_sign.h"
 
 #define LOOK_MS 1000         /* for what another process wrote, or what is due again */
-#define TURN 100             /* deliveries to one webhook before others have their turn */
+#define TURN 100             /* deliveries to one webhook before others have their turn, */
+#define TURN_MS 1000         /* of which the last begins within this time: a slow one has short turns */
 /* On top of a call's time limit: to write down what became of it. The lease is renewed for each delivery, so this is not about how long a
  * sender works; and it can't break an order: who has lost the lease finds that out before its next delivery, and repeats at most this one. */
 #define LEASE_SPARE_MS 5000
 #define ANSWER_MAX 65536
-#define PRUNE_MS 60000
+#define PRUNE_MS 60000       /* between two looks for old deliveries, */
+#define PRUNE_NEXT_MS 1000   /* or this where the last had to stop before it was done, */
+#define PRUNE_TURN_MS 500    /* because it took so long */
 #define EVENT_SOURCE "/feedmill/products"
 #define GONE 410
 #define TOO_MANY_REQUESTS 429
@@ -37,7 +40,7 @@ struct webhook_senders {
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t news;
 	uint64_t wakes;
-	int64_t pruned_ms;
+	int64_t prune_at_ms; /* monotonic */
 	bool is_stopping;
 };
 
@@ -168,9 +171,10 @@ static int deliver(struct sender *s, const char *id, struct err *err)
 static int serve(struct sender *s, const char *id, struct err *err)
 {
 	const int64_t lease_ms = s->settings->sink.webhook_timeout_ms + LEASE_SPARE_MS;
+	const int64_t until_ms = clock_mono_ms() + TURN_MS;
 	bool found = true;
 
-	for (int n = 0; n < TURN && !is_stopping(s->all); n++) {
+	for (int n = 0; n < TURN && (n == 0 || clock_mono_ms() < until_ms) && !is_stopping(s->all); n++) {
 		int rc;
 
 		if (webhooks_next(s->store, s->holder, lease_ms, id, &s->delivery, &found, err) < 0)
@@ -186,19 +190,42 @@ static int serve(struct sender *s, const char *id, struct err *err)
 
 /* ---- the thread */
 
+static bool is_to_prune(struct webhook_senders *all)
+{
+	const int64_t now_ms = clock_mono_ms();
+	bool is;
+
+	pthread_mutex_lock(&all->lock);
+	is = now_ms >= all->prune_at_ms;
+	if (is)
+		all->prune_at_ms = now_ms + PRUNE_MS; /* one of the threads is enough */
+	pthread_mutex_unlock(&all->lock);
+	return is;
+}
+
+/* In small steps, each a transaction, for a while. */
+static int prune(struct sender *s, struct err *err)
+{
+	const int64_t until_ms = clock_mono_ms() + PRUNE_TURN_MS;
+	int64_t deleted = 1;
+
+	while (deleted > 0 && clock_mono_ms() < until_ms && !is_stopping(s->all))
+		if (webhooks_prune(s->store, &deleted, err) < 0)
+			return -1;
+	if (deleted > 0) {
+		pthread_mutex_lock(&s->all->lock);
+		s->all->prune_at_ms = clock_mono_ms() + PRUNE_NEXT_MS;
+		pthread_mutex_unlock(&s->all->lock);
+	}
+	return 0;
+}
+
 static int turn(struct sender *s, bool *worked, struct err *err)
 {
 	const int64_t lease_ms = s->settings->sink.webhook_timeout_ms + LEASE_SPARE_MS;
 	char id[UUID_TEXT];
-	int64_t deleted;
-	bool prune;
 
-	pthread_mutex_lock(&s->all->lock);
-	prune = clock_mono_ms() - s->all->pruned_ms > PRUNE_MS;
-	if (prune)
-		s->all->pruned_ms = clock_mono_ms();
-	pthread_mutex_unlock(&s->all->lock);
-	if (prune && webhooks_prune(s->store, &deleted, err) < 0)
+	if (is_to_prune(s->all) && prune(s, err) < 0)
 		return -1;
 	if (webhooks_claim(s->store, s->holder, lease_ms, id, worked, err) < 0)
 		return -1;

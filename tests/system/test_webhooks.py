@@ -195,6 +195,43 @@ def test_a_failing_webhook_holds_up_no_other_and_is_disabled(make_feed):
     sink.close()
 
 
+def test_slow_ones_leave_the_others_their_turn(make_feed):
+    """As many slow webhooks as there are senders, each with a backlog for minutes; they were there first."""
+    feed = make_feed(**HOOKS, relay__webhook_senders=2).prepare()
+    feed.client = Client(feed.gateway().url)
+
+    def answer(path, body):
+        if path != "/quick":
+            time.sleep(0.4)
+        return 200
+    sink = Sink(answer)
+    slow = ["/slow0", "/slow1", "/slow2"]
+    for path in [*slow, "/quick"]:
+        feed.client.ok("POST", "/webhooks", {"url": sink.url(path)})
+    sent = [event(n) for n in range(150)]
+    feed.produce_all("product_events", sent)
+    feed.worker("relay")
+    wait_for(lambda: len(set(sink.ids("/quick"))) == len(sent), "all events of the quick one", 120)
+    assert all(len(set(sink.ids(path))) < len(sent) for path in slow), "the quick one had to wait until a slow one was done"
+    wait_for(lambda: all(sink.ids(path) for path in slow), "the slow ones, too")
+    sink.close()
+
+
+@pytest.mark.servers("rows that are written by hand")
+def test_old_deliveries_go_faster_than_they_come(hooked):
+    """More than a minute's worth: a step's rows a minute would never catch up."""
+    def rows(where):
+        return hooked.sql(f"SELECT COUNT(*) FROM webhook_delivery WHERE {where}")[0][0]
+    old, young = int(time.time() * 1000) - 25 * 3600 * 1000, int(time.time() * 1000) - 23 * 3600 * 1000
+    for first in range(0, 12000, 1000):
+        values = ",".join(f"('{'w' * 36}', 'e{n}', 't', '{{}}', {young if n % 100 == 0 else old + n})" for n in range(first, first + 1000))
+        hooked.sql(f"INSERT INTO webhook_delivery (webhook_id, event_id, type, body, done_at) VALUES {values}")
+    assert rows("done_at > 0") == 12000
+    hooked.worker("relay")
+    wait_for(lambda: rows(f"done_at < {young}") == 0, "the old ones gone", 60)
+    assert rows("done_at > 0") == 120
+
+
 def test_disabled_is_enabled_again(hooked, sink):
     """By feedctl, and over the API: what waited comes first, what happened meanwhile does not come."""
     client, gone = hooked.client, [True]
