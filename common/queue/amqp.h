@@ -126,6 +126,7 @@ int amqp_declare_exchange(struct amqp *amqp, const char *name, const char *type,
 int amqp_declare_queue(struct amqp *amqp, const char *name, int flags, struct amqp_table arguments, struct amqp_queue_state *out,
 	struct err *err); /* out may be NULL */
 int amqp_bind_queue(struct amqp *amqp, const char *queue, const char *exchange, const char *routing_key, struct amqp_table arguments, struct err *err);
+int amqp_unbind_queue(struct amqp *amqp, const char *queue, const char *exchange, const char *routing_key, struct err *err); /* not bound: fine */
 int amqp_bind_exchange(struct amqp *amqp, const char *destination, const char *source, const char *routing_key, struct amqp_table arguments,
 	struct err *err);
 int amqp_delete_queue(struct amqp *amqp, const char *name, struct err *err); /* not there: fine */

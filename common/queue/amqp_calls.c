@@ -75,6 +75,14 @@ int amqp_bind_queue(struct amqp *amqp, const char *queue, const char *exchange, 
 	return amqp_check_reply(amqp, "binding queue", queue, err);
 }
 
+int amqp_unbind_queue(struct amqp *amqp, const char *queue, const char *exchange, const char *routing_key, struct err *err)
+{
+	if (begin(amqp, "queue", queue, "", err) < 0 || begin(amqp, "exchange or routing key", exchange, routing_key, err) < 0)
+		return -1;
+	amqp_queue_unbind(amqp->link, AMQP_CHANNEL, bytes(queue), bytes(exchange), bytes(routing_key), amqp_empty_table);
+	return amqp_check_reply(amqp, "unbinding queue", queue, err);
+}
+
 int amqp_bind_exchange(struct amqp *amqp, const char *destination, const char *source, const char *routing_key, struct amqp_table arguments,
 	struct err *err)
 {

@@ -7,10 +7,13 @@ import time
 
 import billiard.exceptions
 import celery.exceptions
+import kombu
+import pika
 import pytest
 import requests
 
 from conftest import wait_for
+from flood import worker_value
 
 
 def test_several_queues(make_cluster):
@@ -32,6 +35,33 @@ def test_quorum_queue_with_a_clients_own_delay(make_cluster):
     assert app.send_task("add", [1, 2], countdown=3).get(timeout=30) == 3
     assert 2.9 <= time.monotonic() - began < 20
     assert app.send_task("flaky", [2]).get(timeout=30) == 2
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic"])
+def test_delayed_jobs_reach_their_queue_alone(make_cluster, kind):
+    """Also where another queue's name is the end of theirs; and where an earlier version has bound that queue too widely."""
+    cluster = make_cluster(**{"job.queues": "emails.high, high", "job.exchange_type": kind})
+    with cluster.channel() as channel:
+        channel.exchange_declare("celery_delayed_delivery", "topic", durable=True)
+        channel.queue_declare("high", durable=True)
+        channel.queue_bind("high", "celery_delayed_delivery", "#.high")
+    worker = cluster.job()
+    keys = [b["routing_key"] for b in cluster.api("GET", f"queues/{cluster.vhost}/high/bindings") if b["source"] == "celery_delayed_delivery"]
+    assert keys == ["*." * 28 + "high"]
+    app = cluster.app(task_queues=[kombu.Queue(name, kombu.Exchange(name, kind), routing_key=name) for name in ("emails.high", "high")])
+    app.control.cancel_consumer("high", destination=[worker.node], reply=True, timeout=10)
+    assert [app.send_task("add", [n, 1], queue="emails.high", countdown=1) for n in range(3)][-1].get(timeout=60) == 3
+    assert app.send_task("flaky", [2], queue="emails.high").get(timeout=60) == 2
+    with cluster.channel() as channel:  # as a client delays by itself
+        headers = {"task": "add", "id": "delayed-by-a-client"}
+        channel.basic_publish("celery_delayed_27", "0." * 27 + "1." + "emails.high", b"[[1, 2], {}, null]",
+                              pika.BasicProperties(content_type="application/json", content_encoding="utf-8", headers=headers))
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 5, "it runs too", 60)
+    assert cluster.count("high") == 0
+    result = app.send_task("add", [1, 2], queue="high", countdown=1)
+    wait_for(lambda: cluster.count("high") == 1, "its own come", 60)
+    app.control.add_consumer("high", destination=[worker.node], reply=True, timeout=10)
+    assert result.get(timeout=60) == 3
 
 
 def test_priorities(make_cluster):

@@ -7,6 +7,9 @@
 #include "common/base/mem.h"
 #include "workers/celery/node.h"
 
+#define AMQP_KEY_MAX 255 /* bytes of a routing key */
+#define DELAYED_KEY 320  /* room for any that is tried */
+
 /* The broker refuses what is there otherwise, and closes the channel. What is there is taken then, as long as it is there. */
 static int reopen(struct node *node, struct err *err)
 {
@@ -101,10 +104,36 @@ static struct amqp_table queue_arguments(const struct node *node, struct amqp_fi
 	return (struct amqp_table){ fields, count };
 }
 
+/* One word for each level's bit, then the key itself: with "#." a queue whose name ends alike would get a copy of each. */
+static void delayed_key(const char *key, char *out, size_t size)
+{
+	const size_t bits = (size_t)OUTGOING_DELAY_LEVELS * 2;
+
+	if (bits + strlen(key) > AMQP_KEY_MAX) { /* nothing can be delayed to it: see outgoing_delay_key() */
+		snprintf(out, size, "#.%s", key);
+		return;
+	}
+	for (size_t i = 0; i < bits; i++)
+		out[i] = i % 2 == 0 ? '*' : '.';
+	snprintf(out + bits, size - bits, "%s", key);
+}
+
+/* What this node delays comes straight back to the queue. Earlier versions bound it with "#.", which takes too much. */
+static int bind_to_delay(struct node *node, const struct queue_entry *queue, struct err *err)
+{
+	char key[DELAYED_KEY], old[DELAYED_KEY];
+
+	delayed_key(queue->name, key, sizeof(key));
+	snprintf(old, sizeof(old), "#.%s", queue->name);
+	if (amqp_bind_queue(node->control, queue->name, "celery_delayed_delivery", key, AMQP_NO_TABLE, err) < 0)
+		return -1;
+	return strcmp(key, old) == 0 ? 0 : amqp_unbind_queue(node->control, queue->name, "celery_delayed_delivery", old, err);
+}
+
 int topology_queue(struct node *node, struct queue_entry *queue, struct err *err)
 {
 	struct amqp_field fields[2];
-	char key[300];
+	char key[DELAYED_KEY];
 
 	if (declare_queue(node, queue->name, queue->is_ours ? queue_arguments(node, fields) : AMQP_NO_TABLE, err) < 0)
 		return -1;
@@ -112,13 +141,12 @@ int topology_queue(struct node *node, struct queue_entry *queue, struct err *err
 		if (declare_exchange(node, queue->exchange, queue->type, AMQP_DURABLE, err) < 0 ||
 			amqp_bind_queue(node->control, queue->name, queue->exchange, queue->key, AMQP_NO_TABLE, err) < 0)
 			return -1;
-		snprintf(key, sizeof(key), "#.%s", queue->key);
+		delayed_key(queue->key, key, sizeof(key));
 		if (strcmp(queue->type, "topic") == 0 && (amqp_bind_queue(node->control, queue->name, queue->exchange, key, AMQP_NO_TABLE, err) < 0 ||
 			amqp_bind_exchange(node->control, queue->exchange, "celery_delayed_delivery", key, AMQP_NO_TABLE, err) < 0))
 			return -1;
 	}
-	snprintf(key, sizeof(key), "#.%s", queue->name); /* what this node delays comes straight back to the queue */
-	return amqp_bind_queue(node->control, queue->name, "celery_delayed_delivery", key, AMQP_NO_TABLE, err);
+	return bind_to_delay(node, queue, err);
 }
 
 int topology_declare(struct node *node, struct err *err)
