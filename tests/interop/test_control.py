@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from conftest import wait_for
+from flood import worker_value
 
 
 @pytest.fixture
@@ -124,6 +125,28 @@ def test_pool_grows_shrinks_and_restarts(app, worker, inspect):
     ask(app, worker.node, "pool_restart")
     wait_for(lambda: len(p := pids()) == 4 and not set(p) & set(before), "all are new")
     assert "error" in ask(app, worker.node, "autoscale", max=9, min=1)
+
+
+def test_pool_that_grows_takes_more_of_a_backlog(make_cluster):
+    """On the connection that it has: its running jobs stay where they are."""
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1, prefetch_multiplier=1)
+    app = cluster.app()
+    results = [app.send_task("sleep", [600]) for _ in range(8)]
+    inspect = app.control.inspect(destination=[worker.node], timeout=10)
+
+    def active():
+        return len((inspect.active() or {}).get(worker.node, []))
+    wait_for(lambda: active() == 1, "one runs", 60)
+    ask(app, worker.node, "pool_grow", n=3)
+    wait_for(lambda: active() == 4, "four run", 90)
+    assert worker_value(worker, "feedmill_job_reconnects_total") == 0
+    ask(app, worker.node, "pool_shrink", n=2)
+    wait_for(lambda: inspect.stats()[worker.node]["prefetch_count"] == 2, "two are left", 60)
+    app.control.revoke([r.id for r in results], terminate=True, signal="KILL", destination=[worker.node], reply=True, timeout=10)
+    wait_for(lambda: active() == 0 and cluster.count("celery") == 0, "none is left", 60)
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    assert worker_value(worker, "feedmill_job_reconnects_total") == 0
 
 
 def test_unknown_verb_and_garbage(cluster, app, worker):

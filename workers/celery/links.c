@@ -19,12 +19,16 @@ int node_prefetch(const struct node *node)
 	return n > 65535 ? 65535 : (int)n;
 }
 
+/* Each time by another name: on one that was used before RabbitMQ would count acknowledgements of the earlier consumer as well. */
 static int consume(struct node *node, struct queue_entry *queue, struct err *err)
 {
-	snprintf(queue->consumer, sizeof(queue->consumer), "%s", queue->name);
-	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, node_prefetch(node), AMQP_NO_TABLE, err) < 0)
+	const int prefetch = node_prefetch(node);
+
+	snprintf(queue->consumer, sizeof(queue->consumer), "%u %s", ++queue->consumers, queue->name); /* see node_queue_of_consumer() */
+	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, prefetch, AMQP_NO_TABLE, err) < 0)
 		return -1;
 	queue->is_consumed = true;
+	queue->prefetch = prefetch;
 	return 0;
 }
 
@@ -140,6 +144,25 @@ static void consume_missing(struct node *node, int64_t now)
 	}
 }
 
+/* The pool grew or shrank. A prefetch is for new consumers alone; what the old one has taken is settled as ever. */
+static void follow_pool(struct node *node)
+{
+	const int prefetch = node_prefetch(node);
+	struct err err = ERR_INIT;
+
+	if (node->amqp == NULL || node->stage != NODE_RUNNING)
+		return;
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (!q->is_wanted || !q->is_consumed || q->prefetch == prefetch)
+			continue;
+		if (amqp_cancel(node->amqp, q->consumer, &err) < 0 || consume(node, q, &err) < 0) {
+			links_lose(node, &err);
+			return;
+		}
+		log_info("consuming with another prefetch", log_str("queue", q->name), log_int("prefetch", prefetch));
+	}
+}
+
 /* ---- what they bring */
 
 int links_read_deliveries(struct node *node, struct err *err)
@@ -223,5 +246,6 @@ void links_turn(struct node *node, int64_t now)
 	connect_control(node, now);
 	connect_deliveries(node, now);
 	consume_missing(node, now);
+	follow_pool(node);
 	watch(node, now);
 }

@@ -112,10 +112,8 @@ struct queue_entry *node_queue(struct node *node, struct slice name)
 
 struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consumer)
 {
-	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
-		if (slice_is(consumer, q->consumer))
-			return q;
-	return NULL;
+	slice_cut(&consumer, ' '); /* its number: deliveries of an earlier consumer of that queue may still be on their way */
+	return node_queue(node, consumer);
 }
 
 /* ---- who runs next */

@@ -48,6 +48,8 @@ struct queue_entry {
 	bool is_consumed;  /* on the current connection */
 	bool is_wanted;
 	char consumer[300];
+	unsigned consumers; /* how many there have been */
+	int prefetch;       /* that the consumer was made with */
 };
 
 /* What is counted of each task name. */
