@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/base/uuid.h"
 #include "common/http/http_client.h"
 
 #define URL_TIMEOUT_MS 30000
@@ -113,14 +114,15 @@ static int open_parent(int root, const char *path, const char **name)
 	return fd;
 }
 
-/* A new file beside it takes its name: who reads sees the old one or the new one, whole. */
+/* A new file beside it takes its name: who reads sees the old one or the new one, whole. The new one's own name is nobody else's, also where
+ * workers of several hosts write into one folder, with the same numbers of processes. */
 static int replace(int parent, const char *name, const char *path, struct slice bytes, struct err *err)
 {
-	char fresh[64];
+	char id[UUID_TEXT], fresh[64];
 	int fd, rc;
 
-	snprintf(fresh, sizeof(fresh), ".feedmill-%ld", (long)getpid());
-	unlinkat(parent, fresh, 0); /* of a child with our number that died here */
+	uuid_v7(id);
+	snprintf(fresh, sizeof(fresh), ".feedmill-%s", id);
 	fd = openat(parent, fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (fd < 0)
 		return file_failed(path, errno, err);
