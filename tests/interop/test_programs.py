@@ -52,9 +52,11 @@ def worker(cluster, endpoint, module_folder):
     exits = program(module_folder / "exits.sh", '#!/bin/sh\ncat >/dev/null\necho "some noise" >&2\necho "the disk is away" >&2\n[ "$FEED_JOB_RETRIES" -ge "$1" ] || exit 75\nexit 3\n')
     prints = program(module_folder / "prints.sh", '#!/bin/sh\ncat >/dev/null\nprintf "%s" "$*"\n')
     sleeps = program(module_folder / "sleeps.sh", '#!/bin/sh\necho $$ > "$1"\nexec sleep 300\n')
+    parent = program(module_folder / "parent.sh", '#!/bin/sh\nif [ "$2" = deaf ]; then trap "" TERM; fi\nsleep 300 &\necho $! > "$1"\nwait\n')
     echo = program(module_folder / "echo.py", '#!/usr/bin/env python3\nimport json, sys\njson.dump(json.load(sys.stdin), sys.stdout)\n')
     return cluster.job(**{
         "exec": f"greet={shell}; exits={exits} 1; prints={prints} not json; silent=/bin/true; sleeps={sleeps} {module_folder}/pid; "
+                f"parent={parent} {module_folder}/pid; deaf={parent} {module_folder}/pid deaf; "
                 f"python={echo}; missing=/no/such/program; killed={program(module_folder / 'killed.sh', '#!/bin/sh' + chr(10) + 'kill -9 $$' + chr(10))}",
         "http": f"sum={endpoint.url}/sum; later={endpoint.url}/later; wrong={endpoint.url}/wrong; nobody=http://127.0.0.1:9/"})
 
@@ -101,9 +103,11 @@ def gone(pid):
         return True
 
 
+@pytest.mark.parametrize("task", ["sleeps", "parent", "deaf"])
 @pytest.mark.parametrize("limits, name", [({"soft_time_limit": 1}, "SoftTimeLimitExceeded"), ({"time_limit": 1}, "TimeLimitExceeded")])
-def test_limits_end_the_program_too(app, module_folder, limits, name):
-    result = app.send_task("sleeps", **limits)
+def test_limits_end_the_program_too(app, module_folder, limits, name, task):
+    """And what it has started, also where that does not listen to SIGTERM."""
+    result = app.send_task(task, **limits)
     pid = wait_for(lambda: (module_folder / "pid").exists() and (module_folder / "pid").read_text().strip(), "it runs")
     with pytest.raises(Exception, match=name):
         result.get(timeout=30)

@@ -20,10 +20,11 @@
 #define ERRORS_MAX 65536       /* of standard error: the rest is read and dropped */
 #define WORDS_MAX 64
 #define TRY_LATER 75
+#define ORPHANED SIGUSR2       /* to the guard, when the child has died */
 #define GRACE_MS 2000          /* from SIGTERM to SIGKILL, once the soft limit has passed */
 
 struct program {
-	pid_t pid;
+	pid_t pid; /* of the guard, and its group's */
 	int in, out, errors;
 	struct buf input, output, complaint;
 	size_t written;
@@ -62,12 +63,14 @@ static void set_environment(const struct job_call *call)
 	setenv("FEED_JOB_RETRIES", text, 1);
 }
 
-/* In the program's process. It dies with the child that waits for it. */
+/* In the program's process. */
 static _Noreturn void become(const struct job_call *call, const int in[2], const int out[2], const int errors[2])
 {
 	char line[4096], *words[WORDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	signal(SIGTERM, SIG_DFL);
+	signal(ORPHANED, SIG_DFL);
 	dup2(in[0], STDIN_FILENO);
 	dup2(out[1], STDOUT_FILENO);
 	dup2(errors[1], STDERR_FILENO);
@@ -90,8 +93,49 @@ static void close_both(int ends[2])
 		close(ends[1]);
 }
 
+static void end_group(int number)
+{
+	(void)number;
+	kill(0, SIGKILL);
+}
+
+/* The leader of the program's group, so that a limit reaches whatever the program started: the soft one by a signal to the group, the
+ * hard one by the death of the child, which the kernel tells. It ends as the program ended. */
+static _Noreturn void guard(const struct job_call *call, pid_t child, int in[2], int out[2], int errors[2])
+{
+	pid_t program;
+	int status = 0;
+
+	setpgid(0, 0);
+	signal(SIGTERM, SIG_IGN); /* meant for the program */
+	signal(SIGUSR1, SIG_IGN);
+	signal(ORPHANED, end_group);
+	prctl(PR_SET_PDEATHSIG, ORPHANED);
+	if (getppid() != child)
+		_exit(0); /* it was quicker */
+	program = fork();
+	if (program == 0)
+		become(call, in, out, errors);
+	if (program < 0) {
+		dprintf(errors[1], "no program can be started: %s\n", strerror(errno));
+		_exit(TRY_LATER);
+	}
+	close_both(in);
+	close_both(out);
+	close_both(errors);
+	while (waitpid(program, &status, 0) < 0 && errno == EINTR)
+		continue;
+	if (WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	prctl(PR_SET_DUMPABLE, 0); /* the program's core is enough */
+	signal(WTERMSIG(status), SIG_DFL);
+	raise(WTERMSIG(status));
+	_exit(128 + WTERMSIG(status));
+}
+
 static int start(struct program *p, const struct job_call *call, struct err *err)
 {
+	const pid_t self = getpid();
 	int in[2] = { -1, -1 }, out[2] = { -1, -1 }, errors[2] = { -1, -1 };
 
 	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || pipe2(errors, O_CLOEXEC) < 0 || (p->pid = fork()) < 0) {
@@ -101,7 +145,8 @@ static int start(struct program *p, const struct job_call *call, struct err *err
 		return err_set(err, ERR_UNAVAILABLE, "no program can be started: %s", strerror(errno));
 	}
 	if (p->pid == 0)
-		become(call, in, out, errors);
+		guard(call, self, in, out, errors);
+	setpgid(p->pid, p->pid); /* as it does itself: whoever is first */
 	close(in[0]);
 	close(out[1]);
 	close(errors[1]);
@@ -156,6 +201,18 @@ static void talk(struct program *p, int64_t wait_ms)
 		take(&p->errors, &p->complaint, ERRORS_MAX);
 }
 
+/* What the program left behind has as long as the program itself. */
+static void end_rest(const struct program *p, int64_t kill_at)
+{
+	while (kill(-p->pid, 0) == 0) {
+		if (clock_mono_ms() >= kill_at) {
+			kill(-p->pid, SIGKILL);
+			return;
+		}
+		poll(NULL, 0, 5);
+	}
+}
+
 /* false: it was ended, because its time was up. */
 static bool wait_for(struct program *p, const struct job_call *call)
 {
@@ -163,18 +220,20 @@ static bool wait_for(struct program *p, const struct job_call *call)
 
 	while (waitpid(p->pid, &p->status, WNOHANG) == 0) {
 		if (p->output.len > OUTPUT_MAX)
-			kill(p->pid, SIGKILL);
+			kill(-p->pid, SIGKILL);
 		if (kill_at == 0 && job_is_over(call)) {
-			kill(p->pid, SIGTERM);
+			kill(-p->pid, SIGTERM);
 			kill_at = clock_mono_ms() + GRACE_MS;
 		} else if (kill_at != 0 && clock_mono_ms() >= kill_at) {
-			kill(p->pid, SIGKILL);
+			kill(-p->pid, SIGKILL);
 		}
 		if (p->out < 0 && p->errors < 0)
 			poll(NULL, 0, 2); /* it has closed both and lives on */
 		else
 			talk(p, 50);
 	}
+	if (kill_at != 0)
+		end_rest(p, kill_at);
 	while (p->out >= 0 && p->output.len <= OUTPUT_MAX) { /* what it said last; not what its own children hold open */
 		struct pollfd left = { p->out, POLLIN, 0 };
 
