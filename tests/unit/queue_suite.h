@@ -15,7 +15,7 @@
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
 
-enum { PATIENCE_MS = 20000, PARTITIONS = 4 /* as librdkafka's mock cluster makes them */ };
+enum { PATIENCE_MS = 60000, PARTITIONS = 4 /* as librdkafka's mock cluster makes them */ };
 
 struct place {
 	struct settings settings;
