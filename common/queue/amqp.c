@@ -213,6 +213,11 @@ bool amqp_is_open(const struct amqp *amqp)
 	return amqp->is_open;
 }
 
+bool amqp_was_refused(const struct amqp *amqp)
+{
+	return amqp->was_refused;
+}
+
 bool amqp_is_blocked(const struct amqp *amqp)
 {
 	return amqp->is_blocked;
@@ -349,6 +354,7 @@ static int on_close(struct amqp *amqp, const amqp_method_t *method, struct err *
 	char words[200];
 
 	server_words(method, words, sizeof(words));
+	amqp->was_refused = method->id == AMQP_CHANNEL_CLOSE_METHOD;
 	if (method->id == AMQP_CONNECTION_CLOSE_METHOD) {
 		amqp_connection_close_ok_t ok = { 0 };
 

@@ -95,6 +95,8 @@ struct amqp_delivery {
 };
 #define AMQP_DEPTH 16
 #define AMQP_BODY_MAX (16u << 20) /* of a delivery; a larger one ends the connection */
+size_t amqp_properties_size(const struct amqp_properties *properties); /* bytes they take in a frame */
+#define AMQP_PROPERTIES_MAX (131072 - 20) /* of those bytes, where the server does not want less */
 void amqp_delivery_free(struct amqp_delivery *delivery); /* NULL is fine */
 
 /* ---- life */
@@ -104,6 +106,8 @@ void amqp_delivery_free(struct amqp_delivery *delivery); /* NULL is fine */
 int amqp_open(const struct settings *settings, const char *purpose, struct amqp **out, struct err *err);
 int amqp_check_settings(const struct settings *settings, struct err *err); /* ERR_FATAL: amqp_open() could never work with these */
 bool amqp_is_open(const struct amqp *amqp);
+/* Lost because the server refused what was sent to it (no such exchange, no right, too large), not because it or the net went away. */
+bool amqp_was_refused(const struct amqp *amqp);
 bool amqp_is_blocked(const struct amqp *amqp); /* by an alarm of the server's: do not publish; amqp_next() says when it is over */
 void amqp_close(struct amqp *amqp); /* says good-bye where that works; NULL is fine */
 int amqp_fd(const struct amqp *amqp); /* for poll(2): readable: call amqp_next(amqp, 0, …) until it says none */
@@ -151,7 +155,8 @@ int amqp_nack(struct amqp *amqp, uint64_t generation, uint64_t tag, bool multipl
 
 int amqp_confirm_publishes(struct amqp *amqp, struct err *err); /* from now on every publish is confirmed */
 /* Handed to the system, no more: what counts is the confirm. sequence (NULL is fine): its number, from 1, that AMQP_EVENT_CONFIRMED
- * names; 0 without confirms. ERR_FULL while blocked, nothing sent. ERR_INVALID: a name too long, nothing sent, connection fine. */
+ * names; 0 without confirms. ERR_FULL while blocked, nothing sent. ERR_INVALID: a name too long, or properties that do not fit in a frame
+ * (128 KiB, or less where the server wants that): nothing sent, connection fine. */
 int amqp_publish(struct amqp *amqp, const struct amqp_message *message, uint64_t *sequence, struct err *err);
 
 /* ---- what comes in */

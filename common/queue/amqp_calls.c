@@ -238,6 +238,18 @@ int amqp_confirm_publishes(struct amqp *amqp, struct err *err)
 	return 0;
 }
 
+/* The library sends the method before it sees that the properties do not fit, which would end the connection. */
+static int check_size(const struct amqp *amqp, const struct amqp_properties *properties, struct err *err)
+{
+	const int frame = amqp_get_frame_max(amqp->link);
+	const size_t most = frame > 0 && frame - 20 < AMQP_PROPERTIES_MAX ? (size_t)frame - 20 : AMQP_PROPERTIES_MAX;
+	const size_t size = amqp_properties_size(properties);
+
+	if (size > most)
+		return err_set(err, ERR_INVALID, "the headers of an AMQP message take %zu bytes; %zu fit", size, most);
+	return 0;
+}
+
 int amqp_publish(struct amqp *amqp, const struct amqp_message *message, uint64_t *sequence, struct err *err)
 {
 	struct amqp_arena arena = { NULL };
@@ -250,7 +262,7 @@ int amqp_publish(struct amqp *amqp, const struct amqp_message *message, uint64_t
 		err_set(err, ERR_FULL, "RabbitMQ takes no messages now: it is out of memory or disk");
 		goto out;
 	}
-	if (properties_to_library(&arena, &message->properties, &properties, err) < 0)
+	if (check_size(amqp, &message->properties, err) < 0 || properties_to_library(&arena, &message->properties, &properties, err) < 0)
 		goto out;
 	rc = sent(amqp, amqp_basic_publish(amqp->link, AMQP_CHANNEL, bytes(message->exchange), bytes(message->routing_key), message->mandatory, 0,
 		&properties, bytes_of(message->body)), err);

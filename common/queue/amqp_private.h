@@ -55,6 +55,7 @@ struct amqp {
 	bool is_open;
 	bool can_say_goodbye; /* the socket is in order */
 	bool is_blocked;
+	bool was_refused;
 	uint64_t published;   /* since amqp_confirm_publishes() */
 	bool confirms;
 	char why_lost[256];

@@ -267,6 +267,37 @@ void properties_from_library(struct amqp_arena *arena, const amqp_basic_properti
 		out->timestamp_s = in->timestamp > INT64_MAX ? INT64_MAX : (int64_t)in->timestamp;
 }
 
+/* As they are encoded: a long before each container, an octet of type before each value, one of length before a name. */
+static size_t value_size(const struct amqp_value *value)
+{
+	size_t size = 1;
+
+	switch (value->type) {
+	case AMQP_VALUE_NULL: return size;
+	case AMQP_VALUE_BOOL: return size + 1;
+	case AMQP_VALUE_INT:
+	case AMQP_VALUE_FLOAT:
+	case AMQP_VALUE_TIME: return size + 8;
+	case AMQP_VALUE_TEXT: return size + 4 + value->text.len;
+	case AMQP_VALUE_TABLE:
+	case AMQP_VALUE_ARRAY: break;
+	}
+	size += 4;
+	for (size_t i = 0; i < value->items.count; i++)
+		size += (value->type == AMQP_VALUE_TABLE ? 1 + strlen(value->items.fields[i].name) : 0) + value_size(&value->items.fields[i].value);
+	return size;
+}
+
+size_t amqp_properties_size(const struct amqp_properties *p)
+{
+	const struct amqp_value headers = { .type = AMQP_VALUE_TABLE, .items = p->headers };
+	size_t size = 2 + value_size(&headers) - 1 + 1 + 1 + 8; /* flags; headers without a type; mode, priority, timestamp */
+
+	for (size_t i = 0; i < TEXTS; i++)
+		size += 1 + ((const struct slice *)(const void *)((const char *)p + texts[i].ours))->len;
+	return size;
+}
+
 int properties_to_library(struct amqp_arena *arena, const struct amqp_properties *in, amqp_basic_properties_t *out, struct err *err)
 {
 	*out = (amqp_basic_properties_t){ 0 };

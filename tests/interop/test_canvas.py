@@ -1,5 +1,6 @@
 """What follows a task: links, errbacks, chains and groups, as an unmodified client builds them."""
 import celery.exceptions
+import kombu.exceptions
 import pytest
 from celery import chain, group
 
@@ -107,3 +108,32 @@ def test_link_to_a_queue_that_nobody_made(cluster, s):
     result = s("add", (1, 2)).apply_async(link=s("add", (5,), queue="made-on-the-way"))
     assert result.get(timeout=30) == 3
     wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/made-on-the-way").get("messages") == 1, "the message waits there", 20)
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"exchange": "nowhere", "routing_key": "k"}, "no exchange 'nowhere'"),
+    ({"exchange": "inner", "routing_key": "k"}, "internal exchange"),
+    ({"shadow": "x" * 200_000}, "headers of an AMQP message"),
+    ({"exchange": "amq.direct", "routing_key": "nobody"}, "no queue takes"),
+    ({"reply_to": "r" * 300}, "reply_to of an AMQP message"),
+])
+def test_what_can_not_be_sent_fails_alone(cluster, app, s, worker, options, words):
+    """A link and a chain step that RabbitMQ refuses or that do not fit are failures, and so is what comes after them; others go on."""
+    with cluster.channel() as channel:
+        channel.exchange_declare("inner", durable=True, internal=True)
+    linked = s("add", (100,)).set(**options)
+    linked.freeze()
+    others = [app.send_task("add", [n, 1], link=s("add", (n,))) for n in range(20)]
+    result = s("add", (1, 2)).apply_async(link=linked)
+    steps = chain(s("add", (1, 2)), s("add", (10,)).set(**options), s("add", (100,)), s("add", (1000,))).apply_async()
+    others += [app.send_task("add", [n, 1], link=s("add", (n,))) for n in range(20, 40)]
+    assert result.get(timeout=60) == 3
+    if len(str(options)) < 1000 and "reply_to" not in options:
+        with pytest.raises(kombu.exceptions.OperationalError, match="could not be sent"):
+            app.AsyncResult(linked.id).get(timeout=60)
+    for later in (steps.parent, steps):
+        with pytest.raises(kombu.exceptions.OperationalError, match="could not be sent"):
+            later.get(timeout=60)
+    assert steps.parent.parent.parent.get(timeout=60) == 3
+    assert [(r.get(timeout=60), r.children[0].get(timeout=60)) for r in others] == [(n + 1, 2 * n + 1) for n in range(40)]
+    assert worker.logged(words)

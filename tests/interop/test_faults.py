@@ -1,9 +1,12 @@
 """What must hold when connections, queues, children and workers are lost: no late-ack job is lost, and none runs more often than the cap."""
+import datetime
+import json
 import os
 import signal
 import time
 
 import billiard.exceptions
+import pika
 import pytest
 import requests
 
@@ -214,3 +217,71 @@ def test_soft_shutdown_waits_for_its_time(make_cluster):
     worker.signal(signal.SIGQUIT)
     assert worker.popen.wait(30) == 0
     assert result.get(timeout=5) == 2
+
+
+# ---- messages that RabbitMQ does not take
+
+def test_the_exchange_of_the_delay_is_made_again(make_cluster):
+    """It was deleted while the worker ran: what is for later waits until it is there again, and others go on."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    cluster.api("DELETE", f"exchanges/{cluster.vhost}/celery_delayed_27")
+    later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=3)).isoformat()
+    results = [app.send_task("add", [n, 1], eta=later) for n in range(5)]
+    assert app.send_task("add", [2, 2]).get(timeout=60) == 4
+    assert [r.get(timeout=90) for r in results] == [1, 2, 3, 4, 5]
+    assert worker.logged("declared again")
+
+
+def test_headers_as_large_as_a_frame(make_cluster):
+    """A job for later whose headers grow over a frame is dead, and so is one that can't be read; their dead letters say who they were."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    large = {"task": "add", "more": "x" * 130_700}
+    later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=60)).isoformat()
+    cluster.publish(json.dumps([[1, 2], {}, None]), headers={**large, "id": "grows", "eta": later})
+    cluster.publish("{", headers={**large, "id": "unreadable"})
+    dead = cluster.dead(2, 30)
+    assert sorted(properties.headers["id"] for properties, _ in dead) == ["grows", "unreadable"]
+    assert all("more" not in properties.headers and properties.headers["task"] == "add" for properties, _ in dead)
+    assert app.send_task("add", [2, 2]).get(timeout=60) == 4
+    assert not worker.logged("connection lost")
+    assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
+def test_remote_control_that_wants_its_answer_elsewhere(make_cluster):
+    """An exchange that is not there takes no connection along, and the next is answered."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=5).ping(), "it answers", 60)
+    request = {"method": "ping", "arguments": {}, "destination": None, "reply_to": {"exchange": "nowhere", "routing_key": "k"}, "ticket": "t"}
+    with cluster.channel() as channel:
+        channel.basic_publish("celery.pidbox", "", json.dumps(request).encode(), pika.BasicProperties(content_type="application/json"))
+    worker.wait_logged("exchange that is not for answers", 60)
+    wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=5).ping(), "it answers", 60)
+    assert app.send_task("add", [2, 2]).get(timeout=60) == 4
+    assert not worker.logged("connection lost") and not worker.logged("connection for remote control lost")
+
+
+def test_a_full_queue_is_asked_again_and_again_but_not_at_once(make_cluster):
+    """It rejects what is published: the message waits, goes seldom, and is there when there is room."""
+    cluster = make_cluster()
+    worker = cluster.job(**{"log.level": "debug"})
+    app = cluster.app()
+    with cluster.channel() as channel:
+        channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    cluster.publish("{}", queue="full")
+    wait_for(lambda: cluster.count("full") == 1, "it is full", 60)
+    result = app.send_task("add", [1, 2], link=app.signature("add", (5,), queue="full"))
+    began = time.monotonic()
+    worker.wait_logged("can't keep a message", 60)
+    assert [app.send_task("add", [n, 2]).get(timeout=60) for n in range(20)] == [n + 2 for n in range(20)]
+    wait_for(lambda: worker.output().count("can't keep a message") >= 4, "it is tried again", 60)
+    assert worker.output().count("can't keep a message") <= 10 * (time.monotonic() - began) + 1
+    cluster.api("DELETE", f"queues/{cluster.vhost}/full/contents")
+    assert result.get(timeout=60) == 3
+    wait_for(lambda: cluster.count("full") == 1, "it is there", 60)

@@ -332,6 +332,28 @@ static void names_and_texts_that_are_too_long_are_refused_before_they_are_sent(v
 	amqp_close(amqp);
 }
 
+static void headers_that_do_not_fit_are_refused_before_they_are_sent(void **state)
+{
+	struct amqp *amqp = connect_real();
+	static char text[AMQP_PROPERTIES_MAX];
+	struct amqp_field fields[] = { amqp_text("x", (struct slice){ text, 0 }), amqp_int("n", 1), amqp_bool("b", true), amqp_null("z") };
+	struct amqp_message message = { .exchange = "", .routing_key = "unit.nobody", .properties = { .headers = AMQP_TABLE(fields), .delivery_mode = 1 } };
+	const size_t bare = amqp_properties_size(&message.properties);
+	struct err err = ERR_INIT;
+
+	(void)state;
+	memset(text, 'x', sizeof(text));
+	fields[0].value.text.len = AMQP_PROPERTIES_MAX - bare + 1;
+	assert_int_equal(-1, amqp_publish(amqp, &message, NULL, &err));
+	assert_int_equal(ERR_INVALID, err.kind);
+	assert_true(amqp_is_open(amqp));
+	fields[0].value.text.len--;
+	assert_int_equal(0, amqp_confirm_publishes(amqp, &err));
+	assert_int_equal(0, amqp_publish(amqp, &message, NULL, &err));
+	assert_int_equal(AMQP_EVENT_CONFIRMED, next(amqp).type);
+	amqp_close(amqp);
+}
+
 static void wrong_account_and_wrong_host_are_told(void **state)
 {
 	struct settings settings = settings_for(getenv("AMQP_URL"));
@@ -521,6 +543,7 @@ int main(void)
 		cmocka_unit_test(tag_of_an_earlier_connection_is_refused),
 		cmocka_unit_test(purge_and_server_named_queues),
 		cmocka_unit_test(names_and_texts_that_are_too_long_are_refused_before_they_are_sent),
+		cmocka_unit_test(headers_that_do_not_fit_are_refused_before_they_are_sent),
 		cmocka_unit_test(wrong_account_and_wrong_host_are_told),
 		cmocka_unit_test(silent_server_is_given_up),
 		cmocka_unit_test(publisher_keeps_order_and_reports_each),

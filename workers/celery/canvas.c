@@ -35,6 +35,7 @@ void canvas_release(struct canvas *c)
 static void add_post(struct canvas *c, struct post *post)
 {
 	post->next = NULL;
+	post->is_next = true;
 	*c->last = post;
 	c->last = &post->next;
 	c->count++;

@@ -219,8 +219,12 @@ static void reply(struct node *node, const struct json *request, const struct bu
 	struct json_writer w;
 	struct post *post;
 
-	if (to == NULL || exchange.len > 255 || key.len > 255 || key.len == 0)
+	if (to == NULL || key.len > 255 || key.len == 0)
 		return;
+	if (exchange.len > 0 && !slice_is(exchange, REPLIES)) { /* one that is not there would cost the connection; nobody is answered by another */
+		log_warn("remote control wants its answer by an exchange that is not for answers", log_slice("exchange", exchange));
+		return;
+	}
 	post = post_new(exchange, key);
 	w = (struct json_writer)JSON_WRITER(&post->body);
 	json_open(&w, NULL, '{');

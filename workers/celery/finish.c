@@ -85,6 +85,30 @@ void finish_stored(struct node *node, struct task *task)
 	settle(node, task);
 }
 
+/* Neither the task nor its copy can go on: it ends here. */
+static void give_up(struct node *node, struct task *task)
+{
+	task_forget_unsent(task);
+	if (task->request->id.len > 0) {
+		finish_dead(node, task, "it can't be sent on: its headers do not fit, or RabbitMQ refuses it");
+		return;
+	}
+	task->end = END_DROP;
+	store(node, task);
+}
+
+/* Tasks that should follow and can't have failed; a dead letter that nobody has leaves the delivery to the queue's own. */
+static void fail_unsent(struct node *node, struct task *task)
+{
+	for (const struct post *post = task->unsent; post != NULL; post = post->next) {
+		if (post->is_next)
+			result_fail_post(node, task, post);
+		else if (task->end == END_ACK)
+			task->end = END_DROP;
+	}
+	task_forget_unsent(task);
+}
+
 void finish_posted(struct node *node, struct task *task)
 {
 	if (task->state == TASK_STORING) {
@@ -92,6 +116,10 @@ void finish_posted(struct node *node, struct task *task)
 		return;
 	}
 	FAULT_POINT("job.posted");
+	if (task->post_refused && task->status == NULL) {
+		give_up(node, task);
+		return;
+	}
 	if (task->post_failed && task->status == NULL) { /* its copy went nowhere: the delivery itself must stay */
 		task->end = END_REQUEUE;
 		node_declare_again(node);
@@ -99,6 +127,10 @@ void finish_posted(struct node *node, struct task *task)
 		task->status = "FAILURE";
 		task->event = "task-failed";
 		task->end = END_DROP;
+		if (task->request->chain != NULL)
+			result_fail_chain(node, task, task->request->chain);
+	} else if (task->post_failed) {
+		fail_unsent(node, task);
 	}
 	store(node, task);
 }
@@ -115,27 +147,45 @@ static void post_then_store(struct node *node, struct task *task, struct post *p
 
 /* ---- dead letters */
 
-struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why)
+#define SHORT_HEADERS 64
+#define SHORT_BYTES 256
+#define DEAD_SPARE 4096 /* for what the broker adds */
+
+/* As they came, and why it is dead. is_short: they take a frame nearly alone, what is large is left out. */
+static void write_dead_headers(struct buf *out, const struct node *node, const struct amqp_delivery *delivery, const char *why, bool is_short)
+{
+	const struct amqp_table *headers = &delivery->properties.headers;
+	const size_t most = is_short && headers->count > SHORT_HEADERS ? SHORT_HEADERS : headers->count;
+	struct json_writer w = JSON_WRITER(out);
+	char queue[256];
+
+	json_open(&w, NULL, '{');
+	for (size_t i = 0; i < most; i++) {
+		const struct amqp_value *value = &headers->fields[i].value;
+
+		if (strncmp(headers->fields[i].name, "x-feed-", 7) == 0)
+			continue;
+		if (!is_short || (value->items.count == 0 && value->text.len <= SHORT_BYTES))
+			wire_put(&w, headers->fields[i].name, value);
+	}
+	json_put_string(&w, "x-feed-reason", slice_of(why));
+	json_put_string(&w, "x-feed-node", slice_of(node->name));
+	snprintf(queue, sizeof(queue), "%.*s", (int)delivery->routing_key.len, delivery->routing_key.data);
+	json_put_string(&w, "x-feed-queue", slice_of(queue));
+	json_close(&w, '}');
+}
+
+static struct post *make_dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why, bool is_short)
 {
 	const struct amqp_properties *p = &delivery->properties;
 	const char *queue = node->settings->job.dead_letter_queue;
 	struct buf headers = BUF_INIT;
-	struct json_writer w = JSON_WRITER(&headers);
 	struct post *post;
-	char name[256];
 
 	if (queue[0] == '\0')
 		return NULL;
 	post = post_new(slice_of(""), slice_of(queue));
-	json_open(&w, NULL, '{');
-	for (size_t i = 0; i < p->headers.count; i++)
-		if (strncmp(p->headers.fields[i].name, "x-feed-", 7) != 0)
-			wire_put(&w, p->headers.fields[i].name, &p->headers.fields[i].value);
-	json_put_string(&w, "x-feed-reason", slice_of(why));
-	json_put_string(&w, "x-feed-node", slice_of(node->name));
-	snprintf(name, sizeof(name), "%.*s", (int)delivery->routing_key.len, delivery->routing_key.data);
-	json_put_string(&w, "x-feed-queue", slice_of(name));
-	json_close(&w, '}');
+	write_dead_headers(&headers, node, delivery, why, is_short);
 	post_headers(post, bytes(&headers));
 	buf_release(&headers);
 	post->message.properties.content_type = post_keep(post, p->content_type);
@@ -147,6 +197,16 @@ struct post *dead_letter(const struct node *node, const struct amqp_delivery *de
 	post->is_lasting = true;
 	buf_add(&post->body, delivery->body.data, delivery->body.len);
 	return post;
+}
+
+struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why)
+{
+	struct post *post = make_dead_letter(node, delivery, why, false);
+
+	if (post == NULL || amqp_properties_size(&post->message.properties) + DEAD_SPARE <= AMQP_PROPERTIES_MAX)
+		return post;
+	post_free(post);
+	return make_dead_letter(node, delivery, why, true);
 }
 
 static struct post *dead_task(struct node *node, struct task *task, const char *why)

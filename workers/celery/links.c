@@ -243,6 +243,8 @@ static void watch(struct node *node, int64_t now)
 
 void links_turn(struct node *node, int64_t now)
 {
+	if (publisher_misses_exchange(node->publisher))
+		node_declare_again(node);
 	connect_control(node, now);
 	connect_deliveries(node, now);
 	consume_missing(node, now);

@@ -17,7 +17,10 @@ struct post {
 	struct post_text *texts;
 	struct task *task;       /* waits for the confirm; NULL: nobody does */
 	bool is_lasting;         /* sent again after the connection was lost; else forgotten then */
-	bool was_returned, was_declared;
+	bool is_next;            /* a task that follows another: when it can't be sent, it has failed */
+	bool was_returned, was_declared, was_nacked;
+	bool is_refused;         /* it can never be sent: it does not fit, or the broker refuses it */
+	int64_t refused_at;      /* monotonic ms, the first time; 0: never */
 	uint64_t number;         /* its confirm; the publisher's */
 	struct post *next;
 };

@@ -14,11 +14,16 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "workers/celery/outgoing.h"
 #include "workers/celery/task.h"
 
 #define WINDOW 1000         /* messages that may wait for their confirm */
 #define WAITING_MAX 20000   /* more than so many that are not lasting are dropped */
 #define PAUSE_MS 2000       /* heartbeats run inside the library's calls alone */
+#define NACK_MS 100         /* a message that RabbitMQ could not keep waits at least so long */
+#define MISSING 8
+#define MISSING_MS 5000     /* so long what is for an exchange that was not there fails at once */
+#define DELAY_GONE_MS 30000 /* so long a message waits for the exchange of the delay to be made again */
 
 struct list {
 	struct post *first, **last;
@@ -33,12 +38,18 @@ struct publisher {
 	struct list incoming;
 	int fd;                     /* readable: incoming, or stopping */
 	struct list waiting, open;  /* the thread's: to be sent; sent, in order of their numbers */
+	struct list nacked;         /* that RabbitMQ could not keep: sent again at nacked_at, monotonic */
+	struct backoff nack_backoff;
+	int64_t nacked_at;
+	size_t suspects;            /* the first of waiting: one of them may have been refused, they go one by one */
+	struct { char exchange[256]; int64_t until; } missing[MISSING];
+	size_t next_missing;
 	struct amqp *amqp;
 	uint64_t sent;              /* the last number on this connection */
 	struct backoff backoff;
 	int64_t retry_at;           /* monotonic; when to connect again */
 	_Atomic size_t depth;
-	_Atomic bool is_connected, is_blocked, is_stopping;
+	_Atomic bool is_connected, is_blocked, is_stopping, misses_exchange;
 	_Atomic int64_t stop_at;    /* monotonic */
 	bool was_told;
 };
@@ -112,11 +123,16 @@ static void done(struct publisher *p, struct post *post, bool is_sent)
 	struct task *task = post->task;
 
 	atomic_fetch_sub(&p->depth, 1);
-	post_free(post);
+	if (is_sent || task == NULL) {
+		post_free(post);
+	} else {
+		task->post_failed = true;
+		task->post_refused |= post->is_refused;
+		post->next = task->unsent;
+		task->unsent = post;
+	}
 	if (task == NULL)
 		return;
-	if (!is_sent)
-		task->post_failed = true;
 	if (--task->posts_left == 0)
 		inbox_add(p->inbox, task, NOTICE_POSTED);
 }
@@ -137,10 +153,102 @@ static void forget_fleeting(struct publisher *p, struct list *list)
 	list_append(list, &kept);
 }
 
+/* ---- posts that RabbitMQ refuses */
+
+static bool is_for_delay(const struct post *post)
+{
+	return strcmp(post->message.exchange, OUTGOING_DELAY_EXCHANGE) == 0;
+}
+
+static bool is_missing(const struct publisher *p, const char *exchange)
+{
+	for (size_t i = 0; i < MISSING; i++)
+		if (exchange[0] != '\0' && strcmp(p->missing[i].exchange, exchange) == 0)
+			return clock_mono_ms() < p->missing[i].until;
+	return false;
+}
+
+static void remember_missing(struct publisher *p, const char *exchange)
+{
+	if (is_missing(p, exchange))
+		return;
+	snprintf(p->missing[p->next_missing].exchange, sizeof(p->missing[0].exchange), "%s", exchange);
+	p->missing[p->next_missing].until = clock_mono_ms() + MISSING_MS;
+	p->next_missing = (p->next_missing + 1) % MISSING;
+}
+
+static void refuse(struct publisher *p, struct post *post, const char *why)
+{
+	if (post->is_lasting)
+		log_warn("a message that can't be sent", log_str("exchange", post->message.exchange),
+			log_str("routing_key", post->message.routing_key), log_str("why", why));
+	post->is_refused = true;
+	done(p, post, false);
+}
+
+/* The exchange of the delay is ours to make again: what is for it waits for that, behind the others. */
+static void refused(struct publisher *p, struct post *post, const char *why, bool is_named)
+{
+	const int64_t now = clock_mono_ms();
+
+	if (is_named && (is_for_delay(post) || !post->is_lasting))
+		atomic_store(&p->misses_exchange, true);
+	if (is_named && is_for_delay(post)) {
+		if (post->refused_at == 0)
+			post->refused_at = now;
+		if (now - post->refused_at < DELAY_GONE_MS)
+			list_add(&p->waiting, post);
+		else
+			done(p, post, false);
+		return;
+	}
+	if (is_named)
+		remember_missing(p, post->message.exchange);
+	refuse(p, post, why);
+}
+
+/* "404 NOT_FOUND - no exchange 'x' in vhost '/'" */
+static bool names_exchange(const char *why, const struct post *post)
+{
+	char words[300];
+
+	if (post->message.exchange[0] == '\0')
+		return false;
+	snprintf(words, sizeof(words), "no exchange '%s' in vhost", post->message.exchange);
+	return strstr(why, words) != NULL;
+}
+
+/* The channel was ended for one of those that are open. */
+static void blame(struct publisher *p, const char *why)
+{
+	const bool is_alone = p->open.count == 1;
+	struct list kept;
+	struct post *post;
+	bool is_found = false;
+
+	list_init(&kept);
+	while ((post = list_take(&p->open)) != NULL) {
+		const bool is_named = names_exchange(why, post);
+
+		if (!is_named && !is_alone) {
+			list_add(&kept, post);
+			continue;
+		}
+		is_found = true;
+		refused(p, post, why, is_named);
+	}
+	list_append(&p->open, &kept);
+	forget_fleeting(p, &p->open);
+	if (!is_found)
+		p->suspects += p->open.count;
+}
+
 /* ---- the connection */
 
 static void disconnect(struct publisher *p, const struct err *why)
 {
+	const bool was_refused = p->amqp != NULL && why != NULL && amqp_was_refused(p->amqp);
+
 	if (why != NULL && !p->was_told)
 		log_warn("publishing connection lost", log_err(why));
 	p->was_told = why != NULL;
@@ -148,8 +256,12 @@ static void disconnect(struct publisher *p, const struct err *why)
 	p->amqp = NULL;
 	atomic_store(&p->is_connected, false);
 	atomic_store(&p->is_blocked, false);
+	if (was_refused)
+		blame(p, why->message);
 	forget_fleeting(p, &p->open);
 	forget_fleeting(p, &p->waiting);
+	if (!was_refused && p->suspects > 0)
+		p->suspects += p->open.count;
 	list_prepend(&p->waiting, &p->open);
 	p->retry_at = clock_mono_ms() + backoff_next_ms(&p->backoff);
 }
@@ -201,10 +313,17 @@ static int declare_for(struct publisher *p, struct post *post, struct err *err)
 
 static int confirm_one(struct publisher *p, struct post *post, bool is_ack, struct err *err)
 {
-	if (!is_ack) { /* the broker could not keep it: again */
-		list_add(&p->waiting, post);
+	if (!is_ack) { /* the broker could not keep it: again, later */
+		if (p->nacked.first == NULL) {
+			p->nacked_at = clock_mono_ms() + backoff_next_ms(&p->nack_backoff) / 2 + NACK_MS;
+			log_debug("RabbitMQ can't keep a message now", log_str("routing_key", post->message.routing_key));
+		}
+		post->was_nacked = true;
+		list_add(&p->nacked, post);
 		return 0;
 	}
+	if (post->was_nacked)
+		backoff_reset(&p->nack_backoff);
 	if (!post->was_returned) {
 		done(p, post, true);
 		return 0;
@@ -269,6 +388,8 @@ static int send_one(struct publisher *p, struct post *post, uint64_t number, str
 		post->message.properties.message_id = slice_of(id);
 	}
 	post->message.body = (struct slice){ post->body.data, post->body.len };
+	if (is_missing(p, post->message.exchange))
+		return err_set(err, ERR_INVALID, "there is no exchange of that name");
 	return amqp_publish(p->amqp, &post->message, &post->number, err);
 }
 
@@ -276,18 +397,19 @@ static int send_waiting(struct publisher *p, struct err *err)
 {
 	struct post *post;
 
-	while (p->open.count < WINDOW && p->waiting.first != NULL && !amqp_is_blocked(p->amqp)) {
+	while (p->open.count < (p->suspects > 0 ? 1 : WINDOW) && p->waiting.first != NULL && !amqp_is_blocked(p->amqp)) {
 		struct err why = ERR_INIT;
 
 		post = list_take(&p->waiting);
 		if (send_one(p, post, p->sent + 1, &why) == 0) {
 			p->sent = post->number;
 			list_add(&p->open, post);
+			p->suspects -= p->suspects > 0;
 			continue;
 		}
 		if (why.kind == ERR_INVALID && amqp_is_open(p->amqp)) {
-			log_warn("a message that can't be sent", log_err(&why));
-			done(p, post, false);
+			p->suspects -= p->suspects > 0;
+			refuse(p, post, why.message);
 			continue;
 		}
 		list_push(&p->waiting, post);
@@ -319,6 +441,8 @@ static void wait_for_news(struct publisher *p)
 
 	if (p->amqp == NULL && p->retry_at - clock_mono_ms() < wait)
 		wait = p->retry_at - clock_mono_ms();
+	if (p->nacked.first != NULL && p->nacked_at - clock_mono_ms() < wait)
+		wait = p->nacked_at - clock_mono_ms();
 	if (atomic_load(&p->is_stopping) && wait > 50)
 		wait = 50;
 	poll(fds, 2, wait > 0 ? (int)wait : 0);
@@ -326,13 +450,17 @@ static void wait_for_news(struct publisher *p)
 
 static bool is_over(struct publisher *p)
 {
-	return atomic_load(&p->is_stopping) && ((p->waiting.first == NULL && p->open.first == NULL) || clock_mono_ms() >= atomic_load(&p->stop_at));
+	return atomic_load(&p->is_stopping) && ((p->waiting.first == NULL && p->open.first == NULL && p->nacked.first == NULL) || clock_mono_ms() >= atomic_load(&p->stop_at));
 }
 
 static void turn(struct publisher *p)
 {
 	struct err err = ERR_INIT;
 
+	if (p->nacked.first != NULL && clock_mono_ms() >= p->nacked_at)
+		list_append(&p->waiting, &p->nacked);
+	if (p->waiting.first == NULL)
+		p->suspects = 0;
 	if (p->amqp == NULL)
 		connect_again(p);
 	if (p->amqp != NULL && (read_news(p, &err) < 0 || send_waiting(p, &err) < 0))
@@ -359,11 +487,12 @@ struct publisher *publisher_start(const struct settings *settings, struct inbox 
 
 	p->settings = settings;
 	p->inbox = inbox;
-	p->backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
+	p->backoff = p->nack_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	pthread_mutex_init(&p->lock, NULL);
 	list_init(&p->incoming);
 	list_init(&p->waiting);
 	list_init(&p->open);
+	list_init(&p->nacked);
 	p->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->fd < 0 || pthread_create(&p->thread, NULL, run, p) != 0)
 		abort();
@@ -405,12 +534,17 @@ void publisher_send(struct publisher *p, struct post *post)
 void publisher_send_for(struct publisher *p, struct task *task, struct post *posts)
 {
 	task->posts_left = 0;
-	task->post_failed = false;
+	task_forget_unsent(task);
 	for (struct post *post = posts; post != NULL; post = post->next) {
 		post->task = task;
 		task->posts_left++;
 	}
 	add(p, posts);
+}
+
+bool publisher_misses_exchange(struct publisher *p)
+{
+	return atomic_exchange(&p->misses_exchange, false);
 }
 
 size_t publisher_depth(struct publisher *p)
@@ -448,6 +582,7 @@ void publisher_stop(struct publisher *p, int64_t wait_ms)
 	free_list(&p->incoming);
 	free_list(&p->waiting);
 	free_list(&p->open);
+	free_list(&p->nacked);
 	close(p->fd);
 	pthread_mutex_destroy(&p->lock);
 	free(p);

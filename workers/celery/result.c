@@ -172,7 +172,7 @@ static void tell(struct node *node, struct slice id, struct slice reply_to, cons
 	buf_release(&value);
 }
 
-void result_fail_chain(struct node *node, const struct task *task, const struct json *chain)
+static void fail_chain(struct node *node, const struct task *task, const struct json *chain, const struct job_reply *reply)
 {
 	for (const struct json *s = json_first(chain); s != NULL; s = json_next(s)) {
 		const struct json *options = json_get(s, "options"), *id = json_get(options, "task_id"), *reply_to = json_get(options, "reply_to");
@@ -182,8 +182,41 @@ void result_fail_chain(struct node *node, const struct task *task, const struct 
 			continue;
 		if (to.len == 0)
 			to = task->request->reply_to;
-		tell(node, json_string(id), to, "FAILURE", &task->reply);
+		tell(node, json_string(id), to, "FAILURE", reply);
 	}
+}
+
+void result_fail_chain(struct node *node, const struct task *task, const struct json *chain)
+{
+	fail_chain(node, task, chain, &task->reply);
+}
+
+/* [args, kwargs, {"chain": …}] */
+static const struct json *chain_of(const struct json *body)
+{
+	const struct json *args = body != NULL ? json_first(body) : NULL, *kwargs = args != NULL ? json_next(args) : NULL;
+	const struct json *chain = kwargs != NULL && json_next(kwargs) != NULL ? json_get(json_next(kwargs), "chain") : NULL;
+
+	return chain != NULL && json_type(chain) == JSON_ARRAY ? chain : NULL;
+}
+
+void result_fail_post(struct node *node, const struct task *task, const struct post *post)
+{
+	const struct amqp_properties *p = &post->message.properties;
+	struct job_reply reply = JOB_REPLY_INIT;
+	struct err err = ERR_INIT;
+	struct json *body = json_parse_answer(bytes(&post->body), &err);
+	const struct json *chain = chain_of(body);
+
+	job_fail(&reply, "OperationalError", "kombu.exceptions", "%.*s[%.*s] could not be sent to exchange '%s' with key '%s'", 155,
+		json_get(post->headers, "task") != NULL ? json_string(json_get(post->headers, "task")).data : "", (int)p->correlation_id.len,
+		p->correlation_id.len > 0 ? p->correlation_id.data : "", post->message.exchange, post->message.routing_key);
+	if (p->correlation_id.len > 0 && p->correlation_id.len <= REQUEST_ID_MAX)
+		tell(node, p->correlation_id, p->reply_to, "FAILURE", &reply);
+	if (chain != NULL)
+		fail_chain(node, task, chain, &reply);
+	job_reply_release(&reply);
+	json_free(body);
 }
 
 void result_revoked(struct node *node, struct slice id)

@@ -10,6 +10,9 @@ void result_make(const struct node *node, const struct task *task, struct post *
 /* Every later element of the chain has failed too: each is told so, at its own reply_to. */
 void result_fail_chain(struct node *node, const struct task *task, const struct json *chain);
 
+/* FAILURE for a task that could not be sent, and for what would have followed it. */
+void result_fail_post(struct node *node, const struct task *task, const struct post *post);
+
 /* REVOKED for an id that may never come here. */
 void result_revoked(struct node *node, struct slice id);
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/mem.h"
+#include "workers/celery/post.h"
 
 struct task *task_new(struct request *request)
 {
@@ -16,10 +17,22 @@ struct task *task_new(struct request *request)
 	return task;
 }
 
+void task_forget_unsent(struct task *task)
+{
+	while (task->unsent != NULL) {
+		struct post *post = task->unsent;
+
+		task->unsent = post->next;
+		post_free(post);
+	}
+	task->post_failed = task->post_refused = false;
+}
+
 void task_free(struct task *task)
 {
 	if (task == NULL)
 		return;
+	task_forget_unsent(task);
 	request_free(task->request);
 	job_reply_release(&task->reply);
 	buf_release(&task->children);

@@ -22,6 +22,7 @@ enum task_state { TASK_WAITING, TASK_RUNNING, TASK_POSTING, TASK_STORING, TASK_S
 enum task_end { END_ACK, END_REQUEUE, END_DROP /* reject: the queue's own dead letters */ };
 
 struct queue_entry;
+struct post;
 
 struct task {
 	struct request *request;
@@ -43,6 +44,8 @@ struct task {
 
 	unsigned posts_left;           /* the publisher's */
 	bool post_failed, store_failed;
+	bool post_refused;             /* and would fail for ever */
+	struct post *unsent;           /* those that failed, a list */
 
 	struct task *prev, *next;      /* in its node's list */
 	struct task *wait_next;        /* in a queue of those that wait */
@@ -54,5 +57,6 @@ struct task {
 
 struct task *task_new(struct request *request); /* takes request */
 void task_free(struct task *task);
+void task_forget_unsent(struct task *task); /* frees them */
 
 #endif
