@@ -161,6 +161,7 @@ static const struct conf_row rows[] = {
 	CHOICE("job.control", job.control, "all", "all|inspect|none", "remote control that is obeyed: whoever may publish on RabbitMQ can send it"),
 	BOOL("job.mingle", job.mingle, "true", "other nodes are asked for their revoked tasks and clock at start"),
 	TEXT("job.state_file", job.state_file, "", 0, 4096, "keeps revoked tasks over a restart; empty: none"),
+	INT("job.revokes_kept_s", job.revokes_kept_s, "604800", 1, 3650 * 86400, "how long a revoke holds, seconds: longer than jobs are delayed; at most 50,000 are kept in memory"),
 	BOOL("job.durable_revokes", job.durable_revokes, "false", "revoked tasks are kept in the table job_revoked of store.type, which every node reads"),
 	INT("job.retry_first_ms", job.retry_first_ms, "1000", 1, 24 * 60 * MINUTE_MS, "most that the first retry of a handler waits, milliseconds; doubles each time, full jitter"),
 	INT("job.retry_limit_ms", job.retry_limit_ms, "600000", 1, 7 * 24 * 60 * MINUTE_MS, "most that any retry waits, milliseconds"),

@@ -106,6 +106,7 @@ struct job_settings {
 	char *control;              /* "all", "inspect", "none" */
 	bool mingle;
 	char *state_file;
+	int64_t revokes_kept_s;
 	bool durable_revokes;
 	int64_t retry_first_ms;
 	int64_t retry_limit_ms;

@@ -1,4 +1,6 @@
 """celery inspect, celery control, events and Flower, against this worker as if it were a Python one."""
+import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -7,10 +9,12 @@ import threading
 import time
 
 import celery.exceptions
+import pymysql
 import pytest
 import requests
 
 from conftest import wait_for
+from feedmill import server
 from flood import worker_value
 
 
@@ -191,6 +195,56 @@ def test_durable_revokes_reach_nodes_that_were_away(make_cluster):
     first.kill()
     second = cluster.job(durable_revokes=True)
     wait_for(lambda: "revoked-in-the-table" in app.control.inspect(destination=[second.node], timeout=5).revoked()[second.node], "it was read")
+
+
+def test_revokes_hold_as_long_as_the_setting_says(make_cluster, tmp_path):
+    """A job may be delayed for longer than three hours; and without a file they are forgotten all the same."""
+    cluster = make_cluster()
+    app = cluster.app()
+
+    def revoked(worker):
+        return app.control.inspect(destination=[worker.node], timeout=10).revoked()[worker.node]
+    (tmp_path / "state").write_text(json.dumps({"revoked": {"four-hours-ago": [time.time() - 4 * 3600, "four-hours-ago"]}}))
+    worker = cluster.job(state_file=str(tmp_path / "state"))
+    assert "four-hours-ago" in revoked(worker)
+    worker.stop()
+    worker = cluster.job(state_file=str(tmp_path / "state"), revokes_kept_s=3600)
+    assert "four-hours-ago" not in revoked(worker)
+    worker.stop()
+    worker = cluster.job(revokes_kept_s=5)
+    ask(app, worker.node, "revoke", task_id=["for-a-moment"])
+    wait_for(lambda: not revoked(worker), "it is forgotten", 60)
+
+
+def test_durable_revokes_go_by_the_clock_of_the_database(make_cluster):
+    """One that is written late is as new to the others as any: they look for what was written since they last did."""
+    cluster = make_cluster()
+    cluster.make_database()
+    worker = cluster.job(durable_revokes=True)
+    app = cluster.app()
+    ask(app, worker.node, "revoke", task_id=["first"])
+    wait_for(lambda: cluster.one("SELECT COUNT(*) FROM job_revoked") == 1, "the table is there", 60)
+    url = dict(host=server("MYSQL_HOST"), port=int(server("MYSQL_PORT")), user=server("MYSQL_USER"), password=server("MYSQL_PASSWORD"))
+    with contextlib.closing(pymysql.connect(database=cluster.database, **url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLES job_revoked WRITE")
+        ask(app, worker.node, "revoke", task_id=["written-late"])
+        cursor.execute("SELECT CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)")
+        unlocked_at = cursor.fetchone()[0]
+        cursor.execute("UNLOCK TABLES")
+    wait_for(lambda: cluster.one("SELECT COUNT(*) FROM job_revoked") == 2, "it is written", 60)
+    assert cluster.one("SELECT at FROM job_revoked WHERE task_id = 'written-late'") >= unlocked_at
+
+
+def test_no_more_stamps_than_there_is_room_for(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    with cluster.channel() as channel:
+        for n in range(999):
+            channel.basic_publish("celery.pidbox", "", json.dumps({"method": "revoke_by_stamped_headers", "arguments": {"headers": {"n": str(n)}}}).encode())
+    assert "ok" in ask(app, worker.node, "revoke_by_stamped_headers", headers={"n": "0"})
+    assert "ok" in ask(app, worker.node, "revoke_by_stamped_headers", headers={"n": "last"})
+    assert "1000" in ask(app, worker.node, "revoke_by_stamped_headers", headers={"n": "one too many"})["error"]
 
 
 def test_shutdown_verb(make_cluster):

@@ -363,6 +363,65 @@ static void revoked_ids_are_bounded_and_kept(void **state)
 	unlink(path);
 }
 
+static struct slice long_id(char *out, size_t size, int number)
+{
+	snprintf(out, size, "%06d\"%0190d", number, 0);
+	return slice_of(out);
+}
+
+/* A file and a message of them have bounds: the newest stay. */
+static void long_ids_are_written_as_far_as_they_fit(void **state)
+{
+	char path[] = "/tmp/feedmill-revoked-XXXXXX", id[256];
+	const int fd = mkstemp(path);
+	struct revoked revoked, again;
+	struct buf text = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&text);
+	struct err err = ERR_INIT;
+
+	(void)state;
+	close(fd);
+	revoked_init(&revoked, REVOKED_MAX);
+	revoked_init(&again, REVOKED_MAX);
+	for (int i = 0; i < REVOKED_MAX; i++)
+		revoked_add(&revoked, long_id(id, sizeof(id), i), clock_wall_ms());
+	revoked_write(&revoked, &w, NULL);
+	assert_in_range(text.len, REVOKED_TEXT_MAX / 2, REVOKED_TEXT_MAX);
+	assert_int_equal(0, revoked_save(&revoked, path, &err));
+	assert_int_equal(0, revoked_load(&again, path, &err));
+	assert_true(revoked_has(&again, long_id(id, sizeof(id), REVOKED_MAX - 1)));
+	assert_false(revoked_has(&again, long_id(id, sizeof(id), 0)));
+	assert_in_range(again.count, 10000, REVOKED_MAX - 1);
+	revoked_release(&revoked);
+	revoked_release(&again);
+	buf_release(&text);
+	unlink(path);
+}
+
+static void too_large_a_file_is_read_as_far_as_it_goes(void **state)
+{
+	char path[] = "/tmp/feedmill-revoked-XXXXXX", id[256];
+	const int fd = mkstemp(path);
+	FILE *file = fdopen(fd, "w");
+	struct revoked revoked;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	assert_non_null(file);
+	fprintf(file, "{\"revoked\":{");
+	for (int i = 0; i < 100000; i++)
+		fprintf(file, "%s\"%0190d-],%d\":[%lld.5,\"\"]", i > 0 ? "," : "", 0, i, (long long)(clock_wall_ms() / 1000 - 60));
+	fprintf(file, "}}");
+	assert_int_equal(0, fclose(file));
+	revoked_init(&revoked, REVOKED_MAX * 4);
+	assert_int_equal(0, revoked_load(&revoked, path, &err));
+	assert_in_range(revoked.count, 10000, 99999);
+	snprintf(id, sizeof(id), "%0190d-],%d", 0, 0);
+	assert_true(revoked_has(&revoked, slice_of(id)));
+	revoked_release(&revoked);
+	unlink(path);
+}
+
 static void acks_of_an_earlier_connection_are_nothing(void **state)
 {
 	struct acks acks = { 0 };
@@ -421,6 +480,8 @@ int main(void)
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
 		cmocka_unit_test(rate_is_kept),
 		cmocka_unit_test(revoked_ids_are_bounded_and_kept),
+		cmocka_unit_test(long_ids_are_written_as_far_as_they_fit),
+		cmocka_unit_test(too_large_a_file_is_read_as_far_as_it_goes),
 		cmocka_unit_test(acks_of_an_earlier_connection_are_nothing),
 		cmocka_unit_test(open_acks_are_counted_one_by_one),
 	};

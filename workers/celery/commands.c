@@ -107,6 +107,18 @@ void command_terminate(struct node *node, const struct json *arguments, struct b
 		revoke_all(node, arguments, number, true, out);
 }
 
+/* false: there is no room. */
+static bool keep_stamps(struct node *node, const struct buf *text)
+{
+	for (size_t i = 0; i < node->stamp_count; i++)
+		if (strcmp(node->stamps[i], text->data) == 0)
+			return true;
+	if (node->stamp_count == NODE_STAMPS_MAX)
+		return false;
+	node->stamps[node->stamp_count++] = mem_dup(text->data, text->len);
+	return true;
+}
+
 void command_revoke_by_stamps(struct node *node, const struct json *arguments, struct buf *out)
 {
 	const struct json *headers = json_get(arguments, "headers");
@@ -119,8 +131,11 @@ void command_revoke_by_stamps(struct node *node, const struct json *arguments, s
 		return;
 	}
 	json_write_node(&text, headers);
-	if (node->stamp_count < NODE_STAMPS_MAX)
-		node->stamps[node->stamp_count++] = mem_dup(text.data, text.len);
+	if (!keep_stamps(node, &text)) {
+		control_error(out, "%d sets of headers are revoked already: this one is not", NODE_STAMPS_MAX);
+		buf_release(&text);
+		return;
+	}
 	for (struct task *t = node->tasks; t != NULL; t = t->next)
 		if (number > 0 && t->state == TASK_RUNNING && node_stamp_matches(headers, t->request))
 			terminate_one(node, t->request->id, number);

@@ -300,11 +300,11 @@ static void keep_state(struct node *node, int64_t now, bool is_last)
 	const char *path = node->settings->job.state_file;
 	struct err err = ERR_INIT;
 
-	if (path[0] == '\0' || (now < node->state_at && !is_last))
+	if (now < node->state_at && !is_last)
 		return;
 	node->state_at = now + STATE_MS;
 	revoked_forget(&node->revoked, clock_wall_ms());
-	if (node->revoked.is_changed && revoked_save(&node->revoked, path, &err) < 0)
+	if (path[0] != '\0' && node->revoked.is_changed && revoked_save(&node->revoked, path, &err) < 0)
 		log_warn("the state file is not written", log_err(&err));
 }
 
@@ -527,6 +527,7 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	topology_read(node);
 	outgoing_uuid4(node->oid);
 	revoked_init(&node->revoked, REVOKED_MAX);
+	node->revoked.keep_ms = settings->job.revokes_kept_s * 1000;
 	revoked_init(&node->unstarted, NODE_REMEMBERED);
 	revoked_init(&node->finished, NODE_REMEMBERED);
 	make_metrics(node);

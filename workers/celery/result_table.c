@@ -18,7 +18,7 @@
 
 #define ROWS_A_COMMIT 200
 #define POLL_MS 2000       /* how often job_revoked is looked at */
-#define REVOKES_KEPT_MS (INT64_C(3) * 3600 * 1000)
+#define CLOCK_SLACK_MS 10000 /* a row of job_revoked may be committed so long after its time was taken */
 
 struct result_table {
 	const struct settings *settings;
@@ -227,11 +227,15 @@ static int write_result(struct result_table *t, const struct result_row *row, st
 	return rc;
 }
 
+/* The time is the database's, and that of the writing: all nodes look for what is new by it, whatever their clocks say. */
 static int write_revoke(struct result_table *t, const struct result_row *row, struct err *err)
 {
-	const struct store_value values[] = { store_text(slice_of(row->id)), store_int(row->done_wall_ms) };
+	const struct store_value id = store_text(slice_of(row->id));
 
-	return store_insert(t->store, STORE_KEEP, "job_revoked (task_id, at)", values, 2, 1, err);
+	return store_run(t->store, t->is_mysql
+		? "INSERT INTO job_revoked (task_id, at) VALUES (?, CAST(UNIX_TIMESTAMP(SYSDATE(3)) * 1000 AS SIGNED)) ON DUPLICATE KEY UPDATE task_id = task_id"
+		: "INSERT INTO job_revoked (task_id, at) VALUES (?, CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)) ON CONFLICT (task_id) DO NOTHING",
+		&id, 1, NULL, err);
 }
 
 static int write_row(struct result_table *t, const struct result_row *row, struct err *err)
@@ -379,23 +383,23 @@ static int take_news(void *arg, const struct store_value *columns, size_t count)
 	return 0;
 }
 
-/* Clocks of nodes differ by some seconds: a little of what was read before is read again. */
+/* All at first; then a little of what was read before is read again. */
 static void poll_revokes(struct result_table *t)
 {
-	const struct store_value since = store_int(t->seen_at > 10000 ? t->seen_at - 10000 : clock_wall_ms() - REVOKES_KEPT_MS);
+	const struct store_value since = store_int(t->seen_at - CLOCK_SLACK_MS);
 	struct err err = ERR_INIT;
 
 	if (!t->settings->job.durable_revokes || clock_mono_ms() < t->poll_at)
 		return;
 	t->poll_at = clock_mono_ms() + POLL_MS;
-	if (prepare(t, &err) < 0 || store_query(t->store, "SELECT task_id, at FROM job_revoked WHERE at >= ?", &since, 1, take_news, t, &err) < 0)
+	if (prepare(t, &err) < 0 || store_query(t->store, "SELECT task_id, at FROM job_revoked WHERE at >= ? ORDER BY at", &since, 1, take_news, t, &err) < 0)
 		log_debug("job_revoked can't be read", log_err(&err));
 }
 
 static void clean(struct result_table *t)
 {
 	const int64_t now = clock_wall_ms();
-	const struct store_value kept = store_int(now - REVOKES_KEPT_MS);
+	const struct store_value kept = store_int(now - t->settings->job.revokes_kept_s * 1000);
 	char text[ROWS_TIME];
 	struct err err = ERR_INIT;
 

@@ -8,10 +8,12 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/log.h"
 #include "common/base/mem.h"
 
 #define BUCKETS 4096
-#define FILE_MAX (16 << 20)
+#define FILE_MAX (16 << 20) /* more than is written: see REVOKED_TEXT_MAX */
+#define PART_TRIES 10
 
 struct revoked_id {
 	struct revoked_id *next, *same; /* in order of time; same bucket */
@@ -31,7 +33,7 @@ static size_t bucket(struct slice id)
 
 void revoked_init(struct revoked *r, size_t max)
 {
-	*r = (struct revoked){ .buckets = mem_array(BUCKETS, sizeof(*r->buckets)), .max = max };
+	*r = (struct revoked){ .buckets = mem_array(BUCKETS, sizeof(*r->buckets)), .max = max, .keep_ms = REVOKED_MS };
 }
 
 static void drop_first(struct revoked *r)
@@ -94,10 +96,32 @@ bool revoked_add(struct revoked *r, struct slice id, int64_t wall_ms)
 
 void revoked_forget(struct revoked *r, int64_t now)
 {
-	while (r->first != NULL && now - r->first->wall_ms > REVOKED_MS) {
+	while (r->first != NULL && now - r->first->wall_ms > r->keep_ms) {
 		drop_first(r);
 		r->is_changed = true;
 	}
+}
+
+/* At most: its id twice, whatever is to be escaped in it, its time, and what stands between. */
+static size_t written_len(const struct revoked_id *id)
+{
+	size_t len = 40;
+
+	for (size_t i = 0; i < id->len; i++)
+		len += (unsigned char)id->id[i] < 0x20 || (unsigned char)id->id[i] > 0x7e ? 12 : id->id[i] == '"' || id->id[i] == '\\' ? 4 : 2;
+	return len;
+}
+
+static const struct revoked_id *first_that_fits(const struct revoked *r)
+{
+	const struct revoked_id *first = r->first;
+	size_t len = 0;
+
+	for (const struct revoked_id *i = r->first; i != NULL; i = i->next)
+		len += written_len(i);
+	for (; len > REVOKED_TEXT_MAX; first = first->next)
+		len -= written_len(first);
+	return first;
 }
 
 void revoked_write(const struct revoked *r, struct json_writer *w, const char *key)
@@ -105,7 +129,7 @@ void revoked_write(const struct revoked *r, struct json_writer *w, const char *k
 	char seconds[40];
 
 	json_open(w, key, '{');
-	for (const struct revoked_id *i = r->first; i != NULL; i = i->next) {
+	for (const struct revoked_id *i = first_that_fits(r); i != NULL; i = i->next) {
 		snprintf(seconds, sizeof(seconds), "%lld.%03d", (long long)(i->wall_ms / 1000), (int)(i->wall_ms % 1000));
 		json_open(w, i->id, '[');
 		json_put_raw(w, NULL, slice_of(seconds));
@@ -118,7 +142,7 @@ void revoked_write(const struct revoked *r, struct json_writer *w, const char *k
 void revoked_write_ids(const struct revoked *r, struct json_writer *w, const char *key)
 {
 	json_open(w, key, '[');
-	for (const struct revoked_id *i = r->first; i != NULL; i = i->next)
+	for (const struct revoked_id *i = first_that_fits(r); i != NULL; i = i->next)
 		json_put_string(w, NULL, (struct slice){ i->id, i->len });
 	json_close(w, ']');
 }
@@ -135,7 +159,7 @@ void revoked_merge(struct revoked *r, const struct json *object)
 
 		if (json_type(object) == JSON_ARRAY)
 			revoked_add(r, json_string(i), now);
-		else if (seconds > 0 && seconds < 1e11 && (double)now / 1000 - seconds < (double)REVOKED_MS / 1000)
+		else if (seconds > 0 && seconds < 1e11 && (double)now / 1000 - seconds < (double)r->keep_ms / 1000)
 			revoked_add(r, slice_of(json_key(i)), seconds * 1000 < (double)now ? (int64_t)(seconds * 1000) : now);
 	}
 }
@@ -179,6 +203,24 @@ out:
 	return rc;
 }
 
+/* Text that was cut off, as a whole object up to its last member that is whole. An id may look like the end of one: then the one before. */
+static struct json *parse_part(struct buf *text, struct err *err)
+{
+	struct json *root = NULL;
+	size_t len = text->len;
+
+	for (int tries = 0; tries < PART_TRIES && root == NULL; tries++) {
+		while (len > 1 && (text->data[len - 1] != ',' || text->data[len - 2] != ']'))
+			len--;
+		if (len < 2)
+			break;
+		text->len = --len;
+		buf_add_str(text, "}}");
+		root = json_parse_answer((struct slice){ text->data, text->len }, err);
+	}
+	return root;
+}
+
 int revoked_load(struct revoked *r, const char *path, struct err *err)
 {
 	struct buf text = BUF_INIT;
@@ -193,7 +235,12 @@ int revoked_load(struct revoked *r, const char *path, struct err *err)
 	while ((got = read(fd, part, sizeof(part))) > 0 && text.len < FILE_MAX)
 		buf_add(&text, part, (size_t)got);
 	close(fd);
-	root = json_parse_answer((struct slice){ text.data, text.len }, err);
+	if (got > 0) {
+		log_warn("the file of revoked jobs is too large: what stands behind is not read", log_str("file", path), log_int("read", (int64_t)text.len));
+		root = parse_part(&text, err);
+	} else {
+		root = json_parse_answer((struct slice){ text.data, text.len }, err);
+	}
 	if (root != NULL) {
 		revoked_merge(r, json_get(root, "revoked"));
 		r->is_changed = false;
