@@ -1,5 +1,7 @@
 """The results' table: written by us, read by unmodified clients; and in the other order of who made it."""
+import contextlib
 import pickle
+import sqlite3
 import time
 
 import celery.exceptions
@@ -134,8 +136,14 @@ def test_embedded_database(make_cluster, tmp_path):
     folder = tmp_path / "store"
     cluster = make_cluster(**{"store.type": "sqlite", "embedded.folder": str(folder), "queue.type": "sqlite", "search.type": "sqlite"})
     cluster.ctl("migrate")
-    cluster.job(results="database")
+    worker = cluster.job(results="database", durable_revokes=True)
     app = cluster.app(f"db+sqlite:///{folder}/store.db")
     assert app.send_task("add", [1, 2]).get(timeout=30) == 3
     with pytest.raises(ValueError, match="boom"):
         app.send_task("fail", ["boom"]).get(timeout=30)
+    app.control.revoke("in-the-table", destination=[worker.node], reply=True, timeout=10)
+
+    def row():
+        with contextlib.closing(sqlite3.connect(folder / "store.db", timeout=10)) as connection:
+            return connection.execute("SELECT at FROM job_revoked WHERE task_id = 'in-the-table'").fetchone()
+    assert abs(wait_for(row, "the revoke is kept", 60)[0] / 1000 - time.time()) < 120
