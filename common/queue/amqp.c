@@ -422,15 +422,15 @@ static int on_header(struct amqp *amqp, const amqp_frame_t *frame, struct err *e
 		amqp->got = NULL;
 	}
 	parcel = amqp->coming;
-	if (parcel == NULL || parcel->has_header || frame->payload.properties.body_size > AMQP_BODY_MAX) {
+	if (parcel == NULL || parcel->has_header) {
 		amqp->can_say_goodbye = false;
-		return amqp_is_lost(amqp, err, "RabbitMQ sent a message of %llu bytes%s", (unsigned long long)frame->payload.properties.body_size,
-			parcel == NULL || parcel->has_header ? " that nobody waits for" : ", which is too large");
+		return amqp_is_lost(amqp, err, "RabbitMQ sent a message of %llu bytes that nobody waits for",
+			(unsigned long long)frame->payload.properties.body_size);
 	}
 	parcel->has_header = true;
 	properties_from_library(&parcel->arena, frame->payload.properties.decoded, &parcel->delivery.properties, &parcel->delivery.is_cut);
-	parcel->size = frame->payload.properties.body_size;
-	parcel->body = arena_get(&parcel->arena, (size_t)parcel->size + 1);
+	parcel->size = parcel->delivery.body_size = frame->payload.properties.body_size;
+	parcel->body = arena_get(&parcel->arena, parcel->size > AMQP_BODY_MAX ? 1 : (size_t)parcel->size + 1);
 	parcel->delivery.body.data = parcel->body;
 	if (parcel->size == 0)
 		finish(amqp);
@@ -441,14 +441,16 @@ static int on_body(struct amqp *amqp, amqp_bytes_t bytes, struct err *err)
 {
 	struct parcel *parcel = amqp->coming;
 
-	if (parcel == NULL || !parcel->has_header || bytes.len > parcel->size - parcel->delivery.body.len) {
+	if (parcel == NULL || !parcel->has_header || bytes.len > parcel->size - parcel->came) {
 		amqp->can_say_goodbye = false;
 		return amqp_is_lost(amqp, err, "RabbitMQ sent more of a message than it has");
 	}
-	if (bytes.len > 0)
-		memcpy(parcel->body + parcel->delivery.body.len, bytes.bytes, bytes.len);
-	parcel->delivery.body.len += bytes.len;
-	if (parcel->delivery.body.len == parcel->size)
+	if (bytes.len > 0 && parcel->size <= AMQP_BODY_MAX) {
+		memcpy(parcel->body + parcel->came, bytes.bytes, bytes.len);
+		parcel->delivery.body.len += bytes.len;
+	}
+	parcel->came += bytes.len;
+	if (parcel->came == parcel->size)
 		finish(amqp);
 	return 0;
 }

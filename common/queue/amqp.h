@@ -91,10 +91,11 @@ struct amqp_delivery {
 	bool is_cut;         /* headers were nested deeper than AMQP_DEPTH: what lay deeper reads as null */
 	struct amqp_properties properties;
 	struct slice body;
+	uint64_t body_size;  /* as it was sent; above AMQP_BODY_MAX the body was thrown away, and is empty */
 	uint32_t left;       /* amqp_get(): messages still in the queue */
 };
 #define AMQP_DEPTH 16
-#define AMQP_BODY_MAX (16u << 20) /* of a delivery; a larger one ends the connection */
+#define AMQP_BODY_MAX (16u << 20) /* of a delivery; a larger one comes without its body */
 size_t amqp_properties_size(const struct amqp_properties *properties); /* bytes they take in a frame */
 #define AMQP_PROPERTIES_MAX (131072 - 20) /* of those bytes, where the server does not want less */
 void amqp_delivery_free(struct amqp_delivery *delivery); /* NULL is fine */

@@ -35,7 +35,7 @@ struct parcel {
 	/* While it comes in: */
 	enum { PARCEL_DELIVERED, PARCEL_RETURNED, PARCEL_GOT } kind;
 	bool has_header;
-	uint64_t size;
+	uint64_t size, came;
 	char *body;
 	int code;
 	struct slice text;

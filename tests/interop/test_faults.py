@@ -6,6 +6,7 @@ import signal
 import time
 
 import billiard.exceptions
+import kombu.exceptions
 import pika
 import pytest
 import requests
@@ -285,3 +286,31 @@ def test_a_full_queue_is_asked_again_and_again_but_not_at_once(make_cluster):
     cluster.api("DELETE", f"queues/{cluster.vhost}/full/contents")
     assert result.get(timeout=60) == 3
     wait_for(lambda: cluster.count("full") == 1, "it is there", 60)
+
+
+def test_a_body_that_is_too_large_is_rejected(make_cluster):
+    """It is not read and not asked for again: a failure that says so, the queue's own dead letters have it, and the connection stays."""
+    cluster = make_cluster()
+    prints = cluster.folder / "prints.sh"
+    prints.write_text("#!/bin/sh\ncat >/dev/null\nprintf '\"'\nhead -c 12000000 /dev/zero | tr '\\0' z\nprintf '\"'\n")
+    prints.chmod(0o755)
+    worker = cluster.job(exec=f"prints={prints}")
+    app = cluster.app()
+    with cluster.channel() as channel:
+        channel.queue_declare("rejected", durable=True)
+    cluster.api("PUT", f"policies/{cluster.vhost}/dead", {
+        "pattern": "^celery$", "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "rejected"}, "apply-to": "queues"})
+    wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/celery").get("policy") == "dead", "the policy holds", 60)
+    results = [app.send_task("add", [n, 1]) for n in range(10)]
+    large = app.send_task("echo", ["x" * (17 << 20)])
+    results += [app.send_task("add", [n, 1]) for n in range(10, 20)]
+    with pytest.raises(ValueError, match="the body has 178.* bytes; 16777216 are read"):
+        large.get(timeout=40)
+    assert [r.get(timeout=60) for r in results] == [n + 1 for n in range(20)]
+    wait_for(lambda: cluster.count("rejected") == 1, "it is there for others", 60)
+    assert not worker.logged("connection for deliveries lost")
+    step = app.signature("echo", (["y" * (6 << 20)],))
+    chained = (app.signature("prints") | step).apply_async()
+    with pytest.raises(kombu.exceptions.OperationalError, match="could not be sent"):
+        chained.get(timeout=60)
+    assert worker.stop() == 0 and cluster.count("celery") == 0

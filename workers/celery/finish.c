@@ -405,9 +405,13 @@ void finish_later(struct node *node, struct task *task, int64_t delay_s)
 
 void finish_unreadable(struct node *node, struct task *task, const char *why)
 {
-	struct post *post = dead_letter(node, task->request->delivery, why);
+	const struct amqp_delivery *delivery = task->request->delivery;
+	const bool is_whole = delivery->body_size <= AMQP_BODY_MAX; /* else its body is not here: the queue's own dead letters may keep it */
+	struct post *post = is_whole ? dead_letter(node, delivery, why) : NULL;
 
 	metric_add(node->dead, 1);
+	if (!is_whole)
+		result_fail_delivery(node, delivery, why);
 	task->end = post != NULL ? END_ACK : END_DROP;
 	post_then_store(node, task, post);
 }

@@ -388,6 +388,8 @@ static int send_one(struct publisher *p, struct post *post, uint64_t number, str
 		post->message.properties.message_id = slice_of(id);
 	}
 	post->message.body = (struct slice){ post->body.data, post->body.len };
+	if (post->is_next && post->body.len > AMQP_BODY_MAX)
+		return err_set(err, ERR_INVALID, "the body has %zu bytes; %u are read", post->body.len, AMQP_BODY_MAX);
 	if (is_missing(p, post->message.exchange))
 		return err_set(err, ERR_INVALID, "there is no exchange of that name");
 	return amqp_publish(p->amqp, &post->message, &post->number, err);

@@ -444,6 +444,8 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 	r->correlation_id = p->correlation_id;
 	r->exchange = d->exchange;
 	r->routing_key = d->routing_key;
+	if (d->body_size > AMQP_BODY_MAX)
+		return err_set(err, ERR_INVALID, "the body has %llu bytes; %u are read", (unsigned long long)d->body_size, AMQP_BODY_MAX);
 	if (read_headers(r, &p->headers, err) < 0)
 		return -1;
 	r->deliveries = r->counted + r->counted_by_broker;

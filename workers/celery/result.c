@@ -219,6 +219,18 @@ void result_fail_post(struct node *node, const struct task *task, const struct p
 	json_free(body);
 }
 
+void result_fail_delivery(struct node *node, const struct amqp_delivery *delivery, const char *why)
+{
+	const struct amqp_value *id = amqp_table_value(&delivery->properties.headers, "id");
+	struct job_reply reply = JOB_REPLY_INIT;
+
+	if (id == NULL || id->type != AMQP_VALUE_TEXT || id->text.len == 0 || id->text.len > REQUEST_ID_MAX || !str_utf8_valid(id->text))
+		return;
+	job_fail(&reply, "ValueError", "builtins", "%s", why);
+	tell(node, id->text, delivery->properties.reply_to, "FAILURE", &reply);
+	job_reply_release(&reply);
+}
+
 void result_revoked(struct node *node, struct slice id)
 {
 	struct job_reply reply = JOB_REPLY_INIT;

@@ -13,6 +13,9 @@ void result_fail_chain(struct node *node, const struct task *task, const struct 
 /* FAILURE for a task that could not be sent, and for what would have followed it. */
 void result_fail_post(struct node *node, const struct task *task, const struct post *post);
 
+/* FAILURE for a message that was not read, where its headers say whose. */
+void result_fail_delivery(struct node *node, const struct amqp_delivery *delivery, const char *why);
+
 /* REVOKED for an id that may never come here. */
 void result_revoked(struct node *node, struct slice id);
 
