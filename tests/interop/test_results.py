@@ -123,6 +123,32 @@ def test_old_results_are_deleted(make_cluster):
     wait_for(lambda: cluster.one("SELECT COUNT(*) FROM celery_taskmeta") == 0, "the table is empty", 20)
 
 
+def test_old_results_are_deleted_in_small_steps(make_cluster):
+    """Whoever looks meanwhile sees some of them gone, and results come."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database())
+    worker = cluster.job(results="database")
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3  # there is a table
+    worker.stop()
+    total, seen = 60_000, []
+    id_of_it = "NEXT VALUE FOR task_id_sequence" if cluster.sql("SHOW FULL TABLES LIKE 'task_id_sequence'") else "NULL"
+    for first in range(0, total, 1000):
+        values = ",".join(f"({id_of_it}, 'old{n}', 'SUCCESS', '2020-01-01')" for n in range(first, first + 1000))
+        cluster.sql(f"INSERT INTO celery_taskmeta (id, task_id, status, date_done) VALUES {values}")
+    cluster.job(results="database", wait=False)
+    result = app.send_task("add", [2, 2])
+
+    def left():
+        seen.append(cluster.one("SELECT COUNT(*) FROM celery_taskmeta WHERE date_done < '2021-01-01'"))
+        return seen[-1]
+    end = time.monotonic() + 120
+    while left() > 0:
+        assert time.monotonic() < end, seen[-1]
+    assert any(0 < count < total for count in seen), "all of them at once"
+    assert result.get(timeout=60) == 4
+    assert cluster.one("SELECT COUNT(*) FROM celery_taskmeta") == 2
+
+
 def test_both_back_ends_at_once(make_cluster):
     cluster = make_cluster()
     url = cluster.make_database()

@@ -1309,5 +1309,6 @@ int store_suite_run(void)
 	};
 #undef T
 
-	return cmocka_run_group_tests_name("store", tests, NULL, NULL) + idempotency_suite_run() + prune_suite_run() + webhook_suite_run();
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL) + idempotency_suite_run() + prune_suite_run() + webhook_suite_run() +
+		result_clean_suite_run();
 }

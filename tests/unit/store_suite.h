@@ -20,6 +20,7 @@ int store_suite_run(void);       /* the number of failed tests, with those of th
 int idempotency_suite_run(void); /* idempotency_suite.c */
 int prune_suite_run(void);       /* prune_suite.c */
 int webhook_suite_run(void);     /* webhook_suite.c */
+int result_clean_suite_run(void); /* result_clean_suite.c */
 
 /* For tests of their own: a store on the emptied tables, closed by the teardown. */
 int suite_setup(void **state);

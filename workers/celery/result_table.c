@@ -14,6 +14,7 @@
 #include "common/store/rows.h"
 #include "common/store/store.h"
 #include "workers/celery/pickle.h"
+#include "workers/celery/result_clean.h"
 #include "workers/celery/task.h"
 
 #define ROWS_A_COMMIT 200
@@ -23,6 +24,7 @@
 struct result_table {
 	const struct settings *settings;
 	struct inbox *inbox;
+	struct result_clean *clean;
 	pthread_t thread;
 	pthread_mutex_t lock;
 	pthread_cond_t some;
@@ -398,20 +400,13 @@ static void poll_revokes(struct result_table *t)
 
 static void clean(struct result_table *t)
 {
-	const int64_t now = clock_wall_ms();
-	const struct store_value kept = store_int(now - t->settings->job.revokes_kept_s * 1000);
-	char text[ROWS_TIME];
+	const struct store_value kept = store_int(clock_wall_ms() - t->settings->job.revokes_kept_s * 1000);
 	struct err err = ERR_INIT;
 
 	if (prepare(t, &err) < 0)
 		return;
-	if (t->settings->job.result_expires_s > 0) {
-		const struct store_value before = store_text(rows_time(now - t->settings->job.result_expires_s * 1000, text));
-
-		if (store_run(t->store, "DELETE FROM celery_taskmeta WHERE date_done < ?", &before, 1, NULL, &err) < 0)
-			log_warn("old results are not deleted", log_err(&err));
-	}
-	err_clear(&err);
+	if (t->settings->job.result_expires_s > 0)
+		result_clean_now(t->clean);
 	if (store_run(t->store, "DELETE FROM job_revoked WHERE at < ?", &kept, 1, NULL, &err) < 0)
 		log_debug("old revokes are not deleted", log_err(&err));
 }
@@ -491,6 +486,7 @@ struct result_table *result_table_start(const struct settings *settings, struct 
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&t->some, &monotonic);
 	pthread_condattr_destroy(&monotonic);
+	t->clean = result_clean_start(settings);
 	if (pthread_create(&t->thread, NULL, run, t) != 0)
 		abort();
 	return t;
@@ -506,6 +502,7 @@ void result_table_stop(struct result_table *t, int64_t wait_ms)
 	pthread_cond_signal(&t->some);
 	pthread_mutex_unlock(&t->lock);
 	pthread_join(t->thread, NULL);
+	result_clean_stop(t->clean);
 	while (t->first != NULL) {
 		struct result_row *row = t->first;
 

@@ -1,0 +1,174 @@
+/* Results that have expired go in, nothing comes out: they are deleted from celery_taskmeta, a few at a time. */
+#include "workers/celery/result_clean.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/store/rows.h"
+
+#define STEP_MS 10  /* between two steps: others want the database too */
+#define TRIES_MAX 10 /* of one step, until the next time */
+
+struct result_clean {
+	const struct settings *settings;
+	pthread_t thread;
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t some;
+	bool is_stopping, is_due;
+};
+
+struct range {
+	int64_t last, expired; /* id of the last row, 0: none; how many of the rows have expired */
+};
+
+static int read_range(void *arg, const struct store_value *columns, size_t count)
+{
+	struct range *range = arg;
+
+	(void)count;
+	range->last = columns[0].type == STORE_NULL ? 0 : columns[0].number;
+	range->expired = columns[1].number;
+	return 0;
+}
+
+/* Along the primary key, which every table has: the one that Celery 5.6 makes has no index on date_done. The look locks nothing, and rows are
+ * deleted only where there are some. */
+int result_clean_step(struct store *store, struct slice before, int64_t *id, bool *more, struct err *err)
+{
+	const struct store_value look[] = { store_text(before), store_int(*id), store_int(RESULT_CLEAN_ROWS) };
+	struct range range = { 0, 0 };
+
+	if (store_query(store, "SELECT MAX(id), COUNT(CASE WHEN date_done < ? THEN 1 END) FROM "
+		"(SELECT id, date_done FROM celery_taskmeta WHERE id > ? ORDER BY id LIMIT ?) AS step", look, 3, read_range, &range, err) < 0)
+		return -1;
+	if (range.expired > 0) {
+		const struct store_value old[] = { store_int(*id), store_int(range.last), store_text(before) };
+
+		if (store_run(store, "DELETE FROM celery_taskmeta WHERE id > ? AND id <= ? AND date_done < ?", old, 3, NULL, err) < 0)
+			return -1;
+	}
+	*more = range.last != 0;
+	if (*more)
+		*id = range.last;
+	return 0;
+}
+
+/* ---- the thread */
+
+/* false: it is time to stop. */
+static bool nap(struct result_clean *c, int64_t wait_ms)
+{
+	const int64_t until_ms = clock_mono_ms() + wait_ms;
+	const struct timespec until = { (time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000 };
+	bool goes_on;
+	int rc = 0;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->is_stopping && rc == 0)
+		rc = pthread_cond_timedwait(&c->some, &c->lock, &until);
+	goes_on = !c->is_stopping;
+	pthread_mutex_unlock(&c->lock);
+	return goes_on;
+}
+
+static bool wait_until_due(struct result_clean *c)
+{
+	bool goes_on;
+
+	pthread_mutex_lock(&c->lock);
+	while (!c->is_stopping && !c->is_due)
+		pthread_cond_wait(&c->some, &c->lock);
+	c->is_due = false;
+	goes_on = !c->is_stopping;
+	pthread_mutex_unlock(&c->lock);
+	return goes_on;
+}
+
+static void clean_all(struct result_clean *c, struct store *store)
+{
+	struct backoff backoff = { .first_ms = 200, .limit_ms = 5000 };
+	char text[ROWS_TIME];
+	const struct slice before = rows_time(clock_wall_ms() - c->settings->job.result_expires_s * 1000, text);
+	bool more = true;
+	int64_t id = 0, wait_ms;
+	int failures = 0;
+
+	do {
+		struct err err = ERR_INIT;
+
+		if (result_clean_step(store, before, &id, &more, &err) == 0) {
+			failures = 0;
+			backoff_reset(&backoff);
+			wait_ms = STEP_MS;
+			continue;
+		}
+		if (++failures == TRIES_MAX) {
+			log_warn("old results are not deleted", log_err(&err));
+			return;
+		}
+		wait_ms = backoff_next_ms(&backoff);
+	} while (more && nap(c, wait_ms));
+}
+
+static void *run(void *arg)
+{
+	struct result_clean *c = arg;
+
+	while (wait_until_due(c)) {
+		struct store *store = NULL; /* for this time alone: it is seldom */
+		struct err err = ERR_INIT;
+
+		if (store_open(c->settings, &store, &err) < 0) {
+			log_warn("old results are not deleted", log_err(&err));
+			continue;
+		}
+		clean_all(c, store);
+		store_close(store);
+	}
+	return NULL;
+}
+
+/* ---- for others */
+
+struct result_clean *result_clean_start(const struct settings *settings)
+{
+	struct result_clean *c = mem_zalloc(sizeof(*c));
+	pthread_condattr_t monotonic;
+
+	c->settings = settings;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&c->some, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (pthread_create(&c->thread, NULL, run, c) != 0)
+		abort();
+	return c;
+}
+
+void result_clean_now(struct result_clean *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->is_due = true;
+	pthread_cond_signal(&c->some);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void result_clean_stop(struct result_clean *c)
+{
+	if (c == NULL)
+		return;
+	pthread_mutex_lock(&c->lock);
+	c->is_stopping = true;
+	pthread_cond_signal(&c->some);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->thread, NULL);
+	pthread_cond_destroy(&c->some);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
