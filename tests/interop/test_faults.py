@@ -314,3 +314,31 @@ def test_a_body_that_is_too_large_is_rejected(make_cluster):
     with pytest.raises(kombu.exceptions.OperationalError, match="could not be sent"):
         chained.get(timeout=60)
     assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
+def test_a_fixed_id_is_not_taken_for_its_last_run(make_cluster):
+    """The connection is lost while a job waits whose id has just run: it comes again, and runs."""
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1)
+    app = cluster.app()
+    assert app.send_task("add", [1, 2], task_id="nightly").get(timeout=60) == 3
+    busy = app.send_task("sleep", [6])
+    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 2, "it was delivered", 60)
+    app.send_task("add", [2, 2], task_id="nightly")
+    wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") == 3, "it waits", 60)
+    wait_for(lambda: cut(cluster), "the connection is known", 60, every=0.1)
+    assert busy.get(timeout=60) == 6
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 3, "all have run", 60)
+    assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
+def test_queue_names_that_are_too_long_are_refused(make_cluster):
+    """At start, with words that say which."""
+    cluster = make_cluster()
+    worker = cluster.job(queues="celery," + "q" * 200, wait=False)
+    worker.wait_logged("job.queues.*has 200 bytes; 199 fit", 60)
+    assert worker.popen.wait(60) != 0
+    cluster.processes.remove(worker)
+    name = "q" * 199
+    cluster.job(queues=name)
+    assert cluster.app().send_task("add", [1, 2], queue=name, countdown=1).get(timeout=60) == 3

@@ -18,6 +18,7 @@
 #include "workers/celery/python.h"
 #include "workers/celery/rates.h"
 #include "workers/celery/request.h"
+#include "workers/celery/settled.h"
 #include "workers/celery/revoked.h"
 #include "workers/celery/unpack.h"
 
@@ -240,6 +241,56 @@ static void wrong_messages_are_refused(void **state)
 
 	assert_null(read_message(&delivery, "[[],{}]", &err));
 	assert_non_null(strstr(err.message, "refused"));
+}
+
+static void values_of_a_body_are_bounded(void **state)
+{
+	struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")) };
+	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
+	struct err err = ERR_INIT;
+	struct request *request;
+	struct buf body = BUF_INIT;
+
+	(void)state;
+	buf_add_str(&body, "[[\"");
+	for (int i = 0; i < REQUEST_VALUES_MAX; i++)
+		buf_add_str(&body, "[\\\",");
+	buf_add_str(&body, "\"],{}]");
+	request = read_message(&delivery, body.data, &err); /* within a text they are none */
+	assert_non_null(request);
+	done(request);
+	buf_reset(&body);
+	buf_add_str(&body, "[[0");
+	for (int i = 0; i < REQUEST_VALUES_MAX; i++)
+		buf_add_str(&body, ",0");
+	buf_add_str(&body, "],{}]");
+	assert_null(read_message(&delivery, body.data, &err));
+	assert_int_equal(ERR_INVALID, err.kind);
+	assert_non_null(strstr(err.message, "values"));
+	buf_release(&body);
+}
+
+static void settled_ids_are_those_of_the_last_minute(void **state)
+{
+	struct settled settled;
+	char *id, text[20];
+
+	(void)state;
+	settled_init(&settled);
+	settled_add(&settled, slice_of("yesterday"), 1000);
+	settled_add(&settled, slice_of("nightly"), 1000 + SETTLED_FLIGHT_MS);
+	id = settled_take(&settled, 1001 + SETTLED_FLIGHT_MS);
+	assert_string_equal("nightly", id);
+	free(id);
+	assert_null(settled_take(&settled, 1001 + SETTLED_FLIGHT_MS));
+	for (int i = 0; i < SETTLED_MAX + 5; i++) {
+		snprintf(text, sizeof(text), "%d", i);
+		settled_add(&settled, slice_of(text), 2000);
+	}
+	id = settled_take(&settled, 2000);
+	assert_string_equal("5", id);
+	free(id);
+	settled_release(&settled);
 }
 
 /* ---- messages out */
@@ -475,6 +526,8 @@ int main(void)
 		cmocka_unit_test(deliveries_are_added_up_in_any_order),
 		cmocka_unit_test(version_1_becomes_version_2),
 		cmocka_unit_test(wrong_messages_are_refused),
+		cmocka_unit_test(values_of_a_body_are_bounded),
+		cmocka_unit_test(settled_ids_are_those_of_the_last_minute),
 		cmocka_unit_test(delay_key_has_the_bits),
 		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),

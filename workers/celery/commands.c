@@ -281,7 +281,7 @@ void command_add_consumer(struct node *node, const struct json *arguments, struc
 	const struct slice name = control_text(arguments, "queue");
 	struct queue_entry *queue = node_queue(node, name), **last = &node->queues;
 
-	if (name.len == 0 || name.len > 200) {
+	if (name.len == 0 || name.len > NODE_QUEUE_NAME_MAX) {
 		control_error(out, "no queue of that name can be");
 		return;
 	}

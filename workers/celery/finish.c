@@ -31,6 +31,15 @@ static const char *queue_of(const struct node *node, const struct task *task)
 
 /* ---- the last step */
 
+/* If its acknowledgement is lost with the connection, it is delivered again, and must not run again. */
+static void remember(struct node *node, const struct task *task)
+{
+	if (node->amqp != NULL && task->generation == node->acks.generation)
+		settled_add(&node->settled, task->request->id, clock_mono_ms());
+	else
+		revoked_add(&node->finished, task->request->id, clock_wall_ms());
+}
+
 static void settle(struct node *node, struct task *task)
 {
 	struct err err = ERR_INIT;
@@ -40,7 +49,7 @@ static void settle(struct node *node, struct task *task)
 		task->is_acked = true;
 		if (task->end == END_ACK) {
 			if (task->status != NULL && task->reply.outcome != JOB_AGAIN)
-				revoked_add(&node->finished, task->request->id, clock_wall_ms());
+				remember(node, task);
 			acks_done(&node->acks, task->generation, task->tag);
 		} else if (node->amqp != NULL && task->generation == node->acks.generation) {
 			acks_gone(&node->acks, task->generation, task->tag);

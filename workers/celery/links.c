@@ -34,6 +34,28 @@ static int consume(struct node *node, struct queue_entry *queue, struct err *err
 
 /* ---- losing them */
 
+/* Another message of the same id may wait here: it comes again too, and is to run. */
+static bool waits(const struct node *node, struct slice id)
+{
+	for (const struct task *t = node_find(node, id); t != NULL; t = t->id_next)
+		if (t->state == TASK_WAITING && slice_equal(t->request->id, id))
+			return true;
+	return false;
+}
+
+/* The acknowledgements that were under way may be lost. */
+static void remember_settled(struct node *node)
+{
+	const int64_t now = clock_mono_ms();
+	char *id;
+
+	while ((id = settled_take(&node->settled, now)) != NULL) {
+		if (!waits(node, slice_of(id)))
+			revoked_add(&node->finished, slice_of(id), clock_wall_ms());
+		free(id);
+	}
+}
+
 void links_lose(struct node *node, const struct err *why)
 {
 	log_warn("connection for deliveries lost", log_err(why));
@@ -44,6 +66,7 @@ void links_lose(struct node *node, const struct err *why)
 	acks_start(&node->acks, 0);
 	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
 		q->is_consumed = false;
+	remember_settled(node);
 	node_return_waiting(node, true);
 	node->retry_at = clock_mono_ms() + backoff_next_ms(&node->backoff);
 }

@@ -304,6 +304,7 @@ static void keep_state(struct node *node, int64_t now, bool is_last)
 		return;
 	node->state_at = now + STATE_MS;
 	revoked_forget(&node->revoked, clock_wall_ms());
+	revoked_forget(&node->finished, clock_wall_ms());
 	if (path[0] != '\0' && node->revoked.is_changed && revoked_save(&node->revoked, path, &err) < 0)
 		log_warn("the state file is not written", log_err(&err));
 }
@@ -524,13 +525,16 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	node->waiting_last = &node->waiting;
 	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	set_name(node);
-	topology_read(node);
 	outgoing_uuid4(node->oid);
 	revoked_init(&node->revoked, REVOKED_MAX);
 	node->revoked.keep_ms = settings->job.revokes_kept_s * 1000;
 	revoked_init(&node->unstarted, NODE_REMEMBERED);
 	revoked_init(&node->finished, NODE_REMEMBERED);
+	node->finished.keep_ms = NODE_FINISHED_MS;
+	settled_init(&node->settled);
 	make_metrics(node);
+	if (topology_read(node, err) < 0)
+		return -1;
 	while (job_at(node->total_count) != NULL)
 		node->total_count++;
 	node->totals = mem_array(node->total_count, sizeof(*node->totals));
@@ -578,6 +582,7 @@ void node_close(struct node *node)
 	revoked_release(&node->revoked);
 	revoked_release(&node->unstarted);
 	revoked_release(&node->finished);
+	settled_release(&node->settled);
 	while (node->stamp_count > 0)
 		free(node->stamps[--node->stamp_count]);
 	free(node->totals);

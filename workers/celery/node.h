@@ -29,12 +29,15 @@
 #include "workers/celery/rates.h"
 #include "workers/celery/result_table.h"
 #include "workers/celery/revoked.h"
+#include "workers/celery/settled.h"
 #include "workers/celery/task.h"
 #include "workers/celery/threads.h"
 
 #define NODE_NAME_MAX 256
 #define NODE_STAMPS_MAX 1000
 #define NODE_REMEMBERED 16384 /* ids: more than any prefetch that makes sense */
+#define NODE_QUEUE_NAME_MAX 199 /* bytes: the key of a delay has 56 more, and 255 fit */
+#define NODE_FINISHED_MS (3600 * 1000) /* by then a delivery whose acknowledgement was lost has come again */
 #define NODE_IDS 1024 /* buckets */
 
 enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
@@ -87,7 +90,8 @@ struct node {
 	size_t task_count, waiting_count;
 	struct rates rates;
 	struct revoked revoked;
-	struct revoked finished;           /* ids of late: whose acknowledgement a lost connection may have taken along */
+	struct settled settled;            /* ids whose acknowledgement is under way on this connection */
+	struct revoked finished;           /* ids whose acknowledgement a lost connection may have taken along */
 	char *stamps[NODE_STAMPS_MAX];     /* JSON: {"stamp": value or [value, …]} whose tasks are revoked */
 	size_t stamp_count;
 	struct revoked unstarted;          /* ids that a lost connection takes back to their queue */
@@ -157,7 +161,7 @@ struct post *dead_letter(const struct node *node, const struct amqp_delivery *de
 
 int topology_declare(struct node *node, struct err *err); /* all of it, on node->control */
 int topology_queue(struct node *node, struct queue_entry *queue, struct err *err);
-void topology_read(struct node *node); /* job.queues */
+int topology_read(struct node *node, struct err *err); /* job.queues */
 
 struct event {
 	struct buf body;

@@ -289,6 +289,27 @@ out:
 	return rc;
 }
 
+/* A few packed bytes can be millions of values: they are counted before they are read. */
+static int check_values(struct slice json, struct err *err)
+{
+	size_t count = 1;
+	bool is_in_text = false;
+
+	for (size_t i = 0; i < json.len; i++) {
+		const char c = json.data[i];
+
+		if (c == '"')
+			is_in_text = !is_in_text;
+		else if (is_in_text)
+			i += c == '\\';
+		else
+			count += c == ',' || c == '[' || c == '{';
+	}
+	if (count > REQUEST_VALUES_MAX)
+		return err_set(err, ERR_INVALID, "the body has more than %d values of JSON", REQUEST_VALUES_MAX);
+	return 0;
+}
+
 static const struct json *unless_null(const struct json *node)
 {
 	if (node == NULL || json_type(node) == JSON_NULL)
@@ -450,6 +471,8 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 		return -1;
 	r->deliveries = r->counted + r->counted_by_broker;
 	if (unwrap(r, d, err) < 0)
+		return -1;
+	if (check_values(r->body, err) < 0)
 		return -1;
 	r->tree = json_parse_answer(r->body, err);
 	if (r->tree == NULL)

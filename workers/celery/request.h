@@ -18,6 +18,7 @@
 #define REQUEST_ID_MAX 155           /* bytes: the column task_id of the results' table */
 #define REQUEST_NAME_MAX 255
 #define REQUEST_BODY_MAX (16 << 20)  /* bytes, unpacked */
+#define REQUEST_VALUES_MAX 200000     /* of JSON in a body, about: each takes some hundred bytes while the task is here */
 #define REQUEST_RETRIES_MAX 1000000
 #define REQUEST_NO_PRIORITY (-1)
 

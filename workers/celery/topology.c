@@ -163,7 +163,7 @@ int topology_declare(struct node *node, struct err *err)
 	return declare_exchange(node, "celeryev", "topic", AMQP_DURABLE, err);
 }
 
-void topology_read(struct node *node)
+int topology_read(struct node *node, struct err *err)
 {
 	struct slice rest = slice_of(node->settings->job.queues);
 	struct queue_entry **last = &node->queues;
@@ -172,8 +172,11 @@ void topology_read(struct node *node)
 		const struct slice name = slice_trim(slice_cut(&rest, ','));
 		struct queue_entry *queue;
 
-		if (name.len == 0 || name.len > 200)
+		if (name.len == 0)
 			continue;
+		if (name.len > NODE_QUEUE_NAME_MAX)
+			return err_set(err, ERR_FATAL, "setting job.queues: the name %.*s… has %zu bytes; %d fit, because delays put 56 before it", 40, name.data,
+				name.len, NODE_QUEUE_NAME_MAX);
 		queue = mem_zalloc(sizeof(*queue));
 		snprintf(queue->name, sizeof(queue->name), "%.*s", (int)name.len, name.data);
 		snprintf(queue->exchange, sizeof(queue->exchange), "%s", queue->name);
@@ -184,4 +187,5 @@ void topology_read(struct node *node)
 		last = &queue->next;
 	}
 	node->outgoing.queue = node->queues != NULL ? node->queues->name : "celery";
+	return 0;
 }
