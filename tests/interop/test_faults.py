@@ -187,6 +187,30 @@ def test_warm_shutdown_finishes_and_returns_the_rest(make_cluster):
     assert [r.get(timeout=30) for r in results] == [2] * 6
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_jobs_that_were_never_started_use_nothing_of_the_cap(make_cluster, queue_type):
+    """One worker after another takes it ahead, is busy, and stops."""
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    app = cluster.app(task_default_queue_type=queue_type)
+    cluster.job(queues="celery,busy").stop()  # all is declared
+    result = app.send_task("add", [1, 2])
+    for _ in range(4):
+        worker = cluster.job(queues="busy", concurrency=1, delivery_limit=2)
+        inspect = app.control.inspect(destination=[worker.node], timeout=10)
+        cluster.publish("[[600], {}, null]", queue="busy", headers={"task": "sleep", "id": "busy"})
+        wait_for(lambda: (inspect.active() or {}).get(worker.node), "it is busy", 60)
+        app.control.add_consumer("celery", destination=[worker.node], reply=True, timeout=10)
+        wait_for(lambda: (inspect.reserved() or {}).get(worker.node), "the job is taken ahead", 60)
+        worker.ask_to_stop()
+        worker.wait_logged("event=draining")
+        wait_for(lambda: cluster.count("celery") == 1, "it is back", 60)
+        wait_for(lambda: not worker.running() or app.control.terminate("busy", signal="KILL") or not worker.running(), "it ends", 60)
+        assert worker.stop() == 0
+        assert cluster.count("celery") == 1
+    cluster.job(delivery_limit=2)
+    assert result.get(timeout=60) == 3
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT]])
 def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
     cluster = make_cluster()

@@ -125,7 +125,7 @@ void finish_posted(struct node *node, struct task *task)
 		return;
 	}
 	FAULT_POINT("job.posted");
-	if (task->post_refused && task->status == NULL) {
+	if (task->post_refused && task->status == NULL && !task->is_returned) {
 		give_up(node, task);
 		return;
 	}
@@ -444,6 +444,22 @@ void finish_return(struct node *node, struct task *task)
 	task->event = NULL;
 	task->end = END_REQUEUE;
 	settle(node, task);
+}
+
+/* RabbitMQ would count what is given back as delivered once more. A copy with the count as it was says that it never ran; where none
+ * can be sent now, it is given back all the same. */
+void finish_unstarted(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+
+	if (!is_late(node) || task->is_acked || !publisher_is_connected(node->publisher) || publisher_is_blocked(node->publisher)) {
+		finish_return(node, task);
+		return;
+	}
+	task->status = NULL;
+	task->event = NULL;
+	task->is_returned = true;
+	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries, 0, 0));
 }
 
 void finish_started(struct node *node, struct task *task)

@@ -262,7 +262,7 @@ void node_return_waiting(struct node *node, bool is_lost)
 			task->is_acked = true;
 			node_remove(node, task);
 		} else {
-			finish_return(node, task);
+			finish_unstarted(node, task);
 		}
 	}
 	node->waiting_last = &node->waiting;

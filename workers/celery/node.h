@@ -155,7 +155,8 @@ void finish_unknown(struct node *node, struct task *task);
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
 void finish_again(struct node *node, struct task *task); /* it is done already: acknowledged, no more */
-void finish_return(struct node *node, struct task *task);  /* not started: back to its queue */
+void finish_return(struct node *node, struct task *task);  /* back to its queue, and counted there */
+void finish_unstarted(struct node *node, struct task *task); /* back to its queue as if it had not been delivered */
 void finish_started(struct node *node, struct task *task);
 struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);
 

@@ -33,6 +33,7 @@ struct task {
 	enum task_state state;
 	enum task_end end;
 	bool is_acked, is_counted, is_in_thread, is_terminated;
+	bool is_returned;              /* it did not start: a copy of it goes back to its queue */
 	int terminated_by;             /* signal */
 	int64_t received_us, started_us; /* monotonic */
 	int64_t started_wall_ms;
