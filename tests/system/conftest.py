@@ -36,6 +36,14 @@ def kind():
     return EmbeddedFeedmill if STACK == "embedded" else Feedmill
 
 
+@pytest.fixture
+def vhost():
+    """A virtual host of RabbitMQ for one test."""
+    from rabbit import VirtualHost
+    with VirtualHost() as vhost:
+        yield vhost
+
+
 @contextlib.contextmanager
 def turn(item):
     """Tests run side by side, also those of two runs; a test that is marked `alone` waits for the others, and they for it."""

@@ -9,15 +9,8 @@ import uuid
 import pytest
 
 from feedmill import BUILD, ROOT, wait_for
-from rabbit import VirtualHost
 
 pytestmark = pytest.mark.servers("RabbitMQ")
-
-
-@pytest.fixture
-def vhost():
-    with VirtualHost() as vhost:
-        yield vhost
 
 
 @pytest.fixture

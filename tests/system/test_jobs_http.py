@@ -12,17 +12,10 @@ import requests
 
 from expect import problem
 from feedmill import BUILD, ROOT, Client, wait_for
-from rabbit import VirtualHost
 
 pytestmark = pytest.mark.servers("RabbitMQ")
 
 JOBS = "echo, add,fail,sleep"
-
-
-@pytest.fixture
-def vhost():
-    with VirtualHost() as vhost:
-        yield vhost
 
 
 @pytest.fixture
