@@ -233,7 +233,7 @@ static int commit(struct fanout *fanout, const struct batch *batch, struct err *
 	return store_commit(fanout->store, err);
 }
 
-/* Inbound rows of the first `posts` in `posts`, whose numbers of friends stand in `counts`. */
+/* Inbound rows of the first `posts` in `ids`, whose numbers of friends stand in `counts`. */
 static int write_inbound(struct fanout *fanout, size_t posts, struct err *err)
 {
 	size_t from = 0, rows = 0;
@@ -242,7 +242,7 @@ static int write_inbound(struct fanout *fanout, size_t posts, struct err *err)
 		rows += fanout->counts[i];
 		if (rows < ROWS_AT_ONCE && i + 1 < posts)
 			continue;
-		if (inbound_insert_friends(fanout->store, fanout->posts + from, i + 1 - from, err) < 0)
+		if (inbound_insert_friends(fanout->store, fanout->ids + from, i + 1 - from, err) < 0)
 			return -1;
 		from = i + 1;
 		rows = 0;
@@ -261,6 +261,7 @@ static int write_short(struct fanout *fanout, const struct batch *batch, size_t 
 
 		if (!job->is_long) {
 			fanout->counts[posts] = job->friends;
+			fanout->ids[posts] = job->post.id;
 			fanout->posts[posts++] = job->post;
 			rows += job->friends;
 		}

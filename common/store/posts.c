@@ -146,18 +146,14 @@ int inbound_insert(struct store *store, struct inbound *rows, size_t count, stru
 	return rc;
 }
 
-static int insert_friends(struct store *store, const struct post *posts, size_t count, struct err *err)
+static int insert_friends(struct store *store, const int64_t *posts, size_t count, struct err *err)
 {
 	struct buf sql = BUF_INIT;
 	int rc;
 
 	buf_addf(&sql, "INSERT INTO inbound (participant_id, post_id, from_id) SELECT f.friend_id, o.id, o.participant_id "
 		"FROM outbound o %s friend f ON f.participant_id = o.participant_id WHERE o.id IN (", store_join(store));
-	for (size_t i = 0; i < count; i++) {
-		if (i > 0)
-			buf_add_char(&sql, ',');
-		buf_add_int(&sql, posts[i].id);
-	}
+	rows_add_ids(&sql, posts, count);
 	buf_add_char(&sql, ')');
 	store_keep(store, slice_of("inbound.post_id"), &sql);
 	if (FAULT_FAILS("store.fanning"))
@@ -168,7 +164,7 @@ static int insert_friends(struct store *store, const struct post *posts, size_t 
 	return rc;
 }
 
-int inbound_insert_friends(struct store *store, const struct post *posts, size_t count, struct err *err)
+int inbound_insert_friends(struct store *store, const int64_t *posts, size_t count, struct err *err)
 {
 	int rc = 0;
 

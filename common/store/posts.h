@@ -30,7 +30,7 @@ int inbound_insert(struct store *store, struct inbound *rows, size_t count, stru
 
 /* One row for each friend that the author of each of these posts has now: read and written in the server, nothing comes here. The posts
  * have their outbound rows; a row that is there stays. */
-int inbound_insert_friends(struct store *store, const struct post *posts, size_t count, struct err *err);
+int inbound_insert_friends(struct store *store, const int64_t *posts, size_t count, struct err *err);
 
 typedef int post_row_fn(void *arg, const struct post *post);
 /* Newest first, ids below `before` (0: from the newest). */
