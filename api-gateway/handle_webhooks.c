@@ -135,17 +135,24 @@ static void answer_word(struct call *call, const char *key, const char *value)
 	buf_release(&body);
 }
 
+/* What the store has made of it: rc, and whether the webhook was there. */
+static void answer_one(struct call *call, int rc, const struct err *err, bool found, const char *missing, const char *key, const char *value)
+{
+	if (rc < 0)
+		reply_away(call, err);
+	else if (!found)
+		reply_problem(call, 404, "", "%s", missing);
+	else
+		answer_word(call, key, value);
+}
+
 static void write_removed(struct call *call, const struct reader *reader)
 {
 	struct err err = ERR_INIT;
 	bool found = false;
+	const int rc = webhooks_remove(reader->store, call->contract.params[0], &found, &err);
 
-	if (webhooks_remove(reader->store, call->contract.params[0], &found, &err) < 0)
-		reply_away(call, &err);
-	else if (!found)
-		reply_problem(call, 404, "", "there is no such webhook");
-	else
-		answer_word(call, "status", "deleted");
+	answer_one(call, rc, &err, found, "there is no such webhook", "status", "deleted");
 }
 
 void delete_webhook(struct call *call)
@@ -158,13 +165,9 @@ static void write_test(struct call *call, const struct reader *reader)
 	char event[UUID_TEXT];
 	struct err err = ERR_INIT;
 	bool found = false;
+	const int rc = webhooks_test(reader->store, call->contract.params[0], event, &found, &err);
 
-	if (webhooks_test(reader->store, call->contract.params[0], event, &found, &err) < 0)
-		reply_away(call, &err);
-	else if (!found)
-		reply_problem(call, 404, "", "there is no such webhook, or it is disabled");
-	else
-		answer_word(call, "event", event);
+	answer_one(call, rc, &err, found, "there is no such webhook, or it is disabled", "event", event);
 }
 
 void test_webhook(struct call *call)
@@ -176,13 +179,9 @@ static void write_enabled(struct call *call, const struct reader *reader)
 {
 	struct err err = ERR_INIT;
 	bool found = false;
+	const int rc = webhooks_enable(reader->store, call->contract.params[0], &found, &err);
 
-	if (webhooks_enable(reader->store, call->contract.params[0], &found, &err) < 0)
-		reply_away(call, &err);
-	else if (!found)
-		reply_problem(call, 404, "", "there is no such webhook");
-	else
-		answer_word(call, "status", "active");
+	answer_one(call, rc, &err, found, "there is no such webhook", "status", "active");
 }
 
 void enable_webhook(struct call *call)

@@ -110,21 +110,27 @@ static struct owned *ours(const struct kafka_consumer *consumer, const char *top
 	return owned;
 }
 
+typedef rd_kafka_resp_err_t places_fn(rd_kafka_t *rk, rd_kafka_topic_partition_list_t *list);
+
+/* What librdkafka does to a list of places, done to one. */
+static int do_to(struct kafka_consumer *consumer, places_fn *fn, const char *topic, int32_t partition, int64_t offset, const char *what, struct err *err)
+{
+	rd_kafka_topic_partition_list_t *list = kafka_place_list(consumer, topic, partition, offset);
+	const rd_kafka_resp_err_t code = fn(consumer->rk, list);
+
+	rd_kafka_topic_partition_list_destroy(list);
+	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, what);
+}
+
 int kafka_consumer_store(struct consumer *base, const char *topic, int32_t partition, int64_t offset, struct err *err)
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code;
 
-	if (owned == NULL)
+	if (owned == NULL || do_to(consumer, rd_kafka_offsets_store, topic, partition, offset, "storing an offset", err) < 0)
 		return -1;
-	list = kafka_place_list(consumer, topic, partition, offset);
-	code = rd_kafka_offsets_store(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code == RD_KAFKA_RESP_ERR_NO_ERROR)
-		owned->stored = offset;
-	return code == RD_KAFKA_RESP_ERR_NO_ERROR ? 0 : kafka_err(err, code, "storing an offset");
+	owned->stored = offset;
+	return 0;
 }
 
 /* librdkafka 2.0 waits a thousandth of the time it is given here, so it is asked until the time is up. Asking again is
@@ -188,16 +194,10 @@ int kafka_consumer_hold(struct consumer *base, const char *topic, int32_t partit
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code;
 
-	if (owned == NULL)
+	if (owned == NULL ||
+		do_to(consumer, rd_kafka_pause_partitions, topic, partition, RD_KAFKA_OFFSET_INVALID, "pausing a partition", err) < 0)
 		return -1;
-	list = kafka_place_list(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
-	code = rd_kafka_pause_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return kafka_err(err, code, "pausing a partition");
 	owned->held = true;
 	owned->held_at = offset;
 	return 0;
@@ -208,8 +208,6 @@ int kafka_consumer_release(struct consumer *base, const char *topic, int32_t par
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 	struct owned *owned = ours(consumer, topic, partition, err);
-	rd_kafka_topic_partition_list_t *list;
-	rd_kafka_resp_err_t code = RD_KAFKA_RESP_ERR_NO_ERROR;
 
 	if (owned == NULL)
 		return -1;
@@ -217,12 +215,9 @@ int kafka_consumer_release(struct consumer *base, const char *topic, int32_t par
 		return 0;
 	if (seek(consumer, topic, partition, owned->held_at, err) < 0)
 		return -1;
-	list = kafka_place_list(consumer, topic, partition, RD_KAFKA_OFFSET_INVALID);
-	if (!consumer->paused && !owned->stopped)
-		code = rd_kafka_resume_partitions(consumer->rk, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return kafka_err(err, code, "resuming a partition");
+	if (!consumer->paused && !owned->stopped &&
+		do_to(consumer, rd_kafka_resume_partitions, topic, partition, RD_KAFKA_OFFSET_INVALID, "resuming a partition", err) < 0)
+		return -1;
 	owned->held = false;
 	return 0;
 }
