@@ -4,23 +4,20 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 
 void nap_init(struct nap *nap)
 {
-	pthread_condattr_t monotonic;
 
 	pthread_mutex_init(&nap->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&nap->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&nap->wake);
 	nap->is_over = false;
 }
 
 bool nap_for(struct nap *nap, int64_t ms)
 {
 	int64_t until_ms = clock_mono_ms() + ms;
-	struct timespec until = { .tv_sec = (time_t)(until_ms / 1000), .tv_nsec = (long)(until_ms % 1000) * 1000000L };
+	struct timespec until = cond_until(until_ms);
 	bool is_over;
 
 	pthread_mutex_lock(&nap->lock);

@@ -9,6 +9,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -235,7 +236,7 @@ static int turn(struct sender *s, bool *worked, struct err *err)
 static void nap(struct sender *s, uint64_t seen, int64_t wait_ms)
 {
 	const int64_t until_ms = clock_mono_ms() + wait_ms;
-	const struct timespec until = { (time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000 };
+	const struct timespec until = cond_until(until_ms);
 	int rc = 0;
 
 	pthread_mutex_lock(&s->all->lock);
@@ -301,7 +302,6 @@ int webhook_senders_open(const struct settings *settings, struct webhook_senders
 {
 	struct webhook_senders *all = mem_zalloc(sizeof(*all));
 	const size_t wanted = (size_t)settings->sink.webhook_senders;
-	pthread_condattr_t monotonic; /* a nap does not last longer because the clock was set back */
 
 	all->settings = settings;
 	all->threads = mem_array(wanted, sizeof(*all->threads));
@@ -309,10 +309,7 @@ int webhook_senders_open(const struct settings *settings, struct webhook_senders
 	all->failed = metric_counter("feedmill_webhook_calls_total", "outcome=\"failed\"", "Calls of webhooks, by outcome.");
 	all->disabled = metric_counter("feedmill_webhook_disabled_total", NULL, "Webhooks that were disabled, because they failed for too long or said so.");
 	pthread_mutex_init(&all->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&all->news, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&all->news);
 	for (all->count = 0; all->count < wanted; all->count++)
 		if (pthread_create(&all->threads[all->count], NULL, sender_main, all) != 0) {
 			webhook_senders_close(all);

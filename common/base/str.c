@@ -51,6 +51,17 @@ struct slice slice_trim(struct slice s)
 	return s;
 }
 
+struct slice slice_put(char **at, struct slice s)
+{
+	const struct slice copy = { *at, s.len };
+
+	if (s.data == NULL)
+		return SLICE_NONE;
+	memcpy(*at, s.data, s.len);
+	*at += s.len;
+	return copy;
+}
+
 struct slice slice_cut(struct slice *rest, char separator)
 {
 	struct slice part = *rest;

@@ -18,6 +18,8 @@ bool slice_is(struct slice s, const char *text);
 bool slice_is_nocase(struct slice s, const char *text); /* ASCII letters only */
 bool slice_equal(struct slice a, struct slice b);
 struct slice slice_trim(struct slice s); /* without spaces and tabs at both ends */
+/* Copies the bytes to *at and moves it behind them; the copy. A NULL stays NULL: it says something else than no bytes. */
+struct slice slice_put(char **at, struct slice s);
 struct slice slice_cut(struct slice *rest, char separator); /* the part before it; rest becomes what follows it */
 
 bool str_has_control(struct slice s); /* a byte below a space, or DEL, among them what ends a line */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/mem.h"
 
 #define ACCEPTS_AT_ONCE 64       /* then deadlines get their turn */
@@ -259,17 +260,13 @@ static void *watch_run(void *arg)
 int http_watch_start(const struct http_watch_options *options, struct http_watch **out, struct err *err)
 {
 	struct http_watch *watch = mem_zalloc(sizeof(*watch));
-	pthread_condattr_t monotonic;
 	int rc;
 
 	watch->options = *options;
 	watch->listen_fd = options->listen_fd;
 	watch->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	pthread_mutex_init(&watch->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&watch->gone, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&watch->gone);
 	*out = watch; /* the thread's first connection may look for it there */
 	rc = watch->wake_fd < 0 ? errno : pthread_create(&watch->thread, NULL, watch_run, watch);
 	if (rc != 0) {
@@ -369,7 +366,7 @@ void http_watch_drain(struct http_watch *watch)
 
 bool http_watch_wait_empty(struct http_watch *watch, int64_t until_ms)
 {
-	struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
+	struct timespec until = cond_until(until_ms);
 	bool empty;
 	int rc = 0;
 

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/mem.h"
 
 enum {
@@ -204,7 +205,6 @@ static void take_over(struct kafka_link *link, const struct kafka_link *previous
 struct kafka_link *kafka_link_new(const struct kafka_queue *queue, rd_kafka_t *rk, bool sends, const struct kafka_link *previous)
 {
 	struct kafka_link *link = mem_zalloc(sizeof(*link));
-	pthread_condattr_t monotonic;
 
 	link->rk = rk;
 	link->queue = queue;
@@ -214,10 +214,7 @@ struct kafka_link *kafka_link_new(const struct kafka_queue *queue, rd_kafka_t *r
 	if (previous != NULL)
 		take_over(link, previous);
 	pthread_mutex_init(&link->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&link->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&link->wake);
 	if (pthread_create(&link->thread, NULL, watch, link) != 0)
 		abort(); /* as mem: no thread, no process */
 	return link;

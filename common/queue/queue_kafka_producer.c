@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -497,17 +498,13 @@ static void *serve(void *arg)
 static void make_locks(struct kafka_producer *producer)
 {
 	pthread_rwlockattr_t writer_first; /* else busy senders keep a new handle out */
-	pthread_condattr_t monotonic;
 
 	pthread_rwlockattr_init(&writer_first);
 	pthread_rwlockattr_setkind_np(&writer_first, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&producer->lock, &writer_first);
 	pthread_rwlockattr_destroy(&writer_first);
 	pthread_mutex_init(&producer->flush_lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&producer->flushed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&producer->flushed);
 }
 
 int kafka_producer_open(struct queue *queue, int flags, struct producer **out, struct err *err)
@@ -578,7 +575,7 @@ int kafka_producer_flush(struct producer *base, int64_t timeout_ms)
 {
 	struct kafka_producer *producer = (struct kafka_producer *)base;
 	int64_t until_ms = clock_mono_ms() + timeout_ms;
-	struct timespec until = { .tv_sec = until_ms / 1000, .tv_nsec = (long)(until_ms % 1000) * 1000000 };
+	struct timespec until = cond_until(until_ms);
 	int timed_out = 0;
 
 	atomic_fetch_add(&producer->flushing, 1);

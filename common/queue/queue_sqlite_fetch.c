@@ -85,17 +85,6 @@ static struct slice column(sqlite3_stmt *stmt, int at)
 	return (struct slice){ bytes != NULL ? bytes : "", (size_t)sqlite3_column_bytes(stmt, at) };
 }
 
-static struct slice put(char **at, struct slice bytes)
-{
-	struct slice copy = { *at, bytes.len };
-
-	if (bytes.data == NULL)
-		return SLICE_NONE;
-	memcpy(*at, bytes.data, bytes.len);
-	*at += bytes.len;
-	return copy;
-}
-
 static struct sqlq_fetched *copy_row(sqlite3_stmt *stmt, int32_t partition)
 {
 	struct slice key = column(stmt, 2), value = column(stmt, 3), headers = column(stmt, 4);
@@ -106,9 +95,9 @@ static struct sqlq_fetched *copy_row(sqlite3_stmt *stmt, int32_t partition)
 	*fetched = (struct sqlq_fetched){ .partition = partition, .size = size };
 	fetched->offset = SQLQ_OFFSET(sqlite3_column_int64(stmt, 0));
 	fetched->timestamp_ms = sqlite3_column_int64(stmt, 1);
-	fetched->key = put(&at, key);
-	fetched->value = put(&at, value);
-	fetched->headers = put(&at, headers);
+	fetched->key = slice_put(&at, key);
+	fetched->value = slice_put(&at, value);
+	fetched->headers = slice_put(&at, headers);
 	return fetched;
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/rand.h"
@@ -340,15 +341,10 @@ static int64_t do_chores(struct sender *sender)
 	return next_ms;
 }
 
-static struct timespec at_ms(int64_t mono_ms)
-{
-	return (struct timespec){ .tv_sec = mono_ms / 1000, .tv_nsec = mono_ms % 1000 * 1000000 };
-}
-
 /* What has gathered, waiting for it until something else is due. */
 static struct sqlq_item *gather(struct sender *sender, int64_t until_ms)
 {
-	struct timespec until = at_ms(until_ms < INT64_MAX ? until_ms : clock_mono_ms() + 3600000);
+	struct timespec until = cond_until(until_ms < INT64_MAX ? until_ms : clock_mono_ms() + 3600000);
 	struct sqlq_item *items;
 	int rc = 0;
 
@@ -364,7 +360,7 @@ static struct sqlq_item *gather(struct sender *sender, int64_t until_ms)
 
 static void linger(struct sender *sender)
 {
-	struct timespec until = at_ms(clock_mono_ms() + LOSSY_LINGER_MS);
+	struct timespec until = cond_until(clock_mono_ms() + LOSSY_LINGER_MS);
 	int rc = 0;
 
 	pthread_mutex_lock(&sender->lock);
@@ -403,18 +399,6 @@ static int check(struct sender *sender, const struct outlet *outlet, const struc
 	return 0;
 }
 
-/* Copies the bytes to *at, moves it behind them. A NULL stays NULL: it says something else than no bytes. */
-static struct slice put(char **at, struct slice bytes)
-{
-	struct slice copy = { *at, bytes.len };
-
-	if (bytes.data == NULL)
-		return SLICE_NONE;
-	memcpy(*at, bytes.data, bytes.len);
-	*at += bytes.len;
-	return copy;
-}
-
 static struct sqlq_item *copy(const struct record *record, size_t headers, size_t size)
 {
 	struct sqlq_item *item = mem_alloc(sizeof(*item) + size);
@@ -422,8 +406,8 @@ static struct sqlq_item *copy(const struct record *record, size_t headers, size_
 
 	*item = (struct sqlq_item){ .size = size, .first_ms = clock_mono_ms(), .partition = record->partition };
 	item->timestamp_ms = record->timestamp_ms > 0 ? record->timestamp_ms : clock_wall_ms();
-	item->key = put(&at, record->key);
-	item->value = put(&at, record->value);
+	item->key = slice_put(&at, record->key);
+	item->value = slice_put(&at, record->value);
 	if (headers > 0) {
 		sqlq_headers_put(record, at);
 		item->headers = (struct slice){ at, headers };
@@ -496,7 +480,6 @@ static void outlet_init(struct outlet *outlet, const char *topic, int64_t max_by
 /* What is there is known when this returns. */
 static void sender_start(struct sender *sender, const struct sqlq *queue, size_t room, int64_t patience_ms)
 {
-	pthread_condattr_t monotonic;
 
 	sender->queue = queue;
 	sender->room = room;
@@ -505,11 +488,8 @@ static void sender_start(struct sender *sender, const struct sqlq *queue, size_t
 	sender->give_up_ms = INT64_MAX;
 	list_clear(&sender->waiting);
 	pthread_mutex_init(&sender->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&sender->wake, &monotonic);
-	pthread_cond_init(&sender->flushed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&sender->wake);
+	cond_init(&sender->flushed);
 	look_for_topics(sender);
 	if (pthread_create(&sender->thread, NULL, serve, sender) != 0)
 		abort(); /* as mem: no thread, no process */
@@ -607,7 +587,7 @@ int64_t sqlq_producer_pending(const struct producer *base)
 int sqlq_producer_flush(struct producer *base, int64_t timeout_ms)
 {
 	struct sender *sender = &((struct sqlq_producer *)base)->sender;
-	struct timespec until = at_ms(clock_mono_ms() + timeout_ms);
+	struct timespec until = cond_until(clock_mono_ms() + timeout_ms);
 	int rc = 0;
 
 	pthread_mutex_lock(&sender->lock);

@@ -181,6 +181,25 @@ static void percent_works_in_place(void **state)
 	assert_string_equal("", text);
 }
 
+static void copies_stand_one_behind_another(void **state)
+{
+	char text[8] = "-------";
+	char *at = text;
+	struct slice first, empty, none, last;
+
+	(void)state;
+	first = slice_put(&at, S("ab"));
+	empty = slice_put(&at, S(""));
+	none = slice_put(&at, SLICE_NONE);
+	last = slice_put(&at, S("c\0d"));
+	assert_true(first.data == text && first.len == 2);
+	assert_true(empty.data == text + 2 && empty.len == 0);
+	assert_true(none.data == NULL && none.len == 0);
+	assert_true(last.data == text + 2 && last.len == 3);
+	assert_true(at == text + 5);
+	assert_memory_equal("abc\0d--", text, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -195,6 +214,7 @@ int main(void)
 		cmocka_unit_test(percent_decoding),
 		cmocka_unit_test(percent_refuses_broken_escapes),
 		cmocka_unit_test(percent_works_in_place),
+		cmocka_unit_test(copies_stand_one_behind_another),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/store/rows.h"
@@ -64,7 +65,7 @@ int result_clean_step(struct store *store, struct slice before, int64_t *id, boo
 static bool nap(struct result_clean *c, int64_t wait_ms)
 {
 	const int64_t until_ms = clock_mono_ms() + wait_ms;
-	const struct timespec until = { (time_t)(until_ms / 1000), (long)(until_ms % 1000) * 1000000 };
+	const struct timespec until = cond_until(until_ms);
 	bool goes_on;
 	int rc = 0;
 
@@ -138,14 +139,10 @@ static void *run(void *arg)
 struct result_clean *result_clean_start(const struct settings *settings)
 {
 	struct result_clean *c = mem_zalloc(sizeof(*c));
-	pthread_condattr_t monotonic;
 
 	c->settings = settings;
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->some, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&c->some);
 	if (pthread_create(&c->thread, NULL, run, c) != 0)
 		abort();
 	return c;

@@ -9,6 +9,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/store/rows.h"
@@ -416,7 +417,7 @@ static void clean(struct result_table *t)
 static size_t take(struct result_table *t, struct result_row **rows, bool *is_cleaning)
 {
 	const int64_t until = clock_mono_ms() + POLL_MS;
-	const struct timespec at = { (time_t)(until / 1000), (long)(until % 1000) * 1000000 };
+	const struct timespec at = cond_until(until);
 	size_t count = 0;
 
 	pthread_mutex_lock(&t->lock);
@@ -473,7 +474,6 @@ static void *run(void *arg)
 struct result_table *result_table_start(const struct settings *settings, struct inbox *inbox)
 {
 	struct result_table *t = mem_zalloc(sizeof(*t));
-	pthread_condattr_t monotonic;
 
 	t->settings = settings;
 	t->inbox = inbox;
@@ -482,10 +482,7 @@ struct result_table *result_table_start(const struct settings *settings, struct 
 	t->backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	atomic_init(&t->is_well, true);
 	pthread_mutex_init(&t->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&t->some, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&t->some);
 	t->clean = result_clean_start(settings);
 	if (pthread_create(&t->thread, NULL, run, t) != 0)
 		abort();

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/mem.h"
 #include "workers/celery/child.h"
 
@@ -80,18 +81,14 @@ static void *run(void *arg)
 struct threads *threads_open(const struct settings *settings, size_t count, struct inbox *inbox)
 {
 	struct threads *t = mem_zalloc(sizeof(*t) + count * sizeof(t->threads[0]));
-	pthread_condattr_t monotonic;
 
 	t->settings = settings;
 	t->inbox = inbox;
 	t->count = t->running = count;
 	t->last = &t->first;
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->some, NULL);
-	pthread_cond_init(&t->ended, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	cond_init(&t->ended);
 	for (size_t i = 0; i < count; i++)
 		if (pthread_create(&t->threads[i], NULL, run, t) != 0)
 			abort();
@@ -131,7 +128,7 @@ size_t threads_count(const struct threads *t)
 bool threads_close(struct threads *t, int64_t wait_ms)
 {
 	const int64_t until = clock_mono_ms() + wait_ms;
-	const struct timespec at = { (time_t)(until / 1000), (long)(until % 1000) * 1000000 };
+	const struct timespec at = cond_until(until);
 	bool is_over;
 
 	if (t == NULL)

@@ -73,21 +73,9 @@ static size_t parcel_size(const struct record *record)
 	return size;
 }
 
-/* Puts the bytes at *at, moves it behind them. A NULL stays NULL: it says something else than no bytes. */
-static struct slice put(char **at, struct slice bytes)
-{
-	struct slice copy = { *at, bytes.len };
-
-	if (bytes.data == NULL)
-		return bytes;
-	memcpy(*at, bytes.data, bytes.len);
-	*at += bytes.len;
-	return copy;
-}
-
 static const char *put_text(char **at, const char *text)
 {
-	return put(at, (struct slice){ text, strlen(text) + 1 }).data;
+	return slice_put(at, (struct slice){ text, strlen(text) + 1 }).data;
 }
 
 void outbox_add(struct outbox *outbox, const struct record *record)
@@ -98,11 +86,11 @@ void outbox_add(struct outbox *outbox, const struct record *record)
 
 	*copy = *record;
 	copy->topic = put_text(&at, record->topic);
-	copy->key = put(&at, record->key);
-	copy->value = put(&at, record->value);
+	copy->key = slice_put(&at, record->key);
+	copy->value = slice_put(&at, record->value);
 	for (size_t i = 0; i < record->header_count; i++) {
 		copy->headers[i].name = put_text(&at, record->headers[i].name);
-		copy->headers[i].value = put(&at, record->headers[i].value);
+		copy->headers[i].value = slice_put(&at, record->headers[i].value);
 	}
 	if (outbox->count == outbox->size) {
 		outbox->size = outbox->size > 0 ? outbox->size * 2 : 64;

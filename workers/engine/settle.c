@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "common/base/clock.h"
+#include "common/base/cond.h"
 #include "common/base/mem.h"
 
 struct mark {
@@ -41,15 +42,11 @@ struct settler {
 struct settler *settler_new(const struct settle_ops *ops, void *arg)
 {
 	struct settler *settler = mem_zalloc(sizeof(*settler));
-	pthread_condattr_t attr;
 
 	settler->ops = ops;
 	settler->arg = arg;
 	pthread_mutex_init(&settler->lock, NULL);
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(&settler->acked, &attr);
-	pthread_condattr_destroy(&attr);
+	cond_init(&settler->acked);
 	return settler;
 }
 
