@@ -10,6 +10,7 @@
 #include "api-gateway/nap.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/base/metrics.h"
 #include "common/model/command.h"
 #include "common/queue/queue.h"
 #include "common/queue/topics.h"
@@ -29,6 +30,7 @@ struct results {
 	atomic_int wanted, partition;
 	atomic_bool is_connected;
 	_Atomic int64_t beat_ms;
+	struct metric *heard;
 };
 
 static void deliver(struct results *results, const struct record *record)
@@ -40,6 +42,7 @@ static void deliver(struct results *results, const struct record *record)
 		log_warn("result not understood", log_int("partition", record->partition), log_int("offset", record->offset), log_err(&err));
 		return;
 	}
+	metric_add(results->heard, 1);
 	results->outcome(results->arg, slice_of(result.command), result.is_done, result.body);
 	result_release(&result);
 }
@@ -121,6 +124,7 @@ int results_open(struct queue *queue, outcome_fn *outcome, void (*failed)(void *
 	results->outcome = outcome;
 	results->failed = failed;
 	results->arg = arg;
+	results->heard = metric_counter("feedmill_gateway_results_total", NULL, "results of commands and posts that came by record");
 	results->retry = (struct backoff){ .first_ms = 100, .limit_ms = 3000 };
 	atomic_store(&results->wanted, -1);
 	atomic_store(&results->partition, -1);

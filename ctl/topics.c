@@ -11,6 +11,7 @@
 #include "ctl/ctl.h"
 
 #define ASK_MS 8000
+#define PATIENCE_MS 3000 /* of a check as a whole */
 #define AGAIN_MS 20
 #define LINE "%-22s %10s %11s %9s  %s\n"
 
@@ -61,13 +62,20 @@ static void print_topic(const struct settings *settings, const struct topic *top
 	printf(LINE, name, partitions, replication, retention, verdict);
 }
 
-/* Of a topic that was just made. Brokers learn of it one after another, and another may be asked than the one that knew it: asks again. */
-static int state_of_new(struct queue *queue, const struct topic *topic, struct topic_state *state, struct err *err)
-{
-	const int64_t until_ms = clock_mono_ms() + ASK_MS;
+/* One pass over the table. */
+struct pass {
+	struct queue *queue;
+	const struct settings *settings;
+	bool only_check;
+	int64_t patient_until_ms; /* monotonic: so long a topic that a check misses is looked for again */
+	int wrong;                /* topics that are missing or different */
+};
 
+/* Brokers learn of a new topic one after another, and another may be asked than the one that knew it: asks again. */
+static int state_until(struct pass *pass, const struct topic *topic, int64_t until_ms, struct topic_state *state, struct err *err)
+{
 	for (;;) {
-		int rc = queue_topic_state(queue, topic->name, state, ASK_MS, err);
+		int rc = queue_topic_state(pass->queue, topic->name, state, ASK_MS, err);
 
 		if ((rc == 0 && state->partitions > 0) || clock_mono_ms() >= until_ms)
 			return rc;
@@ -75,68 +83,57 @@ static int state_of_new(struct queue *queue, const struct topic *topic, struct t
 	}
 }
 
-/* 0: as the table says (now). 1: missing or different. -1: Kafka did not answer. */
-static int settle_topic(struct queue *queue, const struct settings *settings, const struct topic *topic, bool only_check, struct err *err)
+/* -1: Kafka did not answer. */
+static int settle_topic(struct pass *pass, const struct topic *topic, struct err *err)
 {
 	struct topic_state state;
 	const char *verdict = "ok";
 	const char *differs;
 
-	if (queue_topic_state(queue, topic->name, &state, ASK_MS, err) < 0)
+	if (state_until(pass, topic, pass->patient_until_ms, &state, err) < 0)
 		return -1;
-	if (state.partitions == 0 && only_check) {
-		print_topic(settings, topic, &state, "missing");
-		return 1;
-	}
-	if (state.partitions == 0) {
-		if (queue_topic_create(queue, topic, ASK_MS, err) < 0 || state_of_new(queue, topic, &state, err) < 0)
+	if (state.partitions == 0 && !pass->only_check) {
+		if (queue_topic_create(pass->queue, topic, ASK_MS, err) < 0 ||
+			state_until(pass, topic, clock_mono_ms() + ASK_MS, &state, err) < 0)
 			return -1;
 		verdict = "created";
 	}
-	differs = difference(settings, topic, &state);
-	print_topic(settings, topic, &state, differs != NULL ? differs : verdict);
-	return differs != NULL ? 1 : 0;
+	differs = state.partitions > 0 ? difference(pass->settings, topic, &state) : "missing";
+	print_topic(pass->settings, topic, &state, differs != NULL ? differs : verdict);
+	pass->wrong += differs != NULL;
+	return 0;
 }
 
-static int settle_all(struct queue *queue, const struct settings *settings, bool only_check, int *wrong, struct err *err)
+static int settle_all(struct pass *pass, struct err *err)
 {
 	struct topic request_log;
 
-	if (topic_of_request_log(settings, &request_log, err) < 0)
+	if (topic_of_request_log(pass->settings, &request_log, err) < 0)
 		return -1;
 	printf(LINE, "topic", "partitions", "replication", "retention", "state");
 	for (size_t i = 0; i < topic_count; i++) {
-		int rc = settle_topic(queue, settings, &topic_table[i], only_check, err);
-
-		if (rc < 0)
+		if (settle_topic(pass, &topic_table[i], err) < 0)
 			return -1;
-		*wrong += rc;
 	}
-	if (request_log.name != NULL) {
-		int rc = settle_topic(queue, settings, &request_log, only_check, err);
-
-		if (rc < 0)
-			return -1;
-		*wrong += rc;
-	}
-	return 0;
+	return request_log.name != NULL ? settle_topic(pass, &request_log, err) : 0;
 }
 
 int ctl_topics(const struct settings *settings, int argc, char **argv)
 {
 	bool only_check = argc == 2 && strcmp(argv[1], "--check") == 0;
-	struct queue *queue;
+	struct pass pass = { .settings = settings, .only_check = only_check };
 	struct err err = ERR_INIT;
-	int wrong = 0, rc;
+	int rc;
 
 	if (argc > 1 && !only_check)
 		return program_usage("topics: unexpected %s (it takes --check alone)", argv[1]);
-	rc = queue_open(settings, &queue, &err);
+	rc = queue_open(settings, &pass.queue, &err);
 	if (rc == 0) {
-		rc = settle_all(queue, settings, only_check, &wrong, &err);
-		queue_close(queue);
+		pass.patient_until_ms = only_check ? clock_mono_ms() + PATIENCE_MS : 0;
+		rc = settle_all(&pass, &err);
+		queue_close(pass.queue);
 	}
 	if (rc < 0)
 		fprintf(stderr, "feedctl topics: %s\n", err.message);
-	return rc < 0 || (only_check && wrong > 0) ? 1 : 0;
+	return rc < 0 || (only_check && pass.wrong > 0) ? 1 : 0;
 }

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import sys
 
 import pytest
 
@@ -62,6 +63,21 @@ def turn(item):
 def pytest_runtest_protocol(item):
     with turn(item):
         return (yield)
+
+
+TAIL_LINES, TAIL_BYTES = 14, 2500
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """What the programs of a test that failed said at last goes into its report."""
+    report = yield
+    feedmill = sys.modules.get("feedmill")
+    if report.when == "call" and report.failed and feedmill:
+        for process in feedmill.alive_since(call.start):
+            tail = "\n".join(process.output().splitlines()[-TAIL_LINES:])
+            report.sections.append((f"log of {process.name}", tail[-TAIL_BYTES:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -50,6 +50,14 @@ def server(name):
     return value
 
 
+processes = []  # all that were started
+
+
+def alive_since(moment):
+    """Those that run, or were started after it (of time.time())."""
+    return [process for process in processes if process.running() or process.began >= moment]
+
+
 class Process:
     """A program that runs; its log is a file. `with` stops it."""
 
@@ -60,6 +68,8 @@ class Process:
             self.popen = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT,
                                           env={**os.environ, **(env or {})})
         self.pid = self.popen.pid
+        self.began = time.time()
+        processes.append(self)
 
     def output(self):
         with open(self.log, "rb") as lines:
