@@ -433,6 +433,7 @@ class Feedmill:
         admin = confluent_kafka.admin.AdminClient({"bootstrap.servers": self.server("KAFKA_BROKERS")})
         for done in admin.delete_topics([self.prefix + topic], operation_timeout=30).values():
             done.result(60)
+        wait_for(lambda: self.prefix + topic not in admin.list_topics(timeout=30).topics, f"brokers know that {topic} is gone")
         try:
             yield
         finally:
