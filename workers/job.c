@@ -12,6 +12,7 @@
 #include "common/http/admin.h"
 #include "workers/celery/node.h"
 #include "workers/celery/nursery.h"
+#include "workers/celery/result.h"
 
 #define STUCK_MS 60000 /* the loop must have turned: its longest call waits for an answer of RabbitMQ */
 
@@ -107,6 +108,8 @@ int job_worker_run(const struct settings *settings)
 	packages_warn();
 	if (strcmp(settings->job.pool, "threads") == 0 && settings->job.hard_time_limit_ms > 0)
 		log_warn("threads can't be ended: with job.hard_time_limit_ms jobs run in children");
+	if (settings->job.deduplicate_successful && !result_has_table(settings))
+		log_warn("job.deduplicate_successful does nothing: job.results names no database to ask");
 	if (node_open(&node, settings, nursery, &err) < 0 || open_admin(settings, &node, &admin, &err) < 0) {
 		log_error("can't start", log_err(&err));
 		_exit(EXIT_FAILURE);

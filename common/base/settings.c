@@ -146,6 +146,7 @@ static const struct conf_row rows[] = {
 	CHOICE("job.acks", job.acks, "late", "late|early", "a job is acknowledged when its result is safe, or before it runs"),
 	BOOL("job.acks_on_failure", job.acks_on_failure, "true", "late: a job that failed is acknowledged; else rejected, for the queue's dead letters"),
 	BOOL("job.reject_on_worker_lost", job.reject_on_worker_lost, "true", "late: a job whose child died goes back, until job.delivery_limit"),
+	BOOL("job.deduplicate_successful", job.deduplicate_successful, "false", "late: a job that is delivered again and is a SUCCESS in the database does not run again"),
 	INT("job.delivery_limit", job.delivery_limit, "5", 1, 1000, "how often a late job may be delivered without an end; then it goes to job.dead_letter_queue"),
 	INT("job.soft_time_limit_ms", job.soft_time_limit_ms, "0", 0, 7 * 24 * 60 * MINUTE_MS, "a job is asked to end, milliseconds; 0: never; a message's own limit wins"),
 	INT("job.hard_time_limit_ms", job.hard_time_limit_ms, "0", 0, 7 * 24 * 60 * MINUTE_MS, "its child is killed, milliseconds; 0: never; a message's own limit wins"),

@@ -91,6 +91,7 @@ struct job_settings {
 	char *acks;                 /* "late", "early" */
 	bool acks_on_failure;
 	bool reject_on_worker_lost;
+	bool deduplicate_successful;
 	int64_t delivery_limit;
 	int64_t soft_time_limit_ms;
 	int64_t hard_time_limit_ms;

@@ -1,4 +1,4 @@
-/* The time, random bytes or a post id go in, a UUID as text comes out, and back. */
+/* The time, random bytes, a post id or another UUID go in, a UUID as text comes out, and back. */
 #include "common/base/uuid.h"
 
 #include <assert.h>
@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/rand.h"
+#include "common/base/sha256.h"
 
 #define UUID_BYTES 16
 #define CUSTOM_B 0xfed /* "feed", as far as 12 bits go */
@@ -86,6 +87,25 @@ void uuid_v7(char out[UUID_TEXT])
 	bytes[6] = (uint8_t)(0x70 | (bytes[6] & 0x0f));
 	bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3f));
 	format(bytes, out);
+}
+
+bool uuid_derive(struct slice parent, struct slice name, char out[UUID_TEXT])
+{
+	unsigned char digest[SHA256_BYTES];
+	uint8_t bytes[UUID_BYTES];
+	struct sha256 sha;
+
+	if (!parse(parent, bytes))
+		return false;
+	sha256_init(&sha);
+	sha256_add(&sha, bytes, sizeof(bytes));
+	sha256_add(&sha, name.data, name.len);
+	sha256_finish(&sha, digest);
+	memcpy(bytes, digest, sizeof(bytes));
+	bytes[6] = (uint8_t)(0x80 | (bytes[6] & 0x0f));
+	bytes[8] = (uint8_t)(0x80 | (bytes[8] & 0x3f));
+	format(bytes, out);
+	return true;
 }
 
 bool uuid_is_v7(struct slice text, int64_t *wall_ms)

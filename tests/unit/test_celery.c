@@ -318,7 +318,7 @@ static void chain_sends_its_last_element_with_the_rest(void **state)
 	struct canvas canvas;
 
 	(void)state;
-	canvas_init(&canvas, &outgoing, &parent, &children);
+	canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children);
 	assert_int_equal(0, canvas_add_chain(&canvas, chain, slice_of("41"), &err));
 	assert_non_null(canvas.first);
 	assert_null(canvas.first->next);
@@ -344,7 +344,7 @@ static void group_is_flattened_and_a_chord_refused(void **state)
 	struct canvas canvas;
 
 	(void)state;
-	canvas_init(&canvas, &outgoing, &parent, &children);
+	canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children);
 	assert_int_equal(0, canvas_add_all(&canvas, links, slice_of("1"), &err));
 	assert_int_equal(3, canvas.count);
 	assert_int_equal(-1, canvas_add_all(&canvas, chord, slice_of("1"), &err));
@@ -353,6 +353,41 @@ static void group_is_flattened_and_a_chord_refused(void **state)
 	json_free(links);
 	json_free(chord);
 	buf_release(&children);
+}
+
+static void what_has_no_id_gets_the_same_one_again(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	struct request parent = { .id = slice_of("0189d2f4-5a8e-4c1b-9b7a-3f2e1d0c9b8a") };
+	struct json *links = parsed("[{\"task\":\"a\"},{\"task\":\"b\",\"options\":{\"task_id\":\"own\"}},{\"task\":\"c\"}]");
+	struct buf children[4] = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		struct canvas canvas;
+
+		if (i == 3)
+			parent.id = slice_of("nightly");
+		canvas_init(&canvas, &outgoing, &parent, i == 2 ? CANVAS_ERROR : CANVAS_NEXT, &children[i]);
+		assert_int_equal(0, canvas_add_all(&canvas, links, slice_of("1"), &err));
+		assert_int_equal(3, canvas.count);
+		assert_true(slice_is(canvas.first->next->message.properties.correlation_id, "own"));
+		assert_false(slice_equal(canvas.first->message.properties.correlation_id, canvas.first->next->next->message.properties.correlation_id));
+		canvas_release(&canvas);
+	}
+	assert_string_equal(children[0].data, children[1].data);
+	assert_string_not_equal(children[0].data, children[2].data);
+	buf_reset(&children[0]);
+	struct canvas again;
+
+	canvas_init(&again, &outgoing, &parent, CANVAS_NEXT, &children[0]);
+	assert_int_equal(0, canvas_add_all(&again, links, slice_of("1"), &err));
+	assert_string_not_equal(children[0].data, children[3].data); /* an id that may be used again */
+	canvas_release(&again);
+	for (size_t i = 0; i < 4; i++)
+		buf_release(&children[i]);
+	json_free(links);
 }
 
 /* ---- limits */
@@ -531,6 +566,7 @@ int main(void)
 		cmocka_unit_test(delay_key_has_the_bits),
 		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
+		cmocka_unit_test(what_has_no_id_gets_the_same_one_again),
 		cmocka_unit_test(rate_is_kept),
 		cmocka_unit_test(revoked_ids_are_bounded_and_kept),
 		cmocka_unit_test(long_ids_are_written_as_far_as_they_fit),

@@ -164,6 +164,21 @@ static void a_child_keeps_the_trace_and_has_its_own_span(void **state)
 	assert_int_equal(1, child.flags);
 }
 
+static void a_derived_uuid_is_the_same_each_time(void **state)
+{
+	const struct slice parent = slice_of("0189d2f4-5a8e-4c1b-9b7a-3f2e1d0c9b8a");
+	char a[UUID_TEXT], b[UUID_TEXT] = "untouched";
+
+	(void)state;
+	assert_true(uuid_derive(parent, slice_of("next 0"), a));
+	assert_string_equal("a0f9a460-cefe-8af0-a4d7-ada7448f5ea4", a);
+	assert_true(uuid_derive(slice_of("0189D2F4-5A8E-4C1B-9B7A-3F2E1D0C9B8A"), slice_of("next 0"), b));
+	assert_string_equal(a, b);
+	assert_true(uuid_derive(parent, slice_of("next 1"), b));
+	assert_string_not_equal(a, b);
+	assert_false(uuid_derive(slice_of("nightly"), slice_of("next 0"), b));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +187,7 @@ int main(void)
 		cmocka_unit_test(a_post_uuid_has_this_layout),
 		cmocka_unit_test(other_texts_are_no_post),
 		cmocka_unit_test(other_texts_are_no_v7),
+		cmocka_unit_test(a_derived_uuid_is_the_same_each_time),
 		cmocka_unit_test(a_trace_goes_there_and_back),
 		cmocka_unit_test(a_later_version_is_read_as_ours),
 		cmocka_unit_test(other_headers_are_no_trace),

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "common/base/uuid.h"
 #include "workers/celery/python.h"
 
 #define DEPTH_MAX 16
@@ -15,9 +16,9 @@ static struct slice bytes(const struct buf *b)
 	return (struct slice){ b->data, b->len };
 }
 
-void canvas_init(struct canvas *c, const struct outgoing *outgoing, const struct request *parent, struct buf *children)
+void canvas_init(struct canvas *c, const struct outgoing *outgoing, const struct request *parent, const char *purpose, struct buf *children)
 {
-	*c = (struct canvas){ .outgoing = outgoing, .parent = parent, .children = children };
+	*c = (struct canvas){ .outgoing = outgoing, .parent = parent, .purpose = purpose, .children = children };
 	c->last = &c->first;
 }
 
@@ -39,6 +40,16 @@ static void add_post(struct canvas *c, struct post *post)
 	*c->last = post;
 	c->last = &post->next;
 	c->count++;
+}
+
+static void make_id(struct canvas *c, char out[UUID_TEXT])
+{
+	struct buf place = BUF_INIT;
+
+	buf_addf(&place, "%s %u", c->purpose, c->made++);
+	if (!uuid_derive(c->parent->id, bytes(&place), out))
+		outgoing_uuid4(out);
+	buf_release(&place);
 }
 
 /* ---- options */
@@ -224,6 +235,7 @@ static void take_options(struct outgoing_task *task, const struct canvas *c, con
 	task->origin = slice_of(c->outgoing->node);
 	task->reply_to = text_option(options, "reply_to").len > 0 ? text_option(options, "reply_to") : c->parent->reply_to;
 	task->expires = text_option(options, "expires");
+	task->is_repeat = c->is_repeat;
 	task->ignore_result = ignore != NULL && json_bool(ignore);
 	task->hard_s = number_option(options, "time_limit");
 	task->soft_s = number_option(options, "soft_time_limit");
@@ -249,10 +261,10 @@ static int add_plain(struct canvas *c, const struct json *signature, struct slic
 	const struct json *options = json_get(signature, "options");
 	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
 	struct outgoing_task task = { .task = json_string(json_get(signature, "task")) };
-	char id[37], eta[40] = "";
+	char id[UUID_TEXT], eta[40] = "";
 	struct way way;
 
-	outgoing_uuid4(id);
+	make_id(c, id);
 	fill_texts(&t, signature, options, given, rest);
 	find_way(c, options, &way);
 	take_options(&task, c, options, place);
@@ -333,12 +345,12 @@ static int add_group(struct canvas *c, const struct json *members, struct slice 
 {
 	struct json_writer w = JSON_WRITER(c->children);
 	int64_t index = 0;
-	char id[37];
+	char id[UUID_TEXT];
 	int rc;
 
 	if (members == NULL || json_first(members) == NULL)
 		return 0;
-	outgoing_uuid4(id);
+	make_id(c, id);
 	if (group_id.len == 0)
 		group_id = slice_of(id);
 	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';

@@ -5,18 +5,26 @@
 
 #include "workers/celery/outgoing.h"
 
+/* What it is made for: ids that signatures do not bring are other ones for each. */
+#define CANVAS_NEXT "next"
+#define CANVAS_ERROR "error"
+
 struct canvas {
 	const struct outgoing *outgoing;
 	const struct request *parent;
 	struct post *first, **last;  /* messages so far, by post->next */
 	struct buf *children;        /* JSON: result tuples, with commas between them */
-	unsigned depth;
+	const char *purpose;
+	unsigned depth, made;        /* made: ids, for signatures with or without one of their own */
+	bool is_repeat;              /* they may have been sent before: marked */
 	size_t count;
 };
 
 #define CANVAS_MAX 10000 /* messages that one task may cause */
 
-void canvas_init(struct canvas *canvas, const struct outgoing *outgoing, const struct request *parent, struct buf *children);
+/* A signature without an id gets one that is made of the parent's and its place, so that a run that is repeated sends the same; of a
+ * parent whose id is no UUID, and may be used again, a random one. */
+void canvas_init(struct canvas *canvas, const struct outgoing *outgoing, const struct request *parent, const char *purpose, struct buf *children);
 void canvas_release(struct canvas *canvas); /* frees messages that nobody took */
 
 /* With `given`, a JSON value, before its arguments. ERR_INVALID: not a signature, or one that is refused. */

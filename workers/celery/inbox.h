@@ -11,6 +11,7 @@ enum notice {
 	NOTICE_RAN,    /* a thread has its reply */
 	NOTICE_POSTED, /* all its messages are confirmed, or one could not be sent (task->post_failed) */
 	NOTICE_STORED, /* its result is in the database, or will not be (task->store_failed) */
+	NOTICE_ASKED,  /* the results' table has said whether it has succeeded before */
 };
 
 struct inbox {

@@ -48,6 +48,14 @@ static int64_t seconds_until(int64_t wall_ms)
 	return left > 0 ? (left + 999) / 1000 : 0;
 }
 
+/* A copy of ours counts as well: it was made of a message that was delivered before, or follows a task that was. */
+static bool may_have_succeeded(const struct node *node, const struct task *task)
+{
+	const struct request *r = task->request;
+
+	return node->ask != NULL && task->entry != NULL && (r->redelivered || r->is_repeat || r->deliveries > 0);
+}
+
 static void route(struct node *node, struct task *task)
 {
 	const struct request *r = task->request;
@@ -95,5 +103,29 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 		return;
 	if (task->entry != NULL)
 		event_received(node, task);
-	route(node, task);
+	if (!may_have_succeeded(node, task)) {
+		route(node, task);
+		return;
+	}
+	task->state = TASK_ASKING;
+	result_ask_add(node->ask, task);
+}
+
+void intake_answered(struct node *node, struct task *task)
+{
+	const struct request *r = task->request;
+	const bool is_readable = task->reply.result.len > 0, is_followed = r->callbacks != NULL || r->chain != NULL;
+
+	task->state = TASK_WAITING;
+	if (!task->has_succeeded || (is_followed && !is_readable)) { /* without its result what follows can't be made: it has to run */
+		buf_reset(&task->reply.result);
+		route(node, task);
+		return;
+	}
+	metric_add(node->deduplicated, 1);
+	log_info("job not run again: it had succeeded", log_slice("task", r->task), log_slice("id", r->id));
+	if (is_readable)
+		finish_succeeded(node, task);
+	else
+		finish_again(node, task);
 }

@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/base/notify.h"
 #include "common/base/stop.h"
+#include "workers/celery/result.h"
 
 #define TURN_MS 1000          /* longest sleep of the loop: heartbeats of RabbitMQ run inside of amqp_next() */
 #define HEARTBEAT_MS 2000
@@ -287,6 +288,8 @@ static void empty_inbox(struct node *node)
 			finish_ran(node, task);
 		} else if (task->notice == NOTICE_POSTED) {
 			finish_posted(node, task);
+		} else if (task->notice == NOTICE_ASKED) {
+			intake_answered(node, task);
 		} else {
 			finish_stored(node, task);
 		}
@@ -513,13 +516,13 @@ static void make_metrics(struct node *node)
 	node->reconnects = metric_counter("feedmill_job_reconnects_total", NULL, "Connections for deliveries that were lost");
 	node->dead = metric_counter("feedmill_job_dead_letters_total", NULL, "Messages given up");
 	node->retries = metric_counter("feedmill_job_retries_total", NULL, "Jobs sent again by a retry");
+	node->deduplicated = metric_counter("feedmill_job_deduplicated_total", NULL, "Deliveries of jobs that had succeeded before, and did not run again");
 }
 
 int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err)
 {
 	const bool has_threads = strcmp(settings->job.pool, "threads") == 0;
-	const bool has_table = strcmp(settings->job.results, "database") == 0 || strcmp(settings->job.results, "both") == 0 ||
-		settings->job.durable_revokes;
+	const bool has_table = result_has_table(settings) || settings->job.durable_revokes;
 
 	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events };
 	node->waiting_last = &node->waiting;
@@ -548,6 +551,8 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	node->publisher = publisher_start(settings, &node->inbox);
 	if (has_table)
 		node->table = result_table_start(settings, &node->inbox);
+	if (settings->job.deduplicate_successful && result_has_table(settings) && strcmp(settings->job.acks, "late") == 0)
+		node->ask = result_ask_start(settings, &node->inbox);
 	if (has_threads)
 		node->threads = threads_open(settings, (size_t)settings->job.concurrency, &node->inbox);
 	node->children = children_open(settings, nursery, (size_t)settings->job.concurrency, on_ran, node);
@@ -571,6 +576,7 @@ void node_close(struct node *node)
 	amqp_close(node->control);
 	children_close(node->children);
 	publisher_stop(node->publisher, 2000);
+	result_ask_stop(node->ask);
 	result_table_stop(node->table, 2000);
 	if (!threads_close(node->threads, 1000))
 		_exit(EXIT_FAILURE); /* a handler that does not end: its job comes again */

@@ -27,6 +27,7 @@
 #include "workers/celery/outgoing.h"
 #include "workers/celery/publisher.h"
 #include "workers/celery/rates.h"
+#include "workers/celery/result_ask.h"
 #include "workers/celery/result_table.h"
 #include "workers/celery/revoked.h"
 #include "workers/celery/settled.h"
@@ -74,6 +75,7 @@ struct node {
 	struct children *children;
 	struct threads *threads;           /* NULL: none */
 	struct result_table *table;        /* NULL: none */
+	struct result_ask *ask;            /* NULL: nothing is asked */
 
 	struct amqp *amqp;                 /* deliveries */
 	struct acks acks;
@@ -111,7 +113,7 @@ struct node {
 
 	_Atomic bool is_consuming, is_stalled;
 	_Atomic int64_t beat_ms;           /* monotonic: the loop turned */
-	struct metric *received, *outcomes[JOB_LOST + 1], *run_seconds, *wait_seconds, *reconnects, *dead, *retries;
+	struct metric *received, *outcomes[JOB_LOST + 1], *run_seconds, *wait_seconds, *reconnects, *dead, *retries, *deduplicated;
 };
 
 int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err);
@@ -121,6 +123,7 @@ void node_close(struct node *node);
 
 /* ---- between its files */
 void intake(struct node *node, struct amqp_delivery *delivery); /* takes it */
+void intake_answered(struct node *node, struct task *task);     /* by result_ask */
 
 void node_add(struct node *node, struct task *task);
 void node_remove(struct node *node, struct task *task); /* and frees it */
@@ -155,6 +158,7 @@ void finish_unknown(struct node *node, struct task *task);
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
 void finish_again(struct node *node, struct task *task); /* it is done already: acknowledged, no more */
+void finish_succeeded(struct node *node, struct task *task); /* before, with the result in its reply: what follows it is sent, once more or at last */
 void finish_return(struct node *node, struct task *task);  /* back to its queue, and counted there */
 void finish_unstarted(struct node *node, struct task *task); /* back to its queue as if it had not been delivered */
 void finish_started(struct node *node, struct task *task);

@@ -20,6 +20,7 @@ struct outgoing_task {
 	struct slice stamped_headers, stamps, custom;     /* JSON */
 	int64_t retries, deliveries, group_index, nesting;
 	bool has_group_index, ignore_result;
+	bool is_repeat;                                   /* it may have been sent before */
 	double hard_s, soft_s;                            /* 0: none */
 	int priority;
 	const char *queue;                                /* or exchange and routing_key */

@@ -128,16 +128,21 @@ static struct result_row *table_row(const struct node *node, const struct task *
 	return row;
 }
 
-static bool wants(const struct node *node, const char *what)
+static bool wants(const struct settings *settings, const char *what)
 {
-	return strcmp(node->settings->job.results, what) == 0 || strcmp(node->settings->job.results, "both") == 0;
+	return strcmp(settings->job.results, what) == 0 || strcmp(settings->job.results, "both") == 0;
+}
+
+bool result_has_table(const struct settings *settings)
+{
+	return wants(settings, "database");
 }
 
 void result_make(const struct node *node, const struct task *task, struct post **post, struct result_row **row)
 {
-	if (wants(node, "rpc") && task->request->reply_to.len > 0)
+	if (wants(node->settings, "rpc") && task->request->reply_to.len > 0)
 		*post = rpc_post(node, task);
-	if (wants(node, "database") && node->table != NULL)
+	if (wants(node->settings, "database") && node->table != NULL)
 		*row = table_row(node, task);
 }
 
@@ -148,7 +153,7 @@ static void tell(struct node *node, struct slice id, struct slice reply_to, cons
 	struct buf value = BUF_INIT;
 
 	python_exception(&value, reply);
-	if (wants(node, "rpc") && reply_to.len > 0 && reply_to.len <= 255) {
+	if (wants(node->settings, "rpc") && reply_to.len > 0 && reply_to.len <= 255) {
 		struct post *post = meta_post(reply_to, id);
 		struct json_writer w = JSON_WRITER(&post->body);
 
@@ -162,7 +167,7 @@ static void tell(struct node *node, struct slice id, struct slice reply_to, cons
 		json_close(&w, '}');
 		publisher_send(node->publisher, post);
 	}
-	if (wants(node, "database") && node->table != NULL) {
+	if (wants(node->settings, "database") && node->table != NULL) {
 		struct result_row *row = result_row_new(id, status);
 
 		buf_add(&row->result, value.data, value.len);

@@ -4,6 +4,8 @@
 
 #include "workers/celery/node.h"
 
+bool result_has_table(const struct settings *settings); /* results go to the database, perhaps not only there */
+
 /* Of task->status and task->reply. Each stays NULL where there is none to make. */
 void result_make(const struct node *node, const struct task *task, struct post **post, struct result_row **row);
 

@@ -1,6 +1,7 @@
 /* task: one delivery on its way through this worker, from the message to its acknowledgement. Owned by the node's thread; while it
  * runs in a thread, or its messages or its result are under way, those parts belong to whoever has it.
  *
+ *   TASK_ASKING    it was delivered before: the results' table is asked whether it has succeeded then
  *   TASK_WAITING   reserved: no slot is free yet, or its rate limit says later
  *   TASK_RUNNING   in a child or a thread
  *   TASK_POSTING   what comes after it (chain, link, retry, delay) is being published
@@ -16,7 +17,7 @@
 #include "workers/celery/request.h"
 #include "workers/jobs/job.h"
 
-enum task_state { TASK_WAITING, TASK_RUNNING, TASK_POSTING, TASK_STORING, TASK_SETTLED };
+enum task_state { TASK_WAITING, TASK_RUNNING, TASK_POSTING, TASK_STORING, TASK_SETTLED, TASK_ASKING };
 
 /* What the last step of a task is. */
 enum task_end { END_ACK, END_REQUEUE, END_DROP /* reject: the queue's own dead letters */ };
@@ -34,6 +35,7 @@ struct task {
 	enum task_end end;
 	bool is_acked, is_counted, is_in_thread, is_terminated;
 	bool is_returned;              /* it did not start: a copy of it goes back to its queue */
+	bool has_succeeded;            /* before this delivery */
 	int terminated_by;             /* signal */
 	int64_t received_us, started_us; /* monotonic */
 	int64_t started_wall_ms;
@@ -53,7 +55,7 @@ struct task {
 	struct task *id_next;          /* same hash of the id */
 	enum notice notice;
 	struct task *inbox_next;
-	struct task *store_next;
+	struct task *ask_next;
 };
 
 struct task *task_new(struct request *request); /* takes request */

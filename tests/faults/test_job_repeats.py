@@ -1,0 +1,156 @@
+"""The job worker is killed between the result and the acknowledgement: what is delivered again does not run again where
+job.deduplicate_successful says so, what follows it is there, by the same id. The client is an unmodified Celery."""
+import contextlib
+import json
+
+import celery
+import pymysql
+import pytest
+
+from feedmill import Feedmill, server, wait_for
+from rabbit import VirtualHost
+from rig import BUILD
+
+
+class Jobs(Feedmill):
+    """Workers with results in a database of their own, a job `note` that writes down each run and returns 42, and a Celery client."""
+
+    def __init__(self, folder, vhost, **settings):
+        self.notes, script = folder / "notes", folder / "note.sh"
+        script.write_text(f"#!/bin/sh\ncat >/dev/null\necho $FEED_JOB_ID >>{self.notes}\necho 42\n")
+        script.chmod(0o755)
+        self.notes.touch()
+        super().__init__(folder, build=BUILD, **{
+            "amqp.url": vhost.url, "job.exec": f"note={script}", "job.results": "database", "job.concurrency": 1, "job.mingle": False,
+            "job.deduplicate_successful": True, **settings})
+        self.sql(f"CREATE DATABASE {self.database}")
+        url = f"{server('MYSQL_USER')}:{server('MYSQL_PASSWORD')}@{server('MYSQL_HOST')}:{server('MYSQL_PORT')}/{self.database}"
+        self.app = celery.Celery("repeats", broker=vhost.url, backend=f"db+mysql+pymysql://{url}", set_as_current=False)
+
+    def runs(self):
+        return self.notes.read_text().split()
+
+    def killed_at(self, point):
+        worker = self.worker("job", env={"FAULT": f"{point}:1:kill"}, wait=False)
+        wait_for(lambda: not worker.running(), f"{point} is passed", 60)
+        assert worker.popen.wait() == -9 and worker.logged(rf"event=fault point={point} ")
+
+    def drop(self):
+        self.app.close()
+        with contextlib.suppress(pymysql.Error):
+            self.sql(f"DROP DATABASE IF EXISTS {self.database}")
+
+
+@pytest.fixture
+def vhost():
+    with VirtualHost() as vhost:
+        yield vhost
+
+
+@pytest.fixture
+def make_jobs(tmp_path, vhost):
+    made = []
+
+    def make(**settings):
+        made.append(Jobs(tmp_path, vhost, **settings))
+        return made[-1]
+    yield make
+    for jobs in made:
+        jobs.stop()
+
+
+def take(channel, queue):
+    """All that waits there: ids, headers and arguments."""
+    got = []
+    while True:
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return got
+        got.append((properties.correlation_id, properties.headers, json.loads(body)[0]))
+
+
+@pytest.mark.parametrize("follows", ["link", "chain"])
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+@pytest.mark.parametrize("deduplicates", [True, False])
+def test_a_job_that_had_succeeded(make_jobs, vhost, deduplicates, queue_type, follows):
+    """The first worker's message to the next one is thrown away, as if it had never been sent: it is sent, after one run of the body, or two."""
+    jobs = make_jobs(**{"job.deduplicate_successful": deduplicates, "job.queue_type": queue_type})
+    jobs.app.conf.task_default_queue_type = queue_type
+    jobs.worker("job").stop()       # its queues are there
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare("next", durable=True)
+        s = jobs.app.signature
+        after = s("add", (1,), queue="next")
+        result = s("note").apply_async(link=after) if follows == "link" else celery.chain(s("note"), after, app=jobs.app).apply_async().parent
+        jobs.killed_at("job.stored")
+        assert jobs.runs() == [result.id] and result.state == "SUCCESS"
+        (first, headers, arguments), = take(channel, "next")
+        assert arguments == [42, 1] and "x-feed-again" not in headers
+        worker = jobs.worker("job")
+        wait_for(lambda: channel.queue_declare("next", passive=True).method.message_count == 1, "what follows is sent again", 60)
+        assert worker.stop() == 0
+        (second, headers, arguments), = take(channel, "next")
+        assert second == first and arguments == [42, 1] and headers["parent_id"] == headers["root_id"] == result.id
+        assert jobs.runs() == [result.id] * (1 if deduplicates else 2)
+        assert headers.get("x-feed-again", False) == deduplicates and bool(worker.logged("it had succeeded")) == deduplicates
+        assert channel.queue_declare("celery", passive=True).method.message_count == 0
+    assert result.get(timeout=30) == 42 and jobs.sql("SELECT COUNT(*) FROM celery_taskmeta") == ((1,),)
+
+
+def test_what_was_sent_twice_runs_once(make_jobs, vhost):
+    """Both messages to the next job are there; the second is marked, and asked for."""
+    jobs = make_jobs()
+    jobs.worker("job").stop()
+    result = jobs.app.signature("add", (1, 2)).apply_async(link=jobs.app.signature("note", queue="next"))
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare("next", durable=True)
+        jobs.killed_at("job.stored")
+        jobs.worker("job").stop()
+        wait_for(lambda: channel.queue_declare("next", passive=True).method.message_count == 2, "both are there", 60)
+        config = jobs.write_config(jobs.folder / "next.cfg", **{"job.queues": "next", "job.prefetch_multiplier": 1})
+        worker = jobs.worker("job", config=config)
+        wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") == 2, "both are delivered", 60)
+        wait_for(lambda: channel.queue_declare("next", passive=True).method.message_count == 0, "nothing waits", 60)
+        assert worker.stop() == 0 and channel.queue_declare("next", passive=True).method.message_count == 0
+    assert len(jobs.runs()) == 1 and result.get(timeout=30) == 3
+
+
+@pytest.mark.parametrize("point, runs", [("job.ran", 2), ("job.acked", 1)])
+def test_a_job_without_a_result_runs_again(make_jobs, point, runs):
+    """Killed before its result is stored it did not succeed; killed after the acknowledgement was sent it may come again, and is asked for."""
+    jobs = make_jobs()
+    jobs.worker("job").stop()
+    result = jobs.app.send_task("note")
+    jobs.killed_at(point)
+    worker = jobs.worker("job")
+    assert result.get(timeout=60) == 42
+    assert jobs.app.send_task("add", [1, 2]).get(timeout=60) == 3
+    assert worker.stop() == 0 and jobs.runs() == [result.id] * runs
+
+
+@pytest.mark.parametrize("value, chained, runs", [
+    (b"\x80\x04cbuiltins\nset\n(]\x8c\x01a\x94at\x94R.", False, 1), (b"\x80\x04cbuiltins\nset\n(]\x8c\x01a\x94at\x94R.", True, 2), (None, True, 1)])
+def test_results_that_a_python_worker_left(make_jobs, vhost, value, chained, runs):
+    """A Python object is not read: that is enough where nothing follows. NULL is None."""
+    jobs = make_jobs()
+    jobs.worker("job").stop()
+    s = jobs.app.signature
+    result = s("note").apply_async(link=s("echo", queue="next")) if chained else s("note").apply_async()
+    jobs.killed_at("job.stored")
+    jobs.sql("UPDATE celery_taskmeta SET result = %s WHERE task_id = %s", value, result.id)
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_purge("next") if chained else None
+        worker = jobs.worker("job")
+        assert jobs.app.send_task("add", [1, 2]).get(timeout=60) == 3
+        wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 0, "nothing waits", 60)
+        assert worker.stop() == 0 and jobs.runs() == [result.id] * runs
+        if chained:
+            assert [arguments for _, _, arguments in take(channel, "next")] == [[None if value is None else 42]]
+
+
+def test_without_a_table_the_setting_says_that_it_does_nothing(make_jobs):
+    jobs = make_jobs(**{"job.results": "rpc"})
+    assert jobs.worker("job").logged("job.deduplicate_successful does nothing")

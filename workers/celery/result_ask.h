@@ -1,0 +1,18 @@
+/* result_ask: whether a task that was delivered before has succeeded then: asked of the table celery_taskmeta, by a thread with a
+ * connection of its own. While the database is away tasks wait for their answer: their results could not be stored either. */
+#ifndef FEEDMILL_WORKERS_CELERY_RESULT_ASK_H
+#define FEEDMILL_WORKERS_CELERY_RESULT_ASK_H
+
+#include "common/base/settings.h"
+#include "workers/celery/inbox.h"
+
+struct result_ask;
+
+struct result_ask *result_ask_start(const struct settings *settings, struct inbox *inbox);
+void result_ask_stop(struct result_ask *ask); /* NULL is fine; what has no answer yet gets none */
+
+/* Any thread. NOTICE_ASKED comes with task->has_succeeded; then the result as JSON is in task->reply.result, or that is empty: it is
+ * a Python object that can't be read here. */
+void result_ask_add(struct result_ask *ask, struct task *task);
+
+#endif
