@@ -5,107 +5,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api-gateway/nap.h"
+#include "api-gateway/events_message.h"
+#include "api-gateway/events_parts.h"
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/base/metrics.h"
 #include "common/queue/topics.h"
 
-#define POLL_MS 100
 #define ASK_MS 5000
+#define FILL_MS 10000      /* for what was written before; then we go on without it */
 #define BEAT_MS 15000      /* a comment, so that proxies keep the connection and a client that is gone is noticed */
 #define RETRY_MS 2000      /* what a client is told to wait before it comes back */
-#define RECENT 1024        /* events that one who catches up may still find here */
-#define TURN_EVENTS 500    /* that one client is brought nearer at a time */
-#define TURN_MS 1000
 #define LAG_GROUP "relay.webhook" /* any: what is asked for is where partitions begin and end */
 
-struct client {
-	struct client *next;
-	struct http_stream *stream;
-	int64_t at[EVENTS_PARTITIONS]; /* of one that catches up */
-};
+/* ---- clients, with the lock held */
 
-struct recent {
-	int32_t partition;
-	int64_t offset;
-	struct buf text; /* all of the message but its id, and the end of that */
-};
-
-struct events {
-	struct queue *queue;
-	const struct settings *settings;
-	struct nap nap;
-	pthread_t follower, catcher;
-	bool has_follower, has_catcher;
-	struct metric *sent, *dropped;
-	pthread_mutex_t lock; /* of what follows */
-	bool is_ready, is_stopping;
-	size_t partitions;
-	int64_t next[EVENTS_PARTITIONS]; /* behind what was sent to those who listen */
-	int64_t base[EVENTS_PARTITIONS]; /* the same before the oldest of recent */
-	struct recent recent[RECENT];
-	size_t oldest, recent_count;
-	struct client *live, *behind;
-	size_t clients;
-};
-
-/* ---- ids */
-
-static void write_id(struct buf *out, const int64_t *next, size_t count)
-{
-	buf_add_str(out, "id: 1");
-	for (size_t p = 0; p < count; p++) {
-		buf_add_char(out, '-');
-		buf_add_int(out, next[p]);
-	}
-}
-
-bool events_parse(struct slice id, struct events_place *out)
-{
-	struct slice place = slice_cut(&id, '/');
-	int64_t version;
-
-	*out = (struct events_place){ .count = 0 };
-	if (!str_int64(slice_cut(&place, '-'), &version) || version != 1)
-		return false;
-	while (place.len > 0) {
-		if (out->count == EVENTS_PARTITIONS || !str_int64(slice_cut(&place, '-'), &out->next[out->count]) || out->next[out->count] < 0)
-			return false;
-		out->count++;
-	}
-	return true;
-}
-
-/* ---- messages */
-
-/* What follows the place: the event's own id, its name, and its value, a line of data for each line. */
-static void write_text(struct buf *out, const struct record *record)
-{
-	const struct slice id = record_header_get(record, "ce_id"), type = record_header_get(record, "ce_type");
-	struct slice rest = record->value;
-
-	buf_add_char(out, '/');
-	for (size_t i = 0; i < id.len; i++)
-		if ((unsigned char)id.data[i] > ' ')
-			buf_add_char(out, id.data[i]);
-	if (slice_is(type, "product.created") || slice_is(type, "product.deleted"))
-		buf_addf(out, "\nevent: %.*s", (int)type.len, type.data);
-	do {
-		const struct slice line = slice_cut(&rest, '\n');
-
-		buf_add_str(out, "\ndata: ");
-		for (size_t i = 0; i < line.len; i++)
-			if (line.data[i] != '\r')
-				buf_add_char(out, line.data[i]);
-	} while (rest.len > 0);
-	buf_add_str(out, "\n\n");
-}
-
-/* With the lock held: the client goes, whether it was told or not. */
-static void drop(struct events *events, struct client **at)
+void events_drop(struct events *events, struct client **at)
 {
 	struct client *client = *at;
 
@@ -115,6 +31,35 @@ static void drop(struct events *events, struct client **at)
 	events->clients--;
 }
 
+static void put(struct client **list, struct client *client)
+{
+	client->next = *list;
+	*list = client;
+}
+
+static bool has_all(const struct events *events, const struct client *client)
+{
+	if (!events->is_filled)
+		return false;
+	for (size_t p = 0; p < events->recent.partitions; p++)
+		if (client->at[p] < events->recent.next[p])
+			return false;
+	return true;
+}
+
+void events_settle(struct events *events, struct client *client)
+{
+	client->next = NULL;
+	if (events->is_stopping || !events->is_ready) {
+		events_drop(events, &client);
+	} else if (client->is_gone || !events_recent_serve(&events->recent, client->at, client->stream)) {
+		metric_add(events->dropped, 1);
+		events_drop(events, &client);
+	} else {
+		put(has_all(events, client) ? &events->live : &events->behind, client);
+	}
+}
+
 static void send_all(struct events *events, struct client **list, const struct buf *text)
 {
 	while (*list != NULL) {
@@ -122,28 +67,12 @@ static void send_all(struct events *events, struct client **list, const struct b
 			list = &(*list)->next;
 		} else {
 			metric_add(events->dropped, 1);
-			drop(events, list);
+			events_drop(events, list);
 		}
 	}
 }
 
 /* ---- following */
-
-static void remember(struct events *events, const struct record *record, const struct buf *text)
-{
-	struct recent *recent = &events->recent[(events->oldest + events->recent_count) % RECENT];
-
-	if (events->recent_count == RECENT) {
-		events->base[recent->partition] = recent->offset + 1;
-		events->oldest = (events->oldest + 1) % RECENT;
-	} else {
-		events->recent_count++;
-	}
-	recent->partition = record->partition;
-	recent->offset = record->offset;
-	buf_reset(&recent->text);
-	buf_add(&recent->text, text->data, text->len);
-}
 
 /* Who has not taken half of what may wait gets the rest as one who comes back does, at its own pace. With the lock held. */
 static void leave_behind(struct events *events)
@@ -158,30 +87,48 @@ static void leave_behind(struct events *events)
 			continue;
 		}
 		*at = client->next;
-		memcpy(client->at, events->next, sizeof(client->at));
-		client->next = events->behind;
-		events->behind = client;
+		memcpy(client->at, events->recent.next, sizeof(client->at));
+		put(&events->behind, client);
 	}
+}
+
+static bool is_filled(const struct events *events)
+{
+	for (size_t p = 0; p < events->recent.partitions; p++)
+		if (events->recent.next[p] < events->begun[p])
+			return false;
+	return true;
+}
+
+/* With the lock held. Those who are live have all that was before. */
+static void send_live(struct events *events, const struct buf *text)
+{
+	struct buf message = BUF_INIT;
+
+	events_message_place(&message, events->recent.next, events->recent.partitions);
+	buf_add(&message, text->data, text->len);
+	send_all(events, &events->live, &message);
+	buf_release(&message);
 }
 
 static void publish(struct events *events, const struct record *record)
 {
-	struct buf text = BUF_INIT, message = BUF_INIT;
+	const bool is_told = record->value.data != NULL;
+	struct buf text = BUF_INIT;
 
-	if (record->value.data == NULL || record->partition < 0 || (size_t)record->partition >= events->partitions)
+	if (record->partition < 0 || (size_t)record->partition >= events->recent.partitions)
 		return;
-	write_text(&text, record);
+	if (is_told)
+		events_message_text(&text, record);
 	pthread_mutex_lock(&events->lock);
 	leave_behind(events);
-	events->next[record->partition] = record->offset + 1;
-	remember(events, record, &text);
-	write_id(&message, events->next, events->partitions);
-	buf_add(&message, text.data, text.len);
-	send_all(events, &events->live, &message);
+	events_recent_add(&events->recent, record->partition, record->offset, is_told ? (struct slice){ text.data, text.len } : SLICE_NONE);
+	if (is_told)
+		send_live(events, &text);
+	events->is_filled = events->is_filled || is_filled(events);
 	pthread_mutex_unlock(&events->lock);
-	metric_add(events->sent, 1);
+	metric_add(events->sent, is_told && record->offset >= events->begun[record->partition] ? 1 : 0);
 	buf_release(&text);
-	buf_release(&message);
 }
 
 static void beat(struct events *events, int64_t *beat_ms)
@@ -197,28 +144,37 @@ static void beat(struct events *events, int64_t *beat_ms)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static int ask_ends(struct events *events, struct partition_lag *out, size_t *count, struct err *err)
+int events_ask_ends(struct events *events, struct partition_lag *out, size_t *count, struct err *err)
 {
 	if (queue_lag(events->queue, LAG_GROUP, TOPIC_PRODUCT_EVENTS, out, EVENTS_PARTITIONS, count, ASK_MS, err) < 0)
 		return -1;
 	return *count > 0 && *count <= EVENTS_PARTITIONS ? 0 : err_set(err, ERR_UNAVAILABLE, "%s has %zu partitions", TOPIC_PRODUCT_EVENTS, *count);
 }
 
-/* Where each partition ends is asked before its end is fixed as the beginning of what is followed: what comes between is behind the
- * ids that are given out until then, so that no event is missed by who comes back with one of them. */
-static int begin(struct events *events, struct consumer *consumer, struct err *err)
+/* Follows each partition from where it ends now; `is_to_fill`: from a little before that, so that those who were connected
+ * until we began find here what they missed. Ids that are given out until then name the end: no event is missed by who comes back with one. */
+static int begin(struct events *events, struct consumer *consumer, bool is_to_fill, struct err *err)
 {
 	struct partition_lag ends[EVENTS_PARTITIONS];
+	struct queue_place places[EVENTS_PARTITIONS];
+	int64_t next[EVENTS_PARTITIONS] = { 0 }, begun[EVENTS_PARTITIONS] = { 0 };
 	size_t count = 0;
 
-	if (ask_ends(events, ends, &count, err) < 0 ||
-		consumer_assign(consumer, TOPIC_PRODUCT_EVENTS, QUEUE_EVERY, QUEUE_END, ASK_MS, err) < 0)
+	if (events_ask_ends(events, ends, &count, err) < 0)
+		return -1;
+	for (size_t i = 0; i < count; i++) {
+		const int64_t share = is_to_fill ? EVENTS_RECENT / (int64_t)count : 0, from = ends[i].high - share;
+
+		places[i] = (struct queue_place){ ends[i].partition, from > ends[i].low ? from : ends[i].low };
+		next[ends[i].partition] = places[i].offset;
+		begun[ends[i].partition] = ends[i].high;
+	}
+	if (consumer_assign_places(consumer, TOPIC_PRODUCT_EVENTS, places, count, err) < 0)
 		return -1;
 	pthread_mutex_lock(&events->lock);
-	events->partitions = count;
-	events->oldest = events->recent_count = 0;
-	for (size_t p = 0; p < count; p++)
-		events->next[ends[p].partition] = events->base[ends[p].partition] = ends[p].high;
+	events_recent_begin(&events->recent, next, count);
+	memcpy(events->begun, begun, sizeof(begun));
+	events->is_filled = is_filled(events);
 	events->is_ready = true;
 	pthread_mutex_unlock(&events->lock);
 	return 0;
@@ -228,9 +184,9 @@ static int begin(struct events *events, struct consumer *consumer, struct err *e
 static void drop_all(struct events *events)
 {
 	while (events->live != NULL)
-		drop(events, &events->live);
+		events_drop(events, &events->live);
 	while (events->behind != NULL)
-		drop(events, &events->behind);
+		events_drop(events, &events->behind);
 }
 
 static void lose_place(struct events *events)
@@ -241,33 +197,44 @@ static void lose_place(struct events *events)
 	pthread_mutex_unlock(&events->lock);
 }
 
+/* 1: a record was passed on, 0: none came, -1: the place is lost. */
+static int follow_one(struct events *events, struct consumer *consumer, struct err *err)
+{
+	struct record record = { 0 };
+	const int got = consumer_poll(consumer, EVENTS_POLL_MS, &record, err);
+
+	if (got > 0) {
+		publish(events, &record);
+		record_release(&record);
+	}
+	return got;
+}
+
 static void follow(struct events *events, struct consumer *consumer)
 {
 	struct backoff retry = { 100, 5000, 0 };
-	int64_t beat_ms = clock_mono_ms();
-	bool is_begun = false;
+	int64_t beat_ms = clock_mono_ms(), began_ms = 0;
+	bool is_begun = false, is_to_fill = true;
 
 	while (!nap_is_over(&events->nap)) {
-		struct record record = { 0 };
 		struct err err = ERR_INIT;
-		int got;
 
-		if (!is_begun && begin(events, consumer, &err) < 0) {
+		if (!is_begun && begin(events, consumer, is_to_fill, &err) < 0) {
 			log_debug("product events can't be followed yet", log_err(&err));
 			nap_for(&events->nap, backoff_next_ms(&retry));
 			continue;
 		}
+		began_ms = is_begun ? began_ms : clock_mono_ms();
 		is_begun = true;
 		backoff_reset(&retry);
-		got = consumer_poll(consumer, POLL_MS, &record, &err);
-		if (got > 0) {
-			publish(events, &record);
-			record_release(&record);
-		} else if (got < 0) {
+		if (follow_one(events, consumer, &err) < 0) {
 			log_warn("product events are followed anew", log_err(&err));
 			lose_place(events);
 			is_begun = false;
+			is_to_fill = true;
 			nap_for(&events->nap, backoff_next_ms(&retry));
+		} else if (!events->is_filled && clock_mono_ms() - began_ms > FILL_MS) {
+			is_begun = is_to_fill = false; /* who lacks some of it is read for */
 		}
 		beat(events, &beat_ms);
 	}
@@ -289,170 +256,6 @@ static void *follower_main(void *arg)
 	return NULL;
 }
 
-/* ---- catching up */
-
-static size_t missing_bytes(const struct events *events, const struct client *client)
-{
-	const size_t id_bytes = 16 + 20 * events->partitions;
-	size_t bytes = 0;
-
-	for (size_t i = 0; i < events->recent_count; i++) {
-		const struct recent *recent = &events->recent[(events->oldest + i) % RECENT];
-
-		if (recent->offset >= client->at[recent->partition])
-			bytes += recent->text.len + id_bytes;
-	}
-	return bytes;
-}
-
-/* With the lock held. All that the client lacks is among the recent ones: it gets them, and listens from now on. */
-static bool join(struct events *events, struct client *client)
-{
-	struct buf message = BUF_INIT;
-
-	for (size_t p = 0; p < events->partitions; p++)
-		if (client->at[p] < events->base[p])
-			return false;
-	if (http_stream_waiting(client->stream) + missing_bytes(events, client) > EVENTS_WAITING / 2)
-		return false; /* it gets them more slowly */
-	for (size_t i = 0; i < events->recent_count; i++) {
-		const struct recent *recent = &events->recent[(events->oldest + i) % RECENT];
-
-		if (recent->offset < client->at[recent->partition])
-			continue;
-		client->at[recent->partition] = recent->offset + 1;
-		buf_reset(&message);
-		write_id(&message, client->at, events->partitions);
-		buf_add(&message, recent->text.data, recent->text.len);
-		http_stream_send(client->stream, message.data, message.len); /* one that is gone is found out by the next */
-	}
-	buf_release(&message);
-	return true;
-}
-
-/* The first offset that is still there, in place of one that is not. */
-static void skip_gone(struct events *events, struct client *client, size_t p)
-{
-	struct partition_lag ends[EVENTS_PARTITIONS];
-	struct err err = ERR_INIT;
-	size_t count = 0;
-
-	if (ask_ends(events, ends, &count, &err) < 0)
-		return;
-	for (size_t i = 0; i < count; i++)
-		if ((size_t)ends[i].partition == p && (client->at[p] < ends[i].low || client->at[p] > ends[i].high))
-			client->at[p] = ends[i].low;
-}
-
-static bool send_record(struct events *events, struct client *client, const struct record *record)
-{
-	struct buf message = BUF_INIT;
-	bool is_there = true;
-
-	client->at[record->partition] = record->offset + 1;
-	if (record->value.data != NULL) {
-		write_id(&message, client->at, events->partitions);
-		write_text(&message, record);
-		is_there = http_stream_send(client->stream, message.data, message.len);
-	}
-	buf_release(&message);
-	return is_there;
-}
-
-/* false: the client is gone. Ends early where it does not take what it has got. */
-static bool read_partition(struct events *events, struct consumer *consumer, struct client *client, size_t p, int64_t until)
-{
-	const int64_t deadline_ms = clock_mono_ms() + TURN_MS;
-	struct err err = ERR_INIT;
-
-	if (consumer_assign(consumer, TOPIC_PRODUCT_EVENTS, (int32_t)p, client->at[p], ASK_MS, &err) < 0)
-		return true;
-	for (int n = 0; n < TURN_EVENTS && client->at[p] < until && clock_mono_ms() < deadline_ms && !nap_is_over(&events->nap);) {
-		struct record record = { 0 };
-		const int got = consumer_poll(consumer, POLL_MS, &record, &err);
-		bool is_there = true;
-
-		if (got < 0) {
-			skip_gone(events, client, p);
-			return true;
-		}
-		if (got > 0) {
-			is_there = send_record(events, client, &record);
-			record_release(&record);
-			n++;
-		}
-		if (!is_there)
-			return false;
-		if (http_stream_waiting(client->stream) > EVENTS_WAITING / 2)
-			return true;
-	}
-	return true;
-}
-
-/* One that is behind, off its list: it comes back to it, or joins the others, or is gone. */
-static void bring_nearer(struct events *events, struct consumer *consumer, struct client *client)
-{
-	int64_t until[EVENTS_PARTITIONS];
-	size_t partitions;
-	bool is_there = true;
-
-	pthread_mutex_lock(&events->lock);
-	partitions = events->partitions;
-	memcpy(until, events->next, sizeof(until));
-	pthread_mutex_unlock(&events->lock);
-	if (http_stream_waiting(client->stream) > EVENTS_WAITING / 2)
-		nap_for(&events->nap, POLL_MS);
-	for (size_t p = 0; p < partitions && is_there && http_stream_waiting(client->stream) <= EVENTS_WAITING / 2; p++)
-		if (client->at[p] < until[p])
-			is_there = read_partition(events, consumer, client, p, until[p]);
-	pthread_mutex_lock(&events->lock);
-	if (!is_there || events->is_stopping || !events->is_ready) {
-		struct client *gone = client;
-
-		gone->next = NULL;
-		metric_add(events->dropped, is_there ? 0 : 1);
-		drop(events, &gone);
-	} else if (join(events, client)) {
-		client->next = events->live;
-		events->live = client;
-	} else {
-		struct client **last = &events->behind;
-
-		while (*last != NULL)
-			last = &(*last)->next;
-		client->next = NULL;
-		*last = client;
-	}
-	pthread_mutex_unlock(&events->lock);
-}
-
-static void *catcher_main(void *arg)
-{
-	struct events *events = arg;
-	const struct consumer_options options = { .topic = TOPIC_PRODUCT_EVENTS };
-	struct consumer *consumer = NULL;
-	struct err err = ERR_INIT;
-
-	if (consumer_open(events->queue, &options, &consumer, &err) < 0)
-		log_error("product events can't be read again", log_err(&err));
-	while (consumer != NULL && !nap_is_over(&events->nap)) {
-		struct client *client;
-
-		pthread_mutex_lock(&events->lock);
-		client = events->behind;
-		if (client != NULL)
-			events->behind = client->next;
-		pthread_mutex_unlock(&events->lock);
-		if (client != NULL)
-			bring_nearer(events, consumer, client);
-		else
-			nap_for(&events->nap, POLL_MS);
-	}
-	if (consumer != NULL)
-		consumer_close(consumer);
-	return NULL;
-}
-
 /* ---- clients */
 
 int events_room(struct events *events, struct err *err)
@@ -468,16 +271,11 @@ int events_room(struct events *events, struct err *err)
 	return rc;
 }
 
-static void add_behind(struct events *events, struct client *client, const struct events_place *place)
+/* From now on is from the end, also while what was before is still being read. */
+static void place_at_end(const struct events *events, int64_t *at)
 {
-	memcpy(client->at, place->next, sizeof(client->at));
-	if (join(events, client)) {
-		client->next = events->live;
-		events->live = client;
-	} else {
-		client->next = events->behind;
-		events->behind = client;
-	}
+	for (size_t p = 0; p < events->recent.partitions; p++)
+		at[p] = events->recent.next[p] > events->begun[p] ? events->recent.next[p] : events->begun[p];
 }
 
 void events_add(struct events *events, struct http_stream *stream, const struct events_place *place)
@@ -489,18 +287,16 @@ void events_add(struct events *events, struct http_stream *stream, const struct 
 	buf_addf(&hello, "retry: %d\n", RETRY_MS);
 	pthread_mutex_lock(&events->lock);
 	events->clients++;
-	if (place == NULL)
-		write_id(&hello, events->next, events->partitions); /* for one who sees no event before the connection breaks */
-	buf_add_str(&hello, place == NULL ? "\n\n" : "\n");
-	http_stream_send(stream, hello.data, hello.len);
-	if (events->is_stopping || !events->is_ready) {
-		drop(events, &client);
-	} else if (place != NULL) {
-		add_behind(events, client, place);
+	if (place == NULL) {
+		place_at_end(events, client->at);
+		events_message_place(&hello, client->at, events->recent.partitions); /* for one who sees no event before the connection breaks */
+		buf_add_char(&hello, '\n');
 	} else {
-		client->next = events->live;
-		events->live = client;
+		memcpy(client->at, place->next, sizeof(client->at));
 	}
+	buf_add_char(&hello, '\n');
+	http_stream_send(stream, hello.data, hello.len);
+	events_settle(events, client);
 	pthread_mutex_unlock(&events->lock);
 	buf_release(&hello);
 }
@@ -530,13 +326,13 @@ int events_open(const struct settings *settings, struct queue *queue, struct eve
 	events->settings = settings;
 	events->sent = metric_counter("feedmill_gateway_events_total", NULL, "Product events that were sent to those who listened.");
 	events->dropped = metric_counter("feedmill_gateway_listeners_dropped_total", NULL, "Clients that listened, and went or were too slow.");
+	events->reads = metric_counter("feedmill_gateway_catch_up_reads_total", NULL, "Reads of product events for those who were behind.");
+	events->records = metric_counter("feedmill_gateway_catch_up_records_total", NULL, "Records that came by these reads.");
 	metric_gauge_read("feedmill_gateway_listeners", NULL, "Clients that listen for product events.", count_clients, events);
 	pthread_mutex_init(&events->lock, NULL);
 	nap_init(&events->nap);
-	for (size_t i = 0; i < RECENT; i++)
-		events->recent[i].text = (struct buf)BUF_INIT;
 	events->has_follower = pthread_create(&events->follower, NULL, follower_main, events) == 0;
-	events->has_catcher = pthread_create(&events->catcher, NULL, catcher_main, events) == 0;
+	events->has_catcher = pthread_create(&events->catcher, NULL, events_catch_up, events) == 0;
 	*out = events;
 	if (events->has_follower && events->has_catcher)
 		return 0;
@@ -563,8 +359,7 @@ void events_close(struct events *events)
 		pthread_join(events->follower, NULL);
 	if (events->has_catcher)
 		pthread_join(events->catcher, NULL);
-	for (size_t i = 0; i < RECENT; i++)
-		buf_release(&events->recent[i].text);
+	events_recent_release(&events->recent);
 	nap_release(&events->nap);
 	pthread_mutex_destroy(&events->lock);
 	free(events);

@@ -104,6 +104,11 @@ int consumer_assign(struct consumer *consumer, const char *topic, int32_t partit
 	return consumer->ops->consumer_assign(consumer, topic, partition, offset, timeout_ms, err);
 }
 
+int consumer_assign_places(struct consumer *consumer, const char *topic, const struct queue_place *places, size_t count, struct err *err)
+{
+	return consumer->ops->consumer_assign_places(consumer, topic, places, count, err);
+}
+
 int consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err)
 {
 	return consumer->ops->consumer_poll(consumer, timeout_ms, out, err);

@@ -97,6 +97,13 @@ int consumer_open(struct queue *queue, const struct consumer_options *options, s
 #define QUEUE_EVERY (-1)
 int consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err);
 
+struct queue_place {
+	int32_t partition;
+	int64_t offset;
+};
+/* The same for several partitions at once, each from an offset of its own (0 or more: it asks nobody for anything). None: nothing is read. */
+int consumer_assign_places(struct consumer *consumer, const char *topic, const struct queue_place *places, size_t count, struct err *err);
+
 /* The next record (1; see record_release()), none within the time (0), or -1: ERR_FATAL (fenced by a member with the same
  * instance id); without a group also ERR_CONFLICT: the place is lost (its records were deleted, or are corrupt, or the topic was
  * deleted), and nothing comes until consumer_assign() names another. A broker that is away is no error: it is none within the time. Must be called at least every
@@ -153,11 +160,6 @@ int queue_lag(struct queue *queue, const char *group, const char *topic, struct 
 	int64_t timeout_ms, struct err *err);
 
 /* ---- an operator's: where a group goes on, what a topic forgets */
-
-struct queue_place {
-	int32_t partition;
-	int64_t offset;
-};
 
 /* The group goes on there, in each of these partitions. ERR_CONFLICT: it has members, who would not notice; nothing is set. */
 int queue_offsets_set(struct queue *queue, const char *group, const char *topic, const struct queue_place *places, size_t count,

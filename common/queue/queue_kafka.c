@@ -223,6 +223,7 @@ const struct queue_ops queue_kafka = {
 	.lossy_close = kafka_lossy_close,
 	.consumer_open = kafka_consumer_open,
 	.consumer_assign = kafka_consumer_assign,
+	.consumer_assign_places = kafka_consumer_assign_places,
 	.consumer_poll = kafka_consumer_poll,
 	.consumer_store = kafka_consumer_store,
 	.consumer_seek = kafka_consumer_seek,

@@ -292,27 +292,43 @@ static void set_topic(struct kafka_consumer *consumer, const char *topic)
 	consumer->topics[0] = mem_strdup(topic);
 }
 
+static int assign_list(struct kafka_consumer *consumer, const rd_kafka_topic_partition_list_t *list, struct err *err)
+{
+	const rd_kafka_resp_err_t code = rd_kafka_assign(consumer->rk, list);
+
+	if (code != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return kafka_err(err, code, "assigning");
+	kafka_owned_set(consumer, list);
+	err_clear(&consumer->lost);
+	atomic_store(&consumer->joined, true);
+	return 0;
+}
+
 int kafka_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
 {
 	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
 	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_resp_err_t code;
 	int rc;
 
 	set_topic(consumer, topic);
 	rc = partition == QUEUE_EVERY ? add_all_starts(consumer, list, offset, timeout_ms, err)
 				      : add_start(consumer, list, partition, offset, timeout_ms, err);
-	if (rc < 0)
-		goto out;
-	code = rd_kafka_assign(consumer->rk, list);
-	if (code != RD_KAFKA_RESP_ERR_NO_ERROR) {
-		rc = kafka_err(err, code, "assigning");
-		goto out;
-	}
-	kafka_owned_set(consumer, list);
-	err_clear(&consumer->lost);
-	atomic_store(&consumer->joined, true);
-out:
+	if (rc == 0)
+		rc = assign_list(consumer, list, err);
+	rd_kafka_topic_partition_list_destroy(list);
+	return rc;
+}
+
+int kafka_consumer_assign_places(struct consumer *base, const char *topic, const struct queue_place *places, size_t count, struct err *err)
+{
+	struct kafka_consumer *consumer = (struct kafka_consumer *)base;
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)count);
+	int rc;
+
+	set_topic(consumer, topic);
+	for (size_t i = 0; i < count; i++)
+		kafka_place_add(consumer, list, topic, places[i].partition, places[i].offset);
+	rc = assign_list(consumer, list, err);
 	rd_kafka_topic_partition_list_destroy(list);
 	return rc;
 }

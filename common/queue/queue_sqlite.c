@@ -94,6 +94,7 @@ const struct queue_ops queue_sqlite = {
 	.lossy_close = sqlq_lossy_close,
 	.consumer_open = sqlq_consumer_open,
 	.consumer_assign = sqlq_consumer_assign,
+	.consumer_assign_places = sqlq_consumer_assign_places,
 	.consumer_poll = sqlq_consumer_poll,
 	.consumer_store = sqlq_consumer_store,
 	.consumer_seek = sqlq_consumer_seek,

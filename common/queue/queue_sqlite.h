@@ -202,6 +202,8 @@ void sqlq_lossy_close(struct lossy *lossy);
 int sqlq_consumer_open(struct queue *queue, const struct consumer_options *options, struct consumer **out, struct err *err);
 int sqlq_consumer_assign(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms,
 	struct err *err);
+int sqlq_consumer_assign_places(struct consumer *consumer, const char *topic, const struct queue_place *places, size_t count,
+	struct err *err);
 int sqlq_consumer_poll(struct consumer *consumer, int64_t timeout_ms, struct record *out, struct err *err);
 int sqlq_consumer_store(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);
 int sqlq_consumer_seek(struct consumer *consumer, const char *topic, int32_t partition, int64_t offset, struct err *err);

@@ -267,12 +267,11 @@ static void set_topic(struct source *source, const char *topic)
 	source->topic = mem_strdup(topic);
 }
 
-int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
+/* Nothing is assigned, and the topic is there to be read. */
+static int change_topic(struct sqlq_consumer *consumer, const char *topic, struct err *err)
 {
-	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
 	struct source *source = &consumer->sources[0];
 
-	(void)timeout_ms;
 	sqlq_ahead_drop(consumer);
 	err_clear(&consumer->lost);
 	atomic_store(&consumer->owned_count, 0);
@@ -284,8 +283,29 @@ int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t parti
 		return -1;
 	if (!source->door.is_open && sqlq_door_open(consumer->queue, topic, true, &source->door, err) < 0)
 		return -1;
-	if (start_at(consumer, partition, offset, err) < 0)
+	return 0;
+}
+
+int sqlq_consumer_assign(struct consumer *base, const char *topic, int32_t partition, int64_t offset, int64_t timeout_ms, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	(void)timeout_ms;
+	if (change_topic(consumer, topic, err) < 0 || start_at(consumer, partition, offset, err) < 0)
 		return -1;
+	atomic_store(&consumer->joined, true);
+	return 0;
+}
+
+int sqlq_consumer_assign_places(struct consumer *base, const char *topic, const struct queue_place *places, size_t count, struct err *err)
+{
+	struct sqlq_consumer *consumer = (struct sqlq_consumer *)base;
+
+	if (change_topic(consumer, topic, err) < 0)
+		return -1;
+	for (size_t i = 0; i < count; i++)
+		if (start_at(consumer, places[i].partition, places[i].offset, err) < 0)
+			return -1;
 	atomic_store(&consumer->joined, true);
 	return 0;
 }

@@ -639,6 +639,37 @@ static void work_that_was_begun_is_counted(void **state)
 	producer_close(producer);
 }
 
+/* Each from its own place, and only those that are named. */
+static void several_places_are_read_at_once(void **state)
+{
+	const struct queue_place places[] = { { 2, 3 }, { 0, 1 } }, others[] = { { 1, 4 } };
+	struct producer *producer = ready_producer(*state);
+	struct consumer *consumer = open_consumer(*state, &(struct consumer_options){ .topic = TOPIC_COMMANDS });
+	int64_t next[3] = { 1, -1, 3 };
+	struct record record, none;
+	struct err err = ERR_INIT;
+
+	for (int32_t p = 0; p < 3; p++)
+		send_all(producer, TOPIC_COMMANDS, p, 0, 5);
+	assert_int_equal(0, consumer_assign_places(consumer, TOPIC_COMMANDS, places, 2, &err));
+	for (int n = 0; n < 4 + 2; n++) {
+		next_record(consumer, &record);
+		assert_in_range(record.partition, 0, 2);
+		assert_int_equal(next[record.partition]++, record.offset);
+		record_release(&record);
+	}
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_assign_places(consumer, TOPIC_COMMANDS, others, 1, &err)); /* in place of them */
+	send_all(producer, TOPIC_COMMANDS, 0, 5, 6);
+	expect_numbers(consumer, 1, 4, 5);
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	assert_int_equal(0, consumer_assign_places(consumer, TOPIC_COMMANDS, NULL, 0, &err));
+	send_all(producer, TOPIC_COMMANDS, 1, 5, 6);
+	assert_int_equal(0, consumer_poll(consumer, 150, &none, &err));
+	consumer_close(consumer);
+	producer_close(producer);
+}
+
 static void an_offset_out_of_range_is_not_passed_over(void **state)
 {
 	struct place *place = *state;
@@ -865,6 +896,7 @@ int queue_suite_run(void)
 		STORY(a_group_reads_several_topics),
 		STORY(work_that_was_begun_is_counted),
 		STORY(an_offset_out_of_range_is_not_passed_over),
+		STORY(several_places_are_read_at_once),
 		STORY(a_backlog_is_read_without_stalls),
 	};
 	const struct CMUnitTest whole[] = {
