@@ -17,9 +17,13 @@ PARTITIONS = 4
 class Member:
     """One connection, and what came of it."""
 
-    def __init__(self, url, last):
+    def __init__(self, url, last, window=None):
         host, _, port = url.removeprefix("http://").rpartition(":")
-        self.socket, self.raw, self.body, self.head, self.ended = socket.create_connection((host, int(port)), timeout=60), b"", bytearray(), None, False
+        self.socket, self.raw, self.body, self.head, self.ended = socket.socket(), b"", bytearray(), None, False
+        self.socket.settimeout(60)
+        if window:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        self.socket.connect((host, int(port)))
         header = f"Last-Event-ID: {last}\r\n" if last else ""
         self.socket.sendall(f"GET /products/events HTTP/1.1\r\nHost: {host}\r\n{header}\r\n".encode())
 
@@ -59,10 +63,10 @@ class Member:
 class Crowd:
     """Many clients in one thread, each from a place of its own."""
 
-    def __init__(self, url, places):
+    def __init__(self, url, places, window=None):
         self.selector, self.members = selectors.DefaultSelector(), []
         for place in places:
-            member = Member(url, place)
+            member = Member(url, place, window)
             self.members.append(member)
             self.selector.register(member.socket, selectors.EVENT_READ, member)
 
@@ -92,8 +96,8 @@ class Crowd:
 @pytest.fixture
 def crowd():
     with contextlib.ExitStack() as stack:
-        def make(url, places):
-            crowd = Crowd(url, places)
+        def make(*args, **options):
+            crowd = Crowd(*args, **options)
             stack.callback(crowd.close)
             return crowd
         yield make
@@ -105,9 +109,9 @@ class Topic:
     def __init__(self, feed):
         self.feed, self.ids = feed, defaultdict(list)
 
-    def write(self, count):
+    def write(self, count, name="x"):
         first = self.size()
-        records = [event(first + n) for n in range(count)]
+        records = [event(first + n, name=name) for n in range(count)]
         written = zip(self.feed.produce_all("product_events", records), records)
         for (partition, offset), record in sorted(written, key=lambda pair: pair[0]):
             assert offset == len(self.ids[partition])
@@ -223,3 +227,35 @@ def test_a_crowd_further_behind_than_is_kept(make_feed, crowd):
     live_ones_follow(topic, [(members, places)], 20)
     times, records = reads(feed, gateway)
     assert 0 < records < 100 * 1500 / 10, f"{records} records were read in {times} reads"
+
+
+def test_who_does_not_read_holds_up_nobody_and_misses_nothing(make_feed, crowd):
+    """Some take nothing for a while, and more waits for them than fits; others who need reads as well get all, and then they do."""
+    feed = make_feed().prepare()
+    topic = Topic(feed)
+    for _ in range(8):
+        topic.write(500, "n" * 2000)
+    gateway = start(feed)
+    half = "1-" + "-".join(str(len(topic.ids[p]) // 2) for p in range(PARTITIONS))
+    slow_places, quick_places = ["1"] * 12, ["1"] * 6 + [half] * 6
+    slow = crowd(gateway.url, slow_places, window=4096)
+    wait_for(lambda: reads(feed, gateway)[0] > 0, "a read for them")
+    quick = crowd(gateway.url, quick_places)
+    all_that_is_missing(topic, quick, quick_places)
+    live_ones_follow(topic, [(quick, quick_places)], 20)
+    all_that_is_missing(topic, slow, slow_places)
+    live_ones_follow(topic, [(slow, slow_places), (quick, quick_places)], 20)
+    assert feed.metric(gateway, "feedmill_gateway_listeners_dropped_total") == 0
+    assert reads(feed, gateway)[0] > 2, "there was no need to leave anybody behind"
+
+
+def test_what_is_not_kept_any_more_is_passed_over(make_feed, crowd):
+    """In one partition; of the others nothing is passed over."""
+    feed = make_feed().prepare()
+    topic = Topic(feed).write(2000)
+    feed.delete_records("product_events", 1, 300)
+    gateway = start(feed)
+    kept = "1-0-300-0-0"
+    members = crowd(gateway.url, ["1"] * 20)
+    all_that_is_missing(topic, members, [kept] * 20)
+    live_ones_follow(topic, [(members, [kept] * 20)], 20)
