@@ -1,15 +1,11 @@
 /* Clients that lack events which are not among the recent ones go in; they come out nearer, in rounds: one read of all partitions
- * serves all whom it passes.
- *
- * A round goes on from the place of one client, its leader, and is as long as a turn. Leaders are by turns the one that lacks most and the
- * one that lacks least: the first sweep the topic once from end to end and take up all others on the way, the second are
- * soon done, and do not wait for the first. */
-#include "api-gateway/events_parts.h"
-
+ * serves all whom it passes. */
 #include <pthread.h>
 #include <string.h>
 
 #include "api-gateway/events_message.h"
+#include "api-gateway/events_parts.h"
+#include "api-gateway/events_round.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/queue/topics.h"
@@ -17,18 +13,6 @@
 #define TURN_MS 1000    /* of a round */
 #define PATIENCE_MS 200 /* of that: for those who have not taken what they got, so that they need not be read for again */
 #define LOOK_MS 5
-#define SLACK 128       /* records of a partition that a leader goes back for others */
-
-struct round {
-	struct client *clients;
-	bool is_for_nearest;
-	size_t partitions;
-	int64_t from[EVENTS_PARTITIONS];  /* where it is read from */
-	int64_t until[EVENTS_PARTITIONS]; /* what was followed when it began */
-	size_t unread;                    /* partitions that are not there yet */
-	int64_t patience_ms;
-	bool is_full; /* somebody has to take first */
-};
 
 static void push(struct client **list, struct client *client)
 {
@@ -69,7 +53,7 @@ static void settle_all(struct events *events)
 }
 
 /* Those who need a read, and take what they get. */
-static void gather(struct events *events, struct round *round)
+static void gather(struct events *events, struct events_round *round)
 {
 	struct client **at = &events->behind;
 
@@ -90,45 +74,9 @@ static void gather(struct events *events, struct round *round)
 	pthread_mutex_unlock(&events->lock);
 }
 
-static int64_t missing(const struct round *round, const struct client *client)
-{
-	int64_t sum = 0;
-
-	for (size_t p = 0; p < round->partitions; p++)
-		sum += client->at[p] < round->until[p] ? round->until[p] - client->at[p] : 0;
-	return sum;
-}
-
-static const struct client *choose_leader(const struct round *round)
-{
-	const struct client *leader = round->clients;
-
-	for (const struct client *c = leader->next; c != NULL; c = c->next)
-		if (round->is_for_nearest ? missing(round, c) < missing(round, leader) : missing(round, c) > missing(round, leader))
-			leader = c;
-	return leader;
-}
-
-/* The smallest wanted offset of each partition that is not far before the leader's. */
-static void plan(struct round *round)
-{
-	const struct client *leader = choose_leader(round);
-
-	round->unread = 0;
-	for (size_t p = 0; p < round->partitions; p++) {
-		const int64_t start = leader->at[p] < round->until[p] ? leader->at[p] : round->until[p];
-
-		round->from[p] = start;
-		for (const struct client *c = round->clients; c != NULL; c = c->next)
-			if (c->at[p] < round->from[p] && c->at[p] >= start - SLACK)
-				round->from[p] = c->at[p];
-		round->unread += round->from[p] < round->until[p] ? 1 : 0;
-	}
-}
-
 /* ---- reading */
 
-static int assign(struct events *events, struct consumer *consumer, const struct round *round, struct err *err)
+static int assign(struct events *events, struct consumer *consumer, const struct events_round *round, struct err *err)
 {
 	struct queue_place places[EVENTS_PARTITIONS];
 	size_t count = 0;
@@ -140,15 +88,7 @@ static int assign(struct events *events, struct consumer *consumer, const struct
 	return consumer_assign_places(consumer, TOPIC_PRODUCT_EVENTS, places, count, err);
 }
 
-/* Who was behind the beginning of the partition when the round began lacks what lies between: it is not for this round. */
-static bool wants(const struct round *round, const struct client *client, const struct record *record)
-{
-	const int64_t at = client->at[record->partition];
-
-	return !client->has_left && at >= round->from[record->partition] && at <= record->offset;
-}
-
-static void send_to(struct round *round, struct client *client, const struct record *record, const struct buf *text)
+static void send_to(struct events_round *round, struct client *client, const struct record *record, const struct buf *text)
 {
 	struct buf message = BUF_INIT;
 
@@ -162,7 +102,7 @@ static void send_to(struct round *round, struct client *client, const struct rec
 	buf_release(&message);
 }
 
-static void send_all(struct events *events, struct round *round, const struct record *record)
+static void send_all(struct events *events, struct events_round *round, const struct record *record)
 {
 	struct buf text = BUF_INIT;
 
@@ -171,7 +111,7 @@ static void send_all(struct events *events, struct round *round, const struct re
 	if (record->value.data != NULL)
 		events_message_text(&text, record);
 	for (struct client *c = round->clients; c != NULL; c = c->next)
-		if (wants(round, c, record))
+		if (events_round_wants(round, c, record->partition, record->offset))
 			send_to(round, c, record, &text);
 	if (record->offset < round->until[record->partition] && record->offset + 1 >= round->until[record->partition])
 		round->unread--;
@@ -180,7 +120,7 @@ static void send_all(struct events *events, struct round *round, const struct re
 }
 
 /* Those who are full get a moment, and then leave: what they lack they get by a later round. */
-static void let_them_take(struct events *events, struct round *round)
+static void let_them_take(struct events *events, struct events_round *round)
 {
 	round->is_full = false;
 	for (struct client *c = round->clients; c != NULL; c = c->next) {
@@ -197,7 +137,7 @@ static void let_them_take(struct events *events, struct round *round)
 	round->patience_ms -= LOOK_MS;
 }
 
-static bool has_riders(const struct round *round)
+static bool has_riders(const struct events_round *round)
 {
 	for (const struct client *c = round->clients; c != NULL; c = c->next)
 		if (!c->has_left)
@@ -206,7 +146,7 @@ static bool has_riders(const struct round *round)
 }
 
 /* The first offset that is still there, in place of one that is not. */
-static void skip_gone(struct events *events, struct round *round)
+static void skip_gone(struct events *events, struct events_round *round)
 {
 	struct partition_lag ends[EVENTS_PARTITIONS];
 	struct err err = ERR_INIT;
@@ -224,7 +164,7 @@ static void skip_gone(struct events *events, struct round *round)
 	}
 }
 
-static void read_round(struct events *events, struct consumer *consumer, struct round *round)
+static void read_round(struct events *events, struct consumer *consumer, struct events_round *round)
 {
 	const int64_t deadline_ms = clock_mono_ms() + TURN_MS;
 	struct err err = ERR_INIT;
@@ -253,7 +193,7 @@ static void read_round(struct events *events, struct consumer *consumer, struct 
 
 /* ---- the thread */
 
-static void end_round(struct events *events, struct round *round)
+static void end_round(struct events *events, struct events_round *round)
 {
 	struct client *client;
 
@@ -279,7 +219,7 @@ static void catch_up(struct events *events, struct consumer *consumer)
 	bool is_for_nearest = false, is_reading = false;
 
 	while (!nap_is_over(&events->nap)) {
-		struct round round = { .is_for_nearest = is_for_nearest, .patience_ms = PATIENCE_MS };
+		struct events_round round = { .is_for_nearest = is_for_nearest, .patience_ms = PATIENCE_MS };
 
 		settle_all(events);
 		gather(events, &round);
@@ -289,7 +229,7 @@ static void catch_up(struct events *events, struct consumer *consumer)
 		}
 		is_for_nearest = !is_for_nearest;
 		is_reading = true;
-		plan(&round);
+		events_round_plan(&round);
 		read_round(events, consumer, &round);
 		end_round(events, &round);
 	}

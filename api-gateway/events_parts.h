@@ -1,4 +1,5 @@
-/* events_parts: what the two threads of events share: events.c follows the topic, events_catch_up.c reads again. Private to both.
+/* events_parts: what the two threads of events share: events.c follows the topic, events_catch_up.c reads again, in rounds
+ * (events_round.h). Private to these.
  *
  * A client is on one list, `live` or `behind`, or in the hands of the thread that reads again; it goes from there to `live` when it has all
  * that was followed so far, with the lock held, so that the next event is the first that it lacks. */
