@@ -58,6 +58,7 @@ struct loop {
 	struct MHD_Daemon *daemon;
 	atomic_int connections;
 	atomic_int coming; /* of these: handed over, and not begun by its thread */
+	struct http_exchange *_Atomic answered; /* by other threads, and suspended: see resume() */
 };
 
 struct http_server {
@@ -86,6 +87,8 @@ struct answer {
 struct http_exchange {
 	struct http_watched watched; /* first: on_connection() and the watch know it by that */
 	struct http_server *server;
+	struct loop *loop;
+	struct http_exchange *earlier; /* in its loop's answered */
 	struct MHD_Connection *connection;
 	_Atomic enum state state;
 	atomic_int holders; /* the connection, and the answerer of an abandoned exchange */
@@ -491,6 +494,39 @@ static void abandon(struct http_exchange *exchange)
 	atomic_fetch_sub(&server->under_way, 1);
 }
 
+/* Answers come in bursts, a batch's reports say, and waking a loop for each of them means changing threads for each. So the first
+ * of a burst wakes the loop, and the loop's thread resumes the others. The connection may be at its next request when this returns. */
+static void resume(struct http_exchange *exchange)
+{
+	struct http_server *server = exchange->server;
+	struct loop *loop = exchange->loop;
+	struct MHD_Connection *connection = exchange->connection;
+	struct http_exchange *earlier = atomic_load(&loop->answered);
+
+	do
+		exchange->earlier = earlier;
+	while (!atomic_compare_exchange_weak(&loop->answered, &earlier, exchange));
+	if (earlier != NULL)
+		return;
+	MHD_resume_connection(connection);
+	atomic_fetch_sub(&server->under_way, 1);
+}
+
+/* On the loop's thread, whenever it is called for a connection: so also for each that was woken. The first of a burst, which has
+ * none earlier, is resumed by who answered it. */
+static void resume_others(struct loop *loop)
+{
+	struct http_exchange *exchange = atomic_load(&loop->answered) != NULL ? atomic_exchange(&loop->answered, NULL) : NULL;
+
+	while (exchange != NULL && exchange->earlier != NULL) {
+		struct http_exchange *earlier = exchange->earlier;
+
+		MHD_resume_connection(exchange->connection);
+		atomic_fetch_sub(&loop->server->under_way, 1);
+		exchange = earlier;
+	}
+}
+
 /* Calls the handler; what it does not answer at once is suspended. Suspending comes before SUSPENDED is told, since from
  * then on the answerer may resume.
  *
@@ -526,8 +562,7 @@ static enum MHD_Result hand_out(struct http_exchange *exchange)
 
 static void end_exchange(struct http_exchange *exchange)
 {
-	struct http_server *server = exchange->server; /* both gone when it is abandoned: not looked at then */
-	struct MHD_Connection *connection = exchange->connection;
+	struct http_server *server = exchange->server; /* gone when it is abandoned: not looked at then */
 
 	if (exchange->release != NULL)
 		exchange->release(exchange->data);
@@ -536,8 +571,7 @@ static void end_exchange(struct http_exchange *exchange)
 	if (change_state(exchange, HANDLING, ANSWERED)) {
 		atomic_fetch_sub(&server->under_way, 1);
 	} else if (change_state(exchange, SUSPENDED, ANSWERED)) {
-		MHD_resume_connection(connection); /* from here on the exchange may be the next request's */
-		atomic_fetch_sub(&server->under_way, 1);
+		resume(exchange);
 	} else {
 		assert(atomic_load(&exchange->state) == ABANDONED); /* else: answered twice */
 		drop_holder(exchange);
@@ -748,7 +782,8 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 {
 	struct http_exchange *exchange = *context;
 
-	(void)arg, (void)connection, (void)url;
+	(void)connection, (void)url;
+	resume_others(arg);
 	if (!exchange->headers_seen)
 		return on_headers(exchange, method, version);
 	if (*upload_len > 0)
@@ -796,7 +831,8 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
 {
 	struct http_exchange *exchange = *context;
 
-	(void)arg, (void)connection;
+	(void)connection;
+	resume_others(arg);
 	if (exchange == NULL || atomic_load(&exchange->state) == ABANDONED)
 		return;
 	FAULT_POINT("http.answered");
@@ -821,6 +857,7 @@ static void begin_connection(struct loop *loop, struct MHD_Connection *connectio
 	int64_t now_ms = clock_mono_ms();
 
 	exchange->server = loop->server;
+	exchange->loop = loop;
 	exchange->connection = connection;
 	exchange->text = exchange->body = exchange->answer.body = exchange->answer.headers = (struct buf)BUF_INIT;
 	exchange->params.text = (struct buf)BUF_INIT;
