@@ -17,6 +17,7 @@
 #include "api-gateway/prefer.h"
 #include "api-gateway/readers.h"
 #include "api-gateway/router.h"
+#include "common/base/id.h"
 #include "common/base/trace.h"
 #include "common/http/http_server.h"
 #include "common/model/friendship.h"
@@ -41,6 +42,7 @@ struct call {
 	bool is_sent;                  /* its record was given to the producer, or may be yet */
 	int64_t entity;                /* the id of what is made or changed, and when that was asked for; see once.h */
 	int64_t made_at_ms;            /* wall clock */
+	id_fits_fn *id_fits;           /* which ids are best for what is made, asked with the gateway; NULL: any */
 	struct once *once;             /* of its Idempotency-Key; NULL: it has none */
 	struct prefer prefer;
 	int64_t newcomer;              /* the participant that the command creates; 0: none */

@@ -102,11 +102,11 @@ bool lease_keeper_held(const struct lease_keeper *keeper, struct err *why)
 	return false;
 }
 
-int lease_keeper_id(struct lease_keeper *keeper, int64_t *id, struct err *err)
+int lease_keeper_id(struct lease_keeper *keeper, id_fits_fn *fits, void *arg, int64_t *id, struct err *err)
 {
 	if (!lease_keeper_held(keeper, err))
 		return -1;
-	return id_next(&keeper->ids, id, err);
+	return id_next_that(&keeper->ids, fits, arg, id, err);
 }
 
 void lease_keeper_close(struct lease_keeper *keeper)

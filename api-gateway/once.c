@@ -164,7 +164,7 @@ static bool make_ids(struct call *call)
 {
 	struct err err = ERR_INIT;
 
-	if (call->entity == 0 && !call->is_job && lease_keeper_id(call->gateway->lease, &call->entity, &err) < 0) {
+	if (call->entity == 0 && !call->is_job && lease_keeper_id(call->gateway->lease, call->id_fits, call->gateway, &call->entity, &err) < 0) {
 		reply_away(call, &err);
 		return false;
 	}

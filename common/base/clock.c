@@ -1,6 +1,7 @@
 /* The kernel's clocks go in, numbers and RFC 3339 texts come out, and back. */
 #include "common/base/clock.h"
 
+#include <string.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t which)
@@ -26,13 +27,32 @@ int64_t clock_wall_ms(void)
 	return read_us(CLOCK_REALTIME) / 1000;
 }
 
-/* `digits` digits, and what stands behind them. printf() would be the dearest part of writing a post. */
-static char *put(char *at, int number, int digits, char behind)
+/* ---- dates. The calendar of the C library takes a lock for the time zone, and its text a parser: both dear where a row has a time. */
+
+#define DAY_S 86400
+#define ERA_DAYS 146097 /* 400 years */
+
+/* Days since 1970-01-01. Years begin in March here, so that the leap day is a year's last. */
+static int64_t days_of(int year, int month, int day)
 {
-	for (int i = digits - 1; i >= 0; i--, number /= 10)
-		at[i] = (char)('0' + number % 10);
-	at[digits] = behind;
-	return at + digits + 1;
+	const int64_t years = year + 400 - (month <= 2);
+	const int months = month > 2 ? month - 3 : month + 9;
+
+	return years * 365 + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1 - 719468 - ERA_DAYS;
+}
+
+/* From year 0 on. */
+static void date_of(int64_t days, int *year, int *month, int *day)
+{
+	const int64_t since = days + 719468 + ERA_DAYS;
+	const int64_t of_era = since % ERA_DAYS;
+	const int64_t years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	const int64_t of_year = of_era - (years * 365 + years / 4 - years / 100);
+	const int months = (int)((5 * of_year + 2) / 153);
+
+	*day = (int)(of_year - (153 * months + 2) / 5 + 1);
+	*month = months < 10 ? months + 3 : months - 9;
+	*year = (int)(since / ERA_DAYS * 400 + years - 400 + (*month <= 2));
 }
 
 /* The years 0 to 9999 that RFC 3339 has: a time beyond them, which only a foreign record can bring, becomes the last or first. */
@@ -42,33 +62,38 @@ static char *put(char *at, int number, int digits, char behind)
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_TEXT])
 {
 	const int64_t there_ms = wall_ms < FIRST_MS ? FIRST_MS : wall_ms > LAST_MS ? LAST_MS : wall_ms;
-	int64_t ms = there_ms % 1000;
-	time_t seconds = (time_t)(there_ms / 1000);
-	struct tm tm;
+	const int64_t ms = there_ms - FIRST_MS; /* the first is a midnight */
+	const int of_day_s = (int)(ms / 1000 % DAY_S);
+	int year, month, day;
 	char *at = out;
 
-	if (ms < 0) { /* before 1970: towards the earlier second */
-		ms += 1000;
-		seconds--;
-	}
-	gmtime_r(&seconds, &tm);
-	at = put(at, tm.tm_year + 1900, 4, '-');
-	at = put(at, tm.tm_mon + 1, 2, '-');
-	at = put(at, tm.tm_mday, 2, 'T');
-	at = put(at, tm.tm_hour, 2, ':');
-	at = put(at, tm.tm_min, 2, ':');
-	at = put(at, tm.tm_sec, 2, '.');
-	at = put(at, (int)ms, 3, 'Z');
+	date_of(ms / 1000 / DAY_S + FIRST_MS / 1000 / DAY_S, &year, &month, &day);
+	at = str_put_digits(at, year, 4, '-');
+	at = str_put_digits(at, month, 2, '-');
+	at = str_put_digits(at, day, 2, 'T');
+	at = str_put_digits(at, of_day_s / 3600, 2, ':');
+	at = str_put_digits(at, of_day_s / 60 % 60, 2, ':');
+	at = str_put_digits(at, of_day_s % 60, 2, '.');
+	at = str_put_digits(at, (int)(ms % 1000), 3, 'Z');
 	*at = '\0';
 }
 
+/* A quarter of an hour has one date in every zone. Rows that follow each other often share it. */
 void clock_date(int64_t wall_ms, char out[CLOCK_TEXT])
 {
-	time_t seconds = (time_t)(wall_ms / 1000 - (wall_ms % 1000 < 0));
-	struct tm tm;
+	static _Thread_local int64_t last_quarter = INT64_MIN;
+	static _Thread_local char last_text[CLOCK_TEXT];
+	const time_t seconds = (time_t)(wall_ms / 1000 - (wall_ms % 1000 < 0));
+	const int64_t quarter = seconds / 900 - (seconds % 900 < 0);
 
-	localtime_r(&seconds, &tm);
-	strftime(out, CLOCK_TEXT, "%Y-%m-%d", &tm);
+	if (quarter != last_quarter) {
+		struct tm tm;
+
+		localtime_r(&seconds, &tm);
+		strftime(last_text, CLOCK_TEXT, "%Y-%m-%d", &tm);
+		last_quarter = quarter;
+	}
+	memcpy(out, last_text, CLOCK_TEXT);
 }
 
 /* A fixed number of digits at the front of s, which moves behind them; -1: they are not there. */
@@ -189,6 +214,6 @@ bool clock_parse_rfc3339(struct slice text, int64_t *wall_ms)
 		return false;
 	if (tm.tm_sec == 60 && !is_leap_second(&tm, offset))
 		return false;
-	*wall_ms = ((int64_t)timegm(&tm) - (int64_t)offset * 60) * 1000 + ms;
+	*wall_ms = (days_of(tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday) * DAY_S + tm.tm_hour * 3600 + tm.tm_min * 60 + tm.tm_sec - offset * 60) * 1000 + ms;
 	return true;
 }

@@ -2,7 +2,6 @@
 #include "common/base/id.h"
 
 #include <assert.h>
-#include <stdbool.h>
 
 #include "common/base/clock.h"
 
@@ -44,7 +43,26 @@ static int refuse(int64_t now_ms, int64_t wanted_ms, int64_t until_ms, struct er
 		(long long)(wanted_ms - until_ms));
 }
 
+static int64_t compose(int64_t next, int gateway)
+{
+	return (next >> SEQUENCE_BITS) << (GATEWAY_BITS + SEQUENCE_BITS) | (int64_t)gateway << SEQUENCE_BITS | (next & SEQUENCE_MASK);
+}
+
+static int64_t first_that(int64_t next, int gateway, id_fits_fn *fits, void *arg)
+{
+	for (int64_t tried = next; tried <= next + SEQUENCE_MASK; tried++) {
+		if (fits(compose(tried, gateway), arg))
+			return tried;
+	}
+	return next;
+}
+
 int id_next(struct id_source *source, int64_t *id, struct err *err)
+{
+	return id_next_that(source, NULL, NULL, id, err);
+}
+
+int id_next_that(struct id_source *source, id_fits_fn *fits, void *arg, int64_t *id, struct err *err)
 {
 	int64_t now_ms = clock_wall_ms();
 	int64_t next = now_ms > ID_EPOCH_MS ? (now_ms - ID_EPOCH_MS) << SEQUENCE_BITS : 0;
@@ -58,6 +76,8 @@ int id_next(struct id_source *source, int64_t *id, struct err *err)
 	next_ms = (next >> SEQUENCE_BITS) + ID_EPOCH_MS;
 	until_ms = source->until_ms;
 	gateway = source->gateway;
+	if (fits != NULL && next_ms - now_ms <= ID_AHEAD_MS)
+		next = first_that(next, gateway, fits, arg);
 	allowed = next_ms < until_ms && next_ms - now_ms <= ID_JUMP_MS && next_ms - ID_EPOCH_MS < MILLISECONDS_END;
 	if (allowed)
 		source->last = next;
@@ -65,8 +85,7 @@ int id_next(struct id_source *source, int64_t *id, struct err *err)
 
 	if (!allowed)
 		return refuse(now_ms, next_ms, until_ms, err);
-	*id = (next >> SEQUENCE_BITS) << (GATEWAY_BITS + SEQUENCE_BITS) | (int64_t)gateway << SEQUENCE_BITS |
-		(next & SEQUENCE_MASK);
+	*id = compose(next, gateway);
 	return 0;
 }
 

@@ -9,12 +9,14 @@
 #define FEEDMILL_BASE_ID_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/err.h"
 
 #define ID_EPOCH_MS INT64_C(1704067200000)
 #define ID_JUMP_MS INT64_C(3600000)
+#define ID_AHEAD_MS 16
 #define ID_GATEWAYS 64
 
 struct id_source {
@@ -28,6 +30,10 @@ void id_source_init(struct id_source *source);                              /* g
 void id_source_grant(struct id_source *source, int gateway, int64_t from_ms, int64_t until_ms); /* a lease taken or renewed */
 /* Safe from any thread. ERR_UNAVAILABLE: the lease has run out, or the clock jumped. */
 int id_next(struct id_source *source, int64_t *id, struct err *err);
+/* The next one that fits, of the 128 that follow; the next, where none does or ids are ID_AHEAD_MS ahead of the clock. `fits` is quick:
+ * it is asked with the source locked. NULL: any does. */
+typedef bool id_fits_fn(int64_t id, void *arg);
+int id_next_that(struct id_source *source, id_fits_fn *fits, void *arg, int64_t *id, struct err *err);
 
 /* Gives no id from now on; returns the wall clock millisecond from which on none was given: where the next holder may start. */
 int64_t id_source_close(struct id_source *source);

@@ -239,3 +239,11 @@ ptrdiff_t str_percent_decode(struct slice s, bool plus_is_space, char *out)
 	out[len] = '\0';
 	return (ptrdiff_t)len;
 }
+
+char *str_put_digits(char *at, int number, int digits, char behind)
+{
+	for (int i = digits - 1; i >= 0; i--, number /= 10)
+		at[i] = (char)('0' + number % 10);
+	at[digits] = behind;
+	return at + digits + 1;
+}

@@ -29,6 +29,8 @@ bool str_int64(struct slice s, int64_t *out);
 /* The same backwards, NUL-terminated; returns the length. */
 #define STR_INT64 21
 size_t str_put_int64(int64_t number, char out[STR_INT64]);
+/* So many digits of a number from 0 on, and what stands behind them; where the next may follow. printf() is dear where it is called for each row. */
+char *str_put_digits(char *at, int number, int digits, char behind);
 
 /* An id as it stands in a path, a link or a record: 1 to 2^53-1, plain decimal. */
 #define ID_MAX ((INT64_C(1) << 53) - 1)

@@ -88,8 +88,6 @@ struct sqlq_fetched {
 };
 void sqlq_fetched_release(void *fetched);
 
-uint32_t sqlq_hash(struct slice key); /* murmur2 */
-int32_t sqlq_partition_of(struct slice key, int32_t partitions); /* as Java producers do */
 size_t sqlq_headers_size(const struct record *record);
 void sqlq_headers_put(const struct record *record, char *out);
 void sqlq_headers_get(struct slice bytes, struct record *out); /* the first RECORD_HEADERS_FETCHED */

@@ -105,36 +105,3 @@ void sqlq_fetched_release(void *fetched)
 {
 	free(fetched);
 }
-
-/* ---- partitions */
-
-static uint32_t word(const unsigned char *at)
-{
-	return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-/* MurmurHash2 with the seed of Java's Kafka client. */
-uint32_t sqlq_hash(struct slice key)
-{
-	const uint32_t mix = 0x5bd1e995;
-	const unsigned char *at = (const unsigned char *)key.data;
-	size_t len = key.len;
-	uint32_t hash = 0x9747b28c ^ (uint32_t)len;
-
-	for (; len >= 4; at += 4, len -= 4) {
-		uint32_t k = word(at) * mix;
-
-		hash = (hash * mix) ^ ((k ^ k >> 24) * mix);
-	}
-	for (size_t i = len; i > 0; i--)
-		hash ^= (uint32_t)at[i - 1] << (8 * (i - 1));
-	if (len > 0)
-		hash *= mix;
-	hash = (hash ^ hash >> 13) * mix;
-	return hash ^ hash >> 15;
-}
-
-int32_t sqlq_partition_of(struct slice key, int32_t partitions)
-{
-	return (int32_t)(sqlq_hash(key) & 0x7fffffff) % partitions;
-}

@@ -443,7 +443,7 @@ static int32_t choose_partition(const struct record *record, int32_t partitions)
 		return record->partition;
 	if (record->key.data == NULL)
 		return (int32_t)rand_below((uint64_t)partitions);
-	return sqlq_partition_of(record->key, partitions);
+	return record_partition_of(record->key, partitions);
 }
 
 static int send_to(struct sender *sender, size_t topic, const struct record *record, sent_fn *done, void *arg, struct err *err)

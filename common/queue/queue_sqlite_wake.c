@@ -145,7 +145,7 @@ int sqlq_door_open(const struct sqlq *queue, const char *topic, bool listens, st
 	int rc = -1;
 
 	sqlq_path(queue, topic, "", name);
-	snprintf(door.topic, sizeof(door.topic), "wake-%08x-", (unsigned)sqlq_hash(slice_of(name + strlen(queue->folder))));
+	snprintf(door.topic, sizeof(door.topic), "wake-%08x-", (unsigned)record_hash(slice_of(name + strlen(queue->folder))));
 	door.folder = open(queue->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (door.folder < 0)
 		goto out;

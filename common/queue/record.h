@@ -37,6 +37,9 @@ struct slice record_header_get(const struct record *record, const char *name); /
 void record_header_add(struct record *record, const char *name, struct slice value); /* full: dropped */
 void record_release(struct record *record); /* safe on a zeroed or released one */
 
+uint32_t record_hash(struct slice key); /* murmur2, with the seed of Java's producers */
+int32_t record_partition_of(struct slice key, int32_t partitions); /* where a record with this key goes */
+
 /* Headers of ours. */
 #define HEADER_TRACE "traceparent"
 #define HEADER_REPLY "feedmill-reply"     /* number of the gateway that waits: partition of feed.results */

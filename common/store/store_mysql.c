@@ -14,6 +14,7 @@
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/store/rows.h"
 #include "common/store/store_ops.h"
 
 /* The distribution's client library is MariaDB's or MySQL's own: same functions but for these. */
@@ -33,8 +34,10 @@ typedef bool library_bool;
 
 struct column {
 	MYSQL_BIND *bind;
-	bool is_number;
+	bool is_number, is_time;
 	int64_t number;
+	MYSQL_TIME time;
+	char text[ROWS_TIME]; /* of the time */
 	unsigned long len;
 	library_bool is_null;
 	library_bool is_cut;
@@ -222,7 +225,7 @@ static void statement_release(struct statement *st)
 	if (st->handle)
 		mysql_stmt_close(st->handle);
 	for (size_t i = 0; i < st->column_count; i++)
-		if (!st->columns[i].is_number)
+		if (!st->columns[i].is_number && !st->columns[i].is_time)
 			free(st->results[i].buffer);
 	free(st->text);
 	free(st->params);
@@ -498,6 +501,7 @@ static bool is_number_type(enum enum_field_types type)
 static void column_bind(struct column *column, MYSQL_BIND *bind, enum enum_field_types type)
 {
 	column->is_number = is_number_type(type);
+	column->is_time = type == MYSQL_TYPE_DATETIME;
 	column->bind = bind;
 	bind->length = &column->len;
 	bind->is_null = &column->is_null;
@@ -505,6 +509,9 @@ static void column_bind(struct column *column, MYSQL_BIND *bind, enum enum_field
 	if (column->is_number) {
 		bind->buffer_type = MYSQL_TYPE_LONGLONG;
 		bind->buffer = &column->number;
+	} else if (column->is_time) {
+		bind->buffer_type = MYSQL_TYPE_DATETIME;
+		bind->buffer = &column->time;
 	} else {
 		bind->buffer_type = MYSQL_TYPE_STRING;
 		bind->buffer = mem_alloc(COLUMN_ROOM);
@@ -614,6 +621,22 @@ static struct statement *execute(struct mysql_store *s, const char *sql, size_t 
 	return st;
 }
 
+/* 2026-01-31 12:00:00.123: with milliseconds, as all our columns have them. */
+static struct slice time_text(struct column *column)
+{
+	const MYSQL_TIME *time = &column->time;
+	char *at = column->text;
+
+	at = str_put_digits(at, (int)time->year, 4, '-');
+	at = str_put_digits(at, (int)time->month, 2, '-');
+	at = str_put_digits(at, (int)time->day, 2, ' ');
+	at = str_put_digits(at, (int)time->hour, 2, ':');
+	at = str_put_digits(at, (int)time->minute, 2, ':');
+	at = str_put_digits(at, (int)time->second, 2, '.');
+	at = str_put_digits(at, (int)(time->second_part / 1000), 3, '\0');
+	return (struct slice){ column->text, (size_t)(at - 1 - column->text) };
+}
+
 /* A text that is longer than its column's buffer: the buffer grows, for the rows that follow too. */
 static int column_grow(struct statement *st, size_t i)
 {
@@ -636,6 +659,8 @@ static int row_take(struct statement *st)
 			st->row[i] = (struct store_value){ .type = STORE_NULL };
 		} else if (column->is_number) {
 			st->row[i] = store_int(column->number);
+		} else if (column->is_time) {
+			st->row[i] = store_text(time_text(column));
 		} else {
 			if (column->len > st->results[i].buffer_length) {
 				if (column_grow(st, i) != 0)

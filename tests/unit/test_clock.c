@@ -58,7 +58,7 @@ static void dates_follow_the_zone(void **state)
 	assert_string_equal("2026-02-01", out);
 	setenv("TZ", "BEHIND+13", 1);
 	tzset();
-	clock_date(late, out);
+	clock_date(late + 15 * 60 * 1000, out); /* another quarter: see clock_date() */
 	assert_string_equal("2026-01-30", out);
 	setenv("TZ", "UTC", 1);
 	tzset();
@@ -147,6 +147,24 @@ static void every_day_reads_back(void **state)
 	}
 }
 
+/* From year 0 to 9999, as the C library counts. */
+static void every_day_is_the_calendar_s(void **state)
+{
+	(void)state;
+	for (int64_t day = -719528; day <= 2932896; day++) {
+		const time_t seconds = (time_t)(day * 86400 + (day + 719528) % 86399);
+		char out[CLOCK_TEXT], wanted[64];
+		struct tm tm;
+
+		gmtime_r(&seconds, &tm);
+		snprintf(wanted, sizeof(wanted), "%04d-%02d-%02dT%02d:%02d:%02d.007Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
+			tm.tm_min, tm.tm_sec);
+		clock_rfc3339((int64_t)seconds * 1000 + 7, out);
+		if (strcmp(out, wanted) != 0)
+			fail_msg("%s is told as %s", wanted, out);
+	}
+}
+
 static void random_numbers_stay_below_and_differ(void **state)
 {
 	unsigned seen = 0;
@@ -207,6 +225,7 @@ int main(void)
 		cmocka_unit_test(date_times_are_read),
 		cmocka_unit_test(other_date_times_are_refused),
 		cmocka_unit_test(every_day_reads_back),
+		cmocka_unit_test(every_day_is_the_calendar_s),
 		cmocka_unit_test(random_numbers_stay_below_and_differ),
 		cmocka_unit_test(backoff_doubles_up_to_its_limit),
 	};

@@ -184,12 +184,70 @@ static void a_closed_source_says_where_the_next_may_start(void **state)
 	assert_int_equal(ERR_UNAVAILABLE, err.kind);
 }
 
+static bool ends_in_five(int64_t id, void *asked)
+{
+	++*(int *)asked;
+	return id % 8 == 5;
+}
+
+static bool never(int64_t id, void *asked)
+{
+	(void)id;
+	++*(int *)asked;
+	return false;
+}
+
+static int64_t next_that(struct id_source *source, id_fits_fn *fits, int *asked)
+{
+	struct err err = ERR_INIT;
+	int64_t id = 0;
+
+	if (id_next_that(source, fits, asked, &id, &err) < 0)
+		fail_msg("%s", err.message);
+	return id;
+}
+
+static void ids_that_fit_are_taken(void **state)
+{
+	struct id_source source = leased(5, 0, clock_wall_ms() + HOUR);
+	int64_t last = 0;
+	int asked = 0;
+
+	(void)state;
+	for (int i = 0; i < 100; i++) {
+		int64_t id = next_that(&source, ends_in_five, &asked);
+
+		assert_true(id > last && id % 8 == 5);
+		last = id;
+	}
+	assert_true(next_of(&source) > last);
+}
+
+/* So many are looked through, and not more; and nothing, where that would make ids run away from the clock. */
+static void ids_are_given_where_none_fits(void **state)
+{
+	const int64_t now = clock_wall_ms();
+	struct id_source source = leased(5, 0, now + HOUR);
+	int asked = 0;
+	int64_t first = next_that(&source, never, &asked);
+
+	(void)state;
+	assert_true(asked > 0 && asked <= 128);
+	assert_true(next_that(&source, never, &asked) > first);
+	source = leased(5, now + 10000, now + HOUR);
+	asked = 0;
+	assert_true(next_that(&source, ends_in_five, &asked) > first);
+	assert_int_equal(0, asked);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_before_a_grant),
 		cmocka_unit_test(ids_carry_time_and_gateway),
 		cmocka_unit_test(ids_rise_through_full_milliseconds),
+		cmocka_unit_test(ids_that_fit_are_taken),
+		cmocka_unit_test(ids_are_given_where_none_fits),
 		cmocka_unit_test(a_new_holder_starts_after_the_old_ones_ids),
 		cmocka_unit_test(no_id_at_or_past_the_leases_end),
 		cmocka_unit_test(a_clock_that_jumped_gives_no_ids),
