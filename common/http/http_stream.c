@@ -82,6 +82,7 @@ static void wake_writer(struct http_stream *stream)
 ssize_t http_stream_take(struct http_stream *stream, char *out, size_t room, void (*suspend)(void *connection))
 {
 	size_t len;
+	bool is_end;
 
 	pthread_mutex_lock(&stream->lock);
 	len = waiting(stream) < room ? waiting(stream) : room;
@@ -92,12 +93,13 @@ ssize_t http_stream_take(struct http_stream *stream, char *out, size_t room, voi
 		stream->taken = 0;
 		set_deadline(stream, HTTP_NO_DEADLINE);
 	}
-	if (len == 0 && !stream->is_ended && !stream->is_over) {
+	is_end = len == 0 && (stream->is_ended || stream->is_over);
+	if (len == 0 && !is_end) {
 		stream->is_suspended = true;
 		suspend(stream->hooks.connection);
 	}
 	pthread_mutex_unlock(&stream->lock);
-	return len > 0 ? (ssize_t)len : stream->is_ended || stream->is_over ? -1 : 0;
+	return is_end ? -1 : (ssize_t)len; /* decided before the lock was let go: one that was suspended goes on by resume() alone */
 }
 
 /* Moves what waits to the front before it adds: a client that is always a little behind does not make it grow for ever. */
