@@ -1,44 +1,13 @@
 """The job worker is killed between the result and the acknowledgement: what is delivered again does not run again where
 job.deduplicate_successful says so, what follows it is there, by the same id. The client is an unmodified Celery."""
-import contextlib
 import json
 
 import celery
-import pymysql
 import pytest
 
-from feedmill import Feedmill, server, wait_for
+from feedmill import wait_for
+from jobs import Jobs
 from rabbit import VirtualHost
-from rig import BUILD
-
-
-class Jobs(Feedmill):
-    """Workers with results in a database of their own, a job `note` that writes down each run and returns 42, and a Celery client."""
-
-    def __init__(self, folder, vhost, **settings):
-        self.notes, script = folder / "notes", folder / "note.sh"
-        script.write_text(f"#!/bin/sh\ncat >/dev/null\necho $FEED_JOB_ID >>{self.notes}\necho 42\n")
-        script.chmod(0o755)
-        self.notes.touch()
-        super().__init__(folder, build=BUILD, **{
-            "amqp.url": vhost.url, "job.exec": f"note={script}", "job.results": "database", "job.concurrency": 1, "job.mingle": False,
-            "job.deduplicate_successful": True, **settings})
-        self.sql(f"CREATE DATABASE {self.database}")
-        url = f"{server('MYSQL_USER')}:{server('MYSQL_PASSWORD')}@{server('MYSQL_HOST')}:{server('MYSQL_PORT')}/{self.database}"
-        self.app = celery.Celery("repeats", broker=vhost.url, backend=f"db+mysql+pymysql://{url}", set_as_current=False)
-
-    def runs(self):
-        return self.notes.read_text().split()
-
-    def killed_at(self, point):
-        worker = self.worker("job", env={"FAULT": f"{point}:1:kill"}, wait=False)
-        wait_for(lambda: not worker.running(), f"{point} is passed", 60)
-        assert worker.popen.wait() == -9 and worker.logged(rf"event=fault point={point} ")
-
-    def drop(self):
-        self.app.close()
-        with contextlib.suppress(pymysql.Error):
-            self.sql(f"DROP DATABASE IF EXISTS {self.database}")
 
 
 @pytest.fixture
@@ -52,7 +21,7 @@ def make_jobs(tmp_path, vhost):
     made = []
 
     def make(**settings):
-        made.append(Jobs(tmp_path, vhost, **settings))
+        made.append(Jobs(tmp_path, vhost.url, **{"job.deduplicate_successful": True, **settings}))
         return made[-1]
     yield make
     for jobs in made:
@@ -149,6 +118,16 @@ def test_results_that_a_python_worker_left(make_jobs, vhost, value, chained, run
         assert worker.stop() == 0 and jobs.runs() == [result.id] * runs
         if chained:
             assert [arguments for _, _, arguments in take(channel, "next")] == [[None if value is None else 42]]
+
+
+def test_what_comes_out_of_a_delay_is_asked_for(make_jobs):
+    """RabbitMQ that is killed while it moves a message may have it twice: the second is like this one, not marked in any way but that it was moved."""
+    jobs = make_jobs()
+    worker = jobs.worker("job")
+    assert jobs.app.send_task("note", task_id="one", countdown=1).get(timeout=60) == 42
+    jobs.app.send_task("note", task_id="one", countdown=1)
+    worker.wait_logged("it had succeeded", 60)
+    assert worker.stop() == 0 and jobs.runs() == ["one"]
 
 
 def test_without_a_table_the_setting_says_that_it_does_nothing(make_jobs):

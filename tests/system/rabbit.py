@@ -3,6 +3,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import uuid
@@ -63,9 +64,11 @@ class Subscriber:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Not one of those that the kernel gives to connections: nobody has it when a server that was killed starts again."""
+    while True:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10000, 20000)))
+            return probe.getsockname()[1]
 
 
 class Rabbit:
@@ -76,7 +79,7 @@ class Rabbit:
         self.folder = pathlib.Path(folder) / ("rabbit-" + uuid.uuid4().hex[:8])
         self.folder.mkdir()
         self.scripts = pathlib.Path(server("RABBITMQ_SCRIPTS"))
-        self.port, self.epmd_port, self.distribution = free_port(), free_port(), free_port()
+        self.port, self.epmd_port = free_port(), free_port()
         self.url = f"amqp://feed:feed@127.0.0.1:{self.port}"
         self.tls_port = free_port()
         self.tls_url = f"amqps://feed:feed@localhost:{self.tls_port}"
@@ -87,9 +90,9 @@ class Rabbit:
             f"listeners.tcp.1 = 127.0.0.1:{self.port}\ndefault_user = feed\ndefault_pass = feed\nlog.console = true\nlog.file = false\n")
         (self.folder / "enabled_plugins").write_text("[].")
         self.env = {
-            "HOME": str(self.folder), "ERL_EPMD_PORT": str(self.epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "HOME": str(self.folder), "ERL_CRASH_DUMP": str(self.folder / "erl_crash.dump"), "ERL_EPMD_PORT": str(self.epmd_port), "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_AFLAGS": "-kernel inet_dist_use_interface {127,0,0,1}", "RABBITMQ_NODENAME": f"{self.folder.name}@localhost",
-            "RABBITMQ_DIST_PORT": str(self.distribution), "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"), "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"), "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder), "RABBITMQ_LOGS": "-", "LC_ALL": "C.UTF-8", "detached": "yes"}
@@ -98,9 +101,15 @@ class Rabbit:
 
     def start(self):
         wait_for(lambda: subprocess.run(["epmd", "-names"], env={**os.environ, **self.env}, capture_output=True).returncode == 0, "epmd")
-        self.process = Process("rabbitmq", [str(self.scripts / "rabbitmq-server")], self.folder / "rabbitmq.log", self.env)
-        self.wait_up()
-        return self
+        while True:
+            self.env["RABBITMQ_DIST_PORT"] = str(free_port())     # somebody's connection may have the last one meanwhile
+            self.process = Process("rabbitmq", [str(self.scripts / "rabbitmq-server")], self.folder / "rabbitmq.log", self.env)
+            try:
+                self.wait_up()
+                return self
+            except AssertionError:
+                if self.process.running() or "dist_port_already_used" not in self.process.output():
+                    raise
 
     def wait_up(self):
         def up():

@@ -25,12 +25,18 @@ static bool must_be_counted(const struct node *node, const struct task *task)
 		amqp_table_value(&r->delivery->properties.headers, "x-delivery-count") == NULL;
 }
 
+/* Else it is a retry of the other, or its copy with a count: a message of its own, although of the same id. */
+static bool is_same_message(const struct request *one, const struct request *other)
+{
+	return slice_equal(one->id, other->id) && one->retries == other->retries && one->counted == other->counted;
+}
+
 /* The connection was lost while it ran here, and the broker delivers it again: it is still running, and this is its tag now. */
 static bool adopted(struct node *node, struct task *new)
 {
 	struct task *old = node_find(node, new->request->id);
 
-	while (old != NULL && (old == new || old->generation == new->generation || old->is_acked || !slice_equal(old->request->id, new->request->id)))
+	while (old != NULL && (old == new || old->generation == new->generation || old->is_acked || !is_same_message(old->request, new->request)))
 		old = old->id_next;
 	if (old == NULL || !new->request->redelivered || old->state == TASK_WAITING)
 		return false;

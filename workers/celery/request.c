@@ -221,7 +221,9 @@ static int read_headers(struct request *r, const struct amqp_table *headers, str
 
 		if (field != NULL) {
 			rc = field->kind == FIELD_OTHER ? read_other(r, name, value, err) : read_field(r, field, value, err);
-		} else if (!is_broker_header(name)) {
+		} else if (is_broker_header(name)) {
+			r->is_repeat |= starts(name, "x-death");
+		} else {
 			if (r->custom_memory.len == 0)
 				json_open(&w, NULL, '{');
 			wire_put(&w, name.data, value);

@@ -34,7 +34,8 @@ struct request {
 	int64_t group_index, nesting;
 	int64_t hard_ms, soft_ms;           /* 0: none */
 	bool has_group_index, ignore_result, redelivered;
-	bool is_repeat;                     /* it may have been sent before: it follows a task that was not run again */
+	bool is_repeat;                     /* it may be there twice: it follows a task that was not run again, or it was moved from queue to queue,
+	                                     * and RabbitMQ keeps what it moves in both when it is killed */
 	int priority;                       /* REQUEST_NO_PRIORITY: none */
 	struct slice stamped_headers, stamps; /* JSON */
 	struct slice custom;                /* JSON object: headers that are nobody's here, without what dead-lettering added */
