@@ -43,9 +43,11 @@ class Broken(Jobs):
             "job.delivery_limit": CAP, "job.retry_first_ms": 1, "amqp.heartbeat_s": 20})
         self.app.conf.update(task_default_queue_type=queue_type, broker_transport_options={"confirm_publish": True})
         self.results = []
-        self.worker("job").stop()   # its queues are there
-        if queue_type == "quorum":  # RabbitMQ 3.10 writes down which ones there are minutes later; killed before, it can't find them again
-            rabbit.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
+
+    def declare(self):
+        self.worker("job").stop()
+        if self.settings["job.queue_type"] == "quorum":  # RabbitMQ 3.10 writes down which ones there are minutes later; killed before, it can't find them again
+            self.rabbit.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
 
     def send(self, count=COUNT, **options):
         self.results += [self.app.send_task("note", **options) for _ in range(count)]
@@ -102,6 +104,7 @@ def make_jobs(tmp_path, rabbit, queue_type):
 
     def make(body="echo 42"):
         made.append(Broken(tmp_path, rabbit, queue_type, body.format(gate=tmp_path / "gate")))
+        made[-1].declare()
         return made[-1]
     yield make
     for jobs in made:
