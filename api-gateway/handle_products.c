@@ -9,6 +9,7 @@
 #include "common/store/products.h"
 
 #define TOGETHER_MS 16
+#define FEW_PARTITIONS 32 /* with more, one that fits is too rare to look for */
 
 /* The digits as they came: a price is exact, no double ever holds it. */
 static bool read_price(const struct call *call, char out[PRICE_TEXT])
@@ -34,7 +35,7 @@ static bool shares_partition(int64_t id, void *arg)
 	const int32_t partitions = (int32_t)((const struct gateway *)arg)->settings->kafka.partitions;
 	char key[STR_INT64];
 
-	return record_partition_of((struct slice){ key, str_put_int64(id, key) }, partitions) ==
+	return partitions > FEW_PARTITIONS || record_partition_of((struct slice){ key, str_put_int64(id, key) }, partitions) ==
 		(id_time_ms(id) / TOGETHER_MS + id_gateway(id)) % partitions;
 }
 

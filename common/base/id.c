@@ -76,8 +76,10 @@ int id_next_that(struct id_source *source, id_fits_fn *fits, void *arg, int64_t 
 	next_ms = (next >> SEQUENCE_BITS) + ID_EPOCH_MS;
 	until_ms = source->until_ms;
 	gateway = source->gateway;
-	if (fits != NULL && next_ms - now_ms <= ID_AHEAD_MS)
+	if (fits != NULL && next_ms - now_ms <= ID_AHEAD_MS) {
 		next = first_that(next, gateway, fits, arg);
+		next_ms = (next >> SEQUENCE_BITS) + ID_EPOCH_MS; /* may be a later one */
+	}
 	allowed = next_ms < until_ms && next_ms - now_ms <= ID_JUMP_MS && next_ms - ID_EPOCH_MS < MILLISECONDS_END;
 	if (allowed)
 		source->last = next;

@@ -13,6 +13,7 @@
 #include "common/http/http_server.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,7 +21,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,6 +47,10 @@
 #define KEPT_BYTES 16384     /* a larger buffer is not kept for the connection's next request */
 #define RETRY_AFTER_S "1"    /* when too many bodies come at once */
 #define FIRST_IN_LINE_S 86400 /* any time-out, never reached: see hand_out() */
+/* libmicrohttpd up to 1.0 takes 128 events at once, and when it gets just so many it waits for more, for ever, before it handles any. A loop
+ * with nearly as many connections has a timer among its events, which ends that wait; libmicrohttpd looks at no event without a mark. */
+#define CROWD 120
+#define CROWD_BEAT_NS 5000000
 #define BEGIN_MS 1000        /* at a stop, for connections that were just accepted */
 #define EXPOSED "Location, Link, Retry-After, Preference-Applied"
 
@@ -58,6 +65,7 @@ struct loop {
 	struct MHD_Daemon *daemon;
 	atomic_int connections;
 	atomic_int coming; /* of these: handed over, and not begun by its thread */
+	int timer_fd; /* runs while there is a crowd */
 	struct http_exchange *_Atomic answered; /* by other threads, and suspended: see resume() */
 };
 
@@ -869,9 +877,29 @@ static void begin_connection(struct loop *loop, struct MHD_Connection *connectio
 	http_watch_add(loop->server->watch, &exchange->watched);
 }
 
+static void set_timer(const struct loop *loop, long every_ns)
+{
+	const struct itimerspec times = { .it_interval.tv_nsec = every_ns, .it_value.tv_nsec = every_ns };
+
+	timerfd_settime(loop->timer_fd, 0, &times, NULL);
+}
+
+/* Far from where the timer is set, so that the two threads that count never cross. */
+static void one_less(struct loop *loop)
+{
+	if (atomic_fetch_sub(&loop->connections, 1) == CROWD / 2)
+		set_timer(loop, 0);
+}
+
+static void one_more(struct loop *loop)
+{
+	if (atomic_fetch_add(&loop->connections, 1) >= CROWD)
+		set_timer(loop, CROWD_BEAT_NS);
+}
+
 static void end_connection(struct loop *loop, struct http_exchange *exchange)
 {
-	atomic_fetch_sub(&loop->connections, 1);
+	one_less(loop);
 	http_watch_remove(loop->server->watch, &exchange->watched, exchange->lingers);
 	drop_holder(exchange);
 }
@@ -897,12 +925,12 @@ static void on_accepted(int fd, const struct sockaddr *address, socklen_t len, v
 	for (int i = 1; i < server->loop_count; i++)
 		if (atomic_load(&server->loops[i].connections) < atomic_load(&loop->connections))
 			loop = &server->loops[i];
-	atomic_fetch_add(&loop->connections, 1);
+	one_more(loop);
 	atomic_fetch_add(&loop->coming, 1);
 	if (MHD_add_connection(loop->daemon, fd, address, len) == MHD_YES)
 		return;
 	atomic_fetch_sub(&loop->coming, 1);
-	atomic_fetch_sub(&loop->connections, 1); /* the descriptor is closed */
+	one_less(loop); /* the descriptor is closed */
 	http_watch_lost(server->watch);
 }
 
@@ -976,12 +1004,29 @@ void *http_exchange_data(const struct http_exchange *exchange)
 
 /* --- life --- */
 
+static int add_timer(struct loop *loop)
+{
+	const union MHD_DaemonInfo *info = MHD_get_daemon_info(loop->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+
+	loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	return loop->timer_fd < 0 || info == NULL ? -1 : epoll_ctl(info->epoll_fd, EPOLL_CTL_ADD, loop->timer_fd, &event);
+}
+
+static void stop_loop(struct loop *loop)
+{
+	MHD_stop_daemon(loop->daemon);
+	if (loop->timer_fd >= 0)
+		close(loop->timer_fd);
+}
+
 static int start_loop(struct http_server *server, struct loop *loop, struct err *err)
 {
 	const struct http_options *options = &server->options;
 	unsigned limit = (unsigned)options->max_connections + 1; /* http_watch.c counts; this is to be out of its way */
 
 	loop->server = server;
+	loop->timer_fd = -1;
 	loop->daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET, 0, NULL, NULL,
 		on_request, loop, MHD_OPTION_STRICT_FOR_CLIENT, DISCIPLINE, MHD_OPTION_CONNECTION_LIMIT, limit,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)options->max_header + HEADER_SLACK, MHD_OPTION_URI_LOG_CALLBACK, on_uri, loop,
@@ -989,7 +1034,11 @@ static int start_loop(struct http_server *server, struct loop *loop, struct err 
 		MHD_OPTION_NOTIFY_CONNECTION, on_connection, loop, MHD_OPTION_END);
 	if (loop->daemon == NULL)
 		return err_set(err, ERR_UNAVAILABLE, "start an HTTP thread");
-	return 0;
+	if (add_timer(loop) == 0)
+		return 0;
+	err_set(err, ERR_UNAVAILABLE, "start an HTTP thread's timer: %s", strerror(errno));
+	stop_loop(loop);
+	return -1;
 }
 
 static int start_loops(struct http_server *server, struct err *err)
@@ -1016,7 +1065,7 @@ static int start_watch(struct http_server *server, int listen_fd, struct err *er
 static void release(struct http_server *server)
 {
 	for (int i = 0; i < server->loop_count; i++)
-		MHD_stop_daemon(server->loops[i].daemon);
+		stop_loop(&server->loops[i]);
 	if (server->watch != NULL)
 		http_watch_free(server->watch);
 	free(server->loops);

@@ -24,7 +24,8 @@
 #define GET(target) "GET " target " HTTP/1.1\r\nHost: x\r\n\r\n"
 
 /* What the handler of these tests does, by path:
- *   /later…  two threads answer      /hold  the test answers      /big  1 MiB      /none  204      else: an echo, at once */
+ *   /later…  two threads answer      /hold  the test answers      /big  1 MiB      /none  204      else: an echo, at once
+ *   /stand   as /hold, and the loop stands still until the test says go */
 struct fixture {
 	struct http_options options;
 	struct http_server *server;
@@ -35,7 +36,7 @@ struct fixture {
 	size_t queued, taken;
 	struct http_exchange *held[HELD];
 	size_t held_count;
-	bool closing;
+	bool closing, go;
 	pthread_t answerers[2];
 	atomic_int released;
 	char big[1 << 20];
@@ -70,6 +71,23 @@ static void hold(struct http_exchange *exchange)
 	pthread_mutex_unlock(&fixture.lock);
 }
 
+static void stand(struct http_exchange *exchange)
+{
+	hold(exchange);
+	pthread_mutex_lock(&fixture.lock);
+	while (!fixture.go)
+		pthread_cond_wait(&fixture.changed, &fixture.lock);
+	pthread_mutex_unlock(&fixture.lock);
+}
+
+static void say_go(void)
+{
+	pthread_mutex_lock(&fixture.lock);
+	fixture.go = true;
+	pthread_cond_broadcast(&fixture.changed);
+	pthread_mutex_unlock(&fixture.lock);
+}
+
 static void queue_up(struct http_exchange *exchange)
 {
 	pthread_mutex_lock(&fixture.lock);
@@ -87,6 +105,8 @@ static void handle(struct http_exchange *exchange, void *arg)
 		queue_up(exchange);
 	else if (slice_is(r->path, "/hold"))
 		hold(exchange);
+	else if (slice_is(r->path, "/stand"))
+		stand(exchange);
 	else if (slice_is(r->path, "/big"))
 		http_answer_static(exchange, 200, "text/plain", (struct slice){ fixture.big, sizeof(fixture.big) });
 	else if (slice_is(r->path, "/none"))
@@ -823,6 +843,37 @@ static void thousands_are_answered_by_other_threads(void **state)
 	wait_connections(0);
 }
 
+/* As many as libmicrohttpd takes from the kernel in one go, and it waits for more before it does anything. */
+static void a_full_hand_of_events_is_handled_at_once(void **state)
+{
+	enum { HAND = 128 };
+	static struct raw raws[HAND];
+	struct raw standing;
+
+	(void)state;
+	fixture.options.threads = 1;
+	fixture.options.max_connections = HAND + 1;
+	start();
+	open_to(&standing, fixture.port);
+	for (int i = 0; i < HAND; i++) {
+		open_to(&raws[i], fixture.port);
+		raw_say(&raws[i], GET("/first"));
+		expect(&raws[i], 200, "GET /first ? 0 []");
+	}
+	raw_say(&standing, GET("/stand"));
+	wait_held(1);
+	for (int i = 0; i < HAND; i++)
+		raw_say(&raws[i], GET("/together"));
+	say_go();
+	for (int i = 0; i < HAND; i++) {
+		expect(&raws[i], 200, "GET /together ? 0 []");
+		raw_close(&raws[i]);
+	}
+	echo(fixture.held[0]);
+	expect(&standing, 200, "GET /stand ? 0 []");
+	raw_close(&standing);
+}
+
 static void clients_that_left_are_answered_into_the_void(void **state)
 {
 	struct raw raw[20];
@@ -1183,6 +1234,7 @@ int main(void)
 		TEST(parameters_are_decoded),
 		TEST(parameters_belong_to_their_request),
 		TEST(thousands_are_answered_by_other_threads),
+		TEST(a_full_hand_of_events_is_handled_at_once),
 		TEST(clients_that_left_are_answered_into_the_void),
 		TEST(slow_headers_are_shut),
 		TEST(idle_connections_are_shut),

@@ -240,6 +240,25 @@ static void ids_are_given_where_none_fits(void **state)
 	assert_int_equal(0, asked);
 }
 
+static bool is_of_a_later_millisecond(int64_t id, void *last_ms)
+{
+	return id_time_ms(id) > *(int64_t *)last_ms;
+}
+
+/* What fits best may lie behind the end of the lease, where the next holder's ids begin. */
+static void no_id_that_fits_is_given_past_the_lease(void **state)
+{
+	const int64_t until_ms = clock_wall_ms() + 10; /* if the clock is there first, no id is given either */
+	struct id_source source = leased(5, until_ms - 1, until_ms);
+	int64_t last_ms = until_ms - 1, id = 42;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	id_next(&source, &(int64_t){ 0 }, &err); /* so that the 128 that are looked through reach beyond this millisecond */
+	assert_int_equal(-1, id_next_that(&source, is_of_a_later_millisecond, &last_ms, &id, &err));
+	assert_int_equal(42, id);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -248,6 +267,7 @@ int main(void)
 		cmocka_unit_test(ids_rise_through_full_milliseconds),
 		cmocka_unit_test(ids_that_fit_are_taken),
 		cmocka_unit_test(ids_are_given_where_none_fits),
+		cmocka_unit_test(no_id_that_fits_is_given_past_the_lease),
 		cmocka_unit_test(a_new_holder_starts_after_the_old_ones_ids),
 		cmocka_unit_test(no_id_at_or_past_the_leases_end),
 		cmocka_unit_test(a_clock_that_jumped_gives_no_ids),
