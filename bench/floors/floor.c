@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 void floor_options(int argc, char **argv)
@@ -74,6 +76,15 @@ void floor_story(char *out, size_t len, uint64_t seed)
 		seed = seed * 6364136223846793005u + 1442695040888963407u;
 	}
 	out[at] = '\0';
+}
+
+void floor_keep_going(int epoll_fd)
+{
+	const struct itimerspec times = { .it_interval.tv_nsec = 5000000, .it_value.tv_nsec = 5000000 };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+	const int timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+
+	floor_want(timerfd_settime(timer_fd, 0, &times, NULL) == 0 && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, timer_fd, &event) == 0, "timer");
 }
 
 static int compare(const void *left, const void *right)

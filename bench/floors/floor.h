@@ -17,6 +17,9 @@ void floor_sleep_until(double when);             /* of floor_now() */
 void floor_report(const char *name, double value); /* flushed, so that a reader of a pipe sees it at once */
 void floor_want(int is_fine, const char *what);  /* ends the program otherwise */
 
+/* libmicrohttpd stands still when it gets just 128 events at once (see common/http/http_server.c): a timer among them ends that. */
+void floor_keep_going(int epoll_fd);
+
 /* Text like people's: words, so that it is stored and searched like a story. `out` has room for len + 1. */
 void floor_story(char *out, size_t len, uint64_t seed);
 

@@ -205,6 +205,7 @@ int main(int argc, char **argv)
 	daemon = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, (uint16_t)floor_number("PORT", 3000), NULL, NULL, on_request,
 		NULL, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_CONNECTION_LIMIT, 4000u, MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_END);
 	floor_want(daemon != NULL, "listen");
+	floor_keep_going(MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
 	floor_report("ready", 1);
 	sigwait(&stop, &signal_number);
 	_Exit(0);

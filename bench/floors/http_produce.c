@@ -114,6 +114,7 @@ int main(int argc, char **argv)
 		NULL, MHD_OPTION_NOTIFY_COMPLETED, on_end, NULL, MHD_OPTION_THREAD_POOL_SIZE, threads > 1 ? threads : 0, MHD_OPTION_CONNECTION_LIMIT, 4000u,
 		MHD_OPTION_LISTEN_BACKLOG_SIZE, 1024u, MHD_OPTION_END);
 	floor_want(daemon != NULL, "listen");
+	floor_keep_going(MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
 	pthread_create(&thread, NULL, poll_reports, NULL);
 	floor_report("ready", 1);
 	sigwait(&stop, &signal_number);
