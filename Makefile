@@ -94,7 +94,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/unit/%.o $(BUILD)/libtesthelp.a $(LAYERS) $(LIB
 
 # A test mostly waits: CHECK_JOBS of them run at once, and first those that wait longest. All are run, whichever fails.
 CHECK_JOBS = 4
-SLOW_TESTS = $(filter $(addprefix $(BUILD)/tests/test_,queue_kafka search queue_sqlite loop store_mysql store_sqlite),$(TESTS))
+SLOW_TESTS = $(filter $(addprefix $(BUILD)/tests/test_,queue_kafka search queue_sqlite loop gateway_events store_mysql store_sqlite),$(TESTS))
 check: $(TESTS) ## build and run the unit tests; fails at the end if any failed
 	@rm -f $(TESTS:=.failed); printf '%s\n' $(SLOW_TESTS) $(filter-out $(SLOW_TESTS),$(TESTS)) | \
 		xargs -P $(CHECK_JOBS) -I '{}' sh -c '{} > {}.log 2>&1 || touch {}.failed'; \

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "api-gateway/events_message.h"
 #include "api-gateway/events_parts.h"
@@ -17,6 +18,7 @@
 #define FILL_MS 10000      /* for what was written before; then we go on without it */
 #define BEAT_MS 15000      /* a comment, so that proxies keep the connection and a client that is gone is noticed */
 #define RETRY_MS 2000      /* what a client is told to wait before it comes back */
+#define LOOK_MS 5
 #define LAG_GROUP "relay.webhook" /* any: what is asked for is where partitions begin and end */
 
 /* ---- clients, with the lock held */
@@ -219,6 +221,7 @@ static void follow(struct events *events, struct consumer *consumer)
 	while (!nap_is_over(&events->nap)) {
 		struct err err = ERR_INIT;
 
+		beat(events, &beat_ms); /* also when it can't be begun without the fill: nobody was dropped then */
 		if (!is_begun && begin(events, consumer, is_to_fill, &err) < 0) {
 			log_debug("product events can't be followed yet", log_err(&err));
 			nap_for(&events->nap, backoff_next_ms(&retry));
@@ -236,7 +239,6 @@ static void follow(struct events *events, struct consumer *consumer)
 		} else if (!events->is_filled && clock_mono_ms() - began_ms > FILL_MS) {
 			is_begun = is_to_fill = false; /* who lacks some of it is read for */
 		}
-		beat(events, &beat_ms);
 	}
 }
 
@@ -348,6 +350,8 @@ void events_stop(struct events *events)
 	drop_all(events);
 	pthread_mutex_unlock(&events->lock);
 	nap_end(&events->nap);
+	while (events_clients(events) > 0) /* in the hands of the thread that reads again, until its poll ends */
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000L }, NULL);
 }
 
 void events_close(struct events *events)

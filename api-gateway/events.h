@@ -32,7 +32,7 @@ int events_room(struct events *events, struct err *err);
 /* Takes the stream. place NULL: from now on. */
 void events_add(struct events *events, struct http_stream *stream, const struct events_place *place);
 size_t events_clients(struct events *events);
-void events_stop(struct events *events);  /* ends all streams, and each that comes */
+void events_stop(struct events *events);  /* ends all streams before it returns, and each that comes */
 void events_close(struct events *events); /* NULL is fine */
 
 #endif

@@ -145,33 +145,15 @@ static bool has_riders(const struct events_round *round)
 	return false;
 }
 
-/* The first offset that is still there, in place of one that is not. */
-static void skip_gone(struct events *events, struct events_round *round)
-{
-	struct partition_lag ends[EVENTS_PARTITIONS];
-	struct err err = ERR_INIT;
-	size_t count = 0;
-
-	if (events_ask_ends(events, ends, &count, &err) < 0)
-		return;
-	for (struct client *c = round->clients; c != NULL; c = c->next) {
-		for (size_t i = 0; i < count; i++) {
-			int64_t *at = &c->at[ends[i].partition];
-
-			if (*at < ends[i].low || *at > ends[i].high)
-				*at = ends[i].low;
-		}
-	}
-}
-
-static void read_round(struct events *events, struct consumer *consumer, struct events_round *round)
+/* false: what somebody lacks is not there any more. */
+static bool read_round(struct events *events, struct consumer *consumer, struct events_round *round)
 {
 	const int64_t deadline_ms = clock_mono_ms() + TURN_MS;
 	struct err err = ERR_INIT;
 
 	if (assign(events, consumer, round, &err) < 0) {
 		nap_for(&events->nap, EVENTS_POLL_MS);
-		return;
+		return true;
 	}
 	while (round->unread > 0 && has_riders(round) && clock_mono_ms() < deadline_ms && !nap_is_over(&events->nap)) {
 		struct record record = { 0 };
@@ -185,10 +167,10 @@ static void read_round(struct events *events, struct consumer *consumer, struct 
 			send_all(events, round, &record);
 			record_release(&record);
 		} else if (got < 0) {
-			skip_gone(events, round);
-			return;
+			return false;
 		}
 	}
+	return true;
 }
 
 /* ---- the thread */
@@ -204,6 +186,25 @@ static void end_round(struct events *events, struct events_round *round)
 	}
 }
 
+/* The first offset that is still there, in place of one that is not. All are on a list again, so that a stop ends their streams while the
+ * queue is asked. Who is beyond an end stays there: after a change of leader a partition may for a moment seem shorter than it is, and
+ * when it is, the follower has lost its place as well, and all come back to where it begins anew. */
+static void skip_gone(struct events *events)
+{
+	struct partition_lag ends[EVENTS_PARTITIONS];
+	struct err err = ERR_INIT;
+	size_t count = 0;
+
+	if (!nap_for(&events->nap, EVENTS_POLL_MS) || events_ask_ends(events, ends, &count, &err) < 0)
+		return;
+	pthread_mutex_lock(&events->lock);
+	for (struct client *c = events->behind; c != NULL; c = c->next)
+		for (size_t i = 0; i < count; i++)
+			if (c->at[ends[i].partition] < ends[i].low)
+				c->at[ends[i].partition] = ends[i].low;
+	pthread_mutex_unlock(&events->lock);
+}
+
 /* Nobody needs a read: nothing is fetched ahead for nobody. */
 static void rest(struct events *events, struct consumer *consumer, bool *is_reading)
 {
@@ -216,7 +217,7 @@ static void rest(struct events *events, struct consumer *consumer, bool *is_read
 
 static void catch_up(struct events *events, struct consumer *consumer)
 {
-	bool is_for_nearest = false, is_reading = false;
+	bool is_for_nearest = false, is_reading = false, is_there;
 
 	while (!nap_is_over(&events->nap)) {
 		struct events_round round = { .is_for_nearest = is_for_nearest, .patience_ms = PATIENCE_MS };
@@ -230,8 +231,10 @@ static void catch_up(struct events *events, struct consumer *consumer)
 		is_for_nearest = !is_for_nearest;
 		is_reading = true;
 		events_round_plan(&round);
-		read_round(events, consumer, &round);
+		is_there = read_round(events, consumer, &round);
 		end_round(events, &round);
+		if (!is_there)
+			skip_gone(events);
 	}
 }
 
