@@ -17,7 +17,7 @@
 void uuid_v7(char out[UUID_TEXT]);
 void uuid_of_post(int64_t post_id, char out[UUID_TEXT]);
 
-/* The same for the same two: UUIDv8 of the first 122 bits of SHA-256(parent's bytes, name). false: parent is no UUID of any version. */
+/* The same for the same two: the first 128 bits of SHA-256(parent's bytes, name), six of them overwritten by version 8 and variant. false: parent is no UUID of any version. */
 bool uuid_derive(struct slice parent, struct slice name, char out[UUID_TEXT]);
 
 bool uuid_is_v7(struct slice text, int64_t *wall_ms); /* well-formed, lower or upper case, version 7 */

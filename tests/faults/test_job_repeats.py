@@ -1,12 +1,17 @@
 """The job worker is killed between the result and the acknowledgement: what is delivered again does not run again where
 job.deduplicate_successful says so, what follows it is there, by the same id. The client is an unmodified Celery."""
 import json
+import os
+import signal
+import urllib.parse
 
 import celery
 import pytest
 
-from feedmill import wait_for
+from feedmill import server, wait_for
 from jobs import Jobs
+from private import state_of
+from proxy import Proxy
 from rabbit import VirtualHost
 
 
@@ -26,6 +31,17 @@ def make_jobs(tmp_path, vhost):
     yield make
     for jobs in made:
         jobs.stop()
+
+
+@pytest.fixture
+def proxies(vhost):
+    """Of the database and of RabbitMQ, each with the settings that lead through it."""
+    url = urllib.parse.urlsplit(vhost.url)
+    database, rabbit = Proxy(server("MYSQL_HOST"), server("MYSQL_PORT")), Proxy(url.hostname, url.port)
+    through = {"mysql.host": "127.0.0.1", "mysql.port": database.port, "amqp.url": vhost.url.replace(f"{url.hostname}:{url.port}", f"127.0.0.1:{rabbit.port}")}
+    yield database, rabbit, through
+    database.close()
+    rabbit.close()
 
 
 def take(channel, queue):
@@ -133,3 +149,68 @@ def test_what_comes_out_of_a_delay_is_asked_for(make_jobs):
 def test_without_a_table_the_setting_says_that_it_does_nothing(make_jobs):
     jobs = make_jobs(**{"job.results": "rpc"})
     assert jobs.worker("job").logged("job.deduplicate_successful does nothing")
+
+
+AGAIN = {"x-feed-again": True}  # it is asked for
+ANSWERED = "job.answered"
+
+
+def reserved(jobs):
+    answer = jobs.app.control.inspect(timeout=5).reserved() or {}
+    return sorted(task["id"] for tasks in answer.values() for task in tasks)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_is_asked_about_when_its_connection_is_lost(make_jobs, proxies, tmp_path, queue_type):
+    """The answer comes before RabbitMQ is back and delivers it again: it is there once, and runs once."""
+    database, rabbit, through = proxies
+    gate = tmp_path / "gate"
+    jobs = make_jobs(body=f"while [ ! -e {gate} ]; do sleep 0.02; done; echo 42", **{**through, "job.queue_type": queue_type})
+    jobs.app.conf.task_default_queue_type = queue_type
+    worker = jobs.worker("job", env={"FAULT": f"{ANSWERED}:1:stop"})
+    try:
+        one = jobs.app.send_task("note", task_id="one")
+        wait_for(jobs.runs, "the only child is busy", 60)
+        database.cut()
+        two = jobs.app.send_task("note", task_id="two", headers=AGAIN)
+        worker.wait_logged("results can't be looked at", 60)
+        rabbit.cut()
+        worker.wait_logged("connection for deliveries lost", 60)
+        database.restore()
+        wait_for(lambda: state_of(worker.popen.pid) == "T", "the answer is there", 60)
+        rabbit.restore()
+        os.kill(worker.popen.pid, signal.SIGCONT)
+        wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") >= 4, "both are delivered again", 120)
+        wait_for(lambda: reserved(jobs), "the worker answers", 60)
+        assert reserved(jobs) == ["two"]
+    finally:
+        gate.touch()
+    assert one.get(timeout=60) == two.get(timeout=60) == 42
+    assert worker.stop() == 0 and sorted(jobs.runs()) == ["one", "two"]
+
+
+@pytest.mark.parametrize("fault", ["cut", "hold"])
+def test_what_is_asked_about_when_the_worker_stops(make_jobs, vhost, proxies, fault):
+    """The database is away, or does not answer. What waits for it is reserved, and is in its queue at once when the worker stops, counted as often as it was delivered before."""
+    database, _, through = proxies
+    jobs = make_jobs(**{**through, "worker.drain_timeout_ms": 600000})
+    jobs.worker("job").stop()
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        jobs.app.send_task("note", task_id="one")
+        wait_for(lambda: channel.basic_get("celery")[0], "one is delivered, and given back", 60)
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 1, "it is in its queue", 60)
+        jobs.app.send_task("note", task_id="two", headers=AGAIN)
+        getattr(database, fault)()
+        worker = jobs.worker("job", config=jobs.write_config(jobs.folder / "more.cfg", **{"job.prefetch_multiplier": 4}), wait=False)
+        wait_for(lambda: reserved(jobs) == ["one", "two"], "both wait for their answer", 60)
+        answers = jobs.app.control.inspect(timeout=5).query_task("one", "two")
+        assert [{ident: word for ident, (word, _) in tasks.items()} for tasks in answers.values()] == [{"one": "reserved", "two": "reserved"}]
+        worker.ask_to_stop()
+        wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 2, "both are back", 60)
+        assert worker.stop(120) == 0 and jobs.runs() == []
+        back = {ident: headers for ident, headers, _ in take(channel, "celery")}
+    assert {ident: headers.get("x-feed-deliveries", 0) for ident, headers in back.items()} == {"one": 1, "two": 0}
+    assert back["two"]["x-feed-again"]

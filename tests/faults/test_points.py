@@ -53,7 +53,7 @@ POINT_TABLE = {
 }
 
 # Of the workers relay and job, which this rig has not.
-ELSEWHERE = "".join((pathlib.Path(__file__).parent / name).read_text() for name in ("test_relay_points.py", "test_job_points.py"))
+ELSEWHERE = "".join((pathlib.Path(__file__).parent / name).read_text() for name in ("test_relay_points.py", "test_job_points.py", "test_job_repeats.py"))
 
 AT_STOP = {"gateway.draining", "gateway.flushed", "worker.revoked", "worker.draining", "worker.left", "consumer.committed"}
 

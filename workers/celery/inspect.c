@@ -72,13 +72,21 @@ static void put_info(struct json_writer *w, const char *key, const struct node *
 	buf_release(&text);
 }
 
-static void write_tasks(const struct node *node, enum task_state state, struct buf *out)
+/* As clients of Celery name them. */
+static const char *state_word(const struct task *task)
+{
+	if (task->state == TASK_RUNNING)
+		return "active";
+	return task->state == TASK_WAITING || task->state == TASK_ASKING ? "reserved" : "ready";
+}
+
+static void write_tasks(const struct node *node, const char *word, struct buf *out)
 {
 	struct json_writer w = JSON_WRITER(out);
 
 	json_open(&w, NULL, '[');
 	for (const struct task *t = node->tasks; t != NULL; t = t->next)
-		if (t->state == state)
+		if (strcmp(state_word(t), word) == 0)
 			put_info(&w, NULL, node, t);
 	json_close(&w, ']');
 }
@@ -86,13 +94,13 @@ static void write_tasks(const struct node *node, enum task_state state, struct b
 void inspect_active(struct node *node, const struct json *arguments, struct buf *out)
 {
 	(void)arguments;
-	write_tasks(node, TASK_RUNNING, out);
+	write_tasks(node, "active", out);
 }
 
 void inspect_reserved(struct node *node, const struct json *arguments, struct buf *out)
 {
 	(void)arguments;
-	write_tasks(node, TASK_WAITING, out);
+	write_tasks(node, "reserved", out);
 }
 
 /* What is for later waits in RabbitMQ, and is nobody's until then. */
@@ -118,7 +126,7 @@ static void query_one(struct json_writer *w, const struct node *node, struct sli
 	if (task == NULL)
 		return;
 	json_open(w, task->request->id.data, '[');
-	json_put_string(w, NULL, slice_of(task->state == TASK_RUNNING ? "active" : task->state == TASK_WAITING ? "reserved" : "ready"));
+	json_put_string(w, NULL, slice_of(state_word(task)));
 	put_info(w, NULL, node, task);
 	json_close(w, ']');
 }

@@ -62,6 +62,23 @@ static bool may_have_succeeded(const struct node *node, const struct task *task)
 	return node->ask != NULL && task->entry != NULL && (r->redelivered || r->is_repeat || r->deliveries > 0);
 }
 
+/* The connection that it came by is lost: it comes again, and is asked about again. What is yet to be counted is counted then. */
+static void forget(struct node *node, struct task *task)
+{
+	if (!must_be_counted(node, task))
+		revoked_add(&node->unstarted, task->request->id, clock_wall_ms());
+	task->is_acked = true;
+	node_remove(node, task);
+}
+
+/* Back to its queue, with the earlier delivery on its count, if nobody counted that. */
+static void give_back(struct node *node, struct task *task)
+{
+	if (must_be_counted(node, task))
+		task->request->deliveries++;
+	finish_unstarted(node, task);
+}
+
 static void route(struct node *node, struct task *task)
 {
 	const struct request *r = task->request;
@@ -122,6 +139,15 @@ void intake_answered(struct node *node, struct task *task)
 	const struct request *r = task->request;
 	const bool is_readable = task->reply.result.len > 0, is_followed = r->callbacks != NULL || r->chain != NULL;
 
+	FAULT_POINT("job.answered");
+	if (task->generation != node->acks.generation) {
+		forget(node, task);
+		return;
+	}
+	if (node->stage != NODE_RUNNING) {
+		give_back(node, task);
+		return;
+	}
 	task->state = TASK_WAITING;
 	if (!task->has_succeeded || (is_followed && !is_readable)) { /* without its result what follows can't be made: it has to run */
 		buf_reset(&task->reply.result);
@@ -130,8 +156,11 @@ void intake_answered(struct node *node, struct task *task)
 	}
 	metric_add(node->deduplicated, 1);
 	log_info("job not run again: it had succeeded", log_slice("task", r->task), log_slice("id", r->id));
-	if (is_readable)
+	if (is_readable) {
 		finish_succeeded(node, task);
-	else
-		finish_again(node, task);
+		return;
+	}
+	task->event = "task-succeeded"; /* of what it can't say the result */
+	task->started_us = clock_mono_us();
+	finish_again(node, task);
 }

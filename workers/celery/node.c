@@ -359,6 +359,7 @@ void node_leave(struct node *node, bool at_once)
 					amqp_cancel(node->amqp, q->consumer, &err);
 		}
 		node_return_waiting(node, false);
+		result_ask_return(node->ask);
 	}
 	if (at_once && node->stage == NODE_DRAINING) {
 		node->stage = NODE_LEAVING;

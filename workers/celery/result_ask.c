@@ -22,80 +22,88 @@ struct result_ask {
 	pthread_t thread;
 	pthread_mutex_t lock; /* of what follows */
 	pthread_cond_t some;
-	struct task *first, **last;
-	bool is_stopping;
+	struct task *first, **last; /* the first stays until it has its answer */
+	bool is_ending;             /* and the list is empty, for good */
 };
 
-/* NULL: it is time to stop. */
-static struct task *take(struct result_ask *ask)
+/* Whom to ask about. false: it is time to stop. */
+static bool first_id(struct result_ask *ask, struct buf *id)
+{
+	bool goes_on;
+
+	buf_reset(id);
+	pthread_mutex_lock(&ask->lock);
+	while (ask->first == NULL && !ask->is_ending)
+		pthread_cond_wait(&ask->some, &ask->lock);
+	goes_on = !ask->is_ending;
+	if (goes_on)
+		buf_add(id, ask->first->request->id.data, ask->first->request->id.len);
+	pthread_mutex_unlock(&ask->lock);
+	return goes_on;
+}
+
+static void nap(struct result_ask *ask)
+{
+	const struct timespec until = cond_until(clock_mono_ms() + backoff_next_ms(&ask->backoff));
+	int rc = 0;
+
+	pthread_mutex_lock(&ask->lock);
+	while (!ask->is_ending && rc == 0)
+		rc = pthread_cond_timedwait(&ask->some, &ask->lock, &until);
+	pthread_mutex_unlock(&ask->lock);
+}
+
+static int look(struct result_ask *ask, struct slice id, struct job_state *out, struct err *err)
+{
+	if (ask->store == NULL && store_open(ask->settings, &ask->store, err) < 0)
+		return -1;
+	if (job_state_read(ask->store, id, out, err) == 0)
+		return 0;
+	return err->kind == ERR_INVALID ? 0 : -1; /* an id that is in no table */
+}
+
+/* Meanwhile it may have been handed back, and is not touched. */
+static void answer(struct result_ask *ask, const struct job_state *state)
 {
 	struct task *task;
 
 	pthread_mutex_lock(&ask->lock);
-	while (ask->first == NULL && !ask->is_stopping)
-		pthread_cond_wait(&ask->some, &ask->lock);
-	task = ask->is_stopping ? NULL : ask->first;
+	task = ask->first;
 	if (task != NULL)
 		ask->first = task->ask_next;
 	if (ask->first == NULL)
 		ask->last = &ask->first;
 	pthread_mutex_unlock(&ask->lock);
-	return task;
-}
-
-/* false: it is time to stop. */
-static bool nap(struct result_ask *ask)
-{
-	const struct timespec until = cond_until(clock_mono_ms() + backoff_next_ms(&ask->backoff));
-	bool goes_on;
-	int rc = 0;
-
-	pthread_mutex_lock(&ask->lock);
-	while (!ask->is_stopping && rc == 0)
-		rc = pthread_cond_timedwait(&ask->some, &ask->lock, &until);
-	goes_on = !ask->is_stopping;
-	pthread_mutex_unlock(&ask->lock);
-	return goes_on;
-}
-
-static int look(struct result_ask *ask, struct task *task, struct err *err)
-{
-	struct job_state state = { .result = BUF_INIT };
-	int rc = 0;
-
-	if (ask->store == NULL && store_open(ask->settings, &ask->store, err) < 0)
-		return -1;
-	rc = job_state_read(ask->store, task->request->id, &state, err);
-	if (rc < 0 && err->kind == ERR_INVALID)
-		rc = 0; /* an id that is in no table */
-	task->has_succeeded = rc == 0 && state.found && strcmp(state.status, "SUCCESS") == 0;
-	if (task->has_succeeded && state.is_readable)
-		buf_add(&task->reply.result, state.result.data, state.result.len);
-	buf_release(&state.result);
-	return rc;
+	if (task == NULL)
+		return;
+	task->has_succeeded = state->found && strcmp(state->status, "SUCCESS") == 0;
+	if (task->has_succeeded && state->is_readable)
+		buf_add(&task->reply.result, state->result.data, state->result.len);
+	inbox_add(ask->inbox, task, NOTICE_ASKED);
 }
 
 static void *run(void *arg)
 {
 	struct result_ask *ask = arg;
-	struct task *task;
-	bool goes_on = true;
+	struct buf id = BUF_INIT;
 
-	while (goes_on && (task = take(ask)) != NULL) {
+	while (first_id(ask, &id)) {
+		struct job_state state = { .result = BUF_INIT };
 		struct err err = ERR_INIT;
 
-		while (goes_on && look(ask, task, &err) < 0) {
+		if (look(ask, (struct slice){ id.data, id.len }, &state, &err) == 0) {
+			backoff_reset(&ask->backoff);
+			answer(ask, &state);
+		} else {
 			log_warn("results can't be looked at for now", log_err(&err));
-			err_clear(&err);
 			store_close(ask->store);
 			ask->store = NULL;
-			goes_on = nap(ask);
+			nap(ask);
 		}
-		if (goes_on) {
-			backoff_reset(&ask->backoff);
-			inbox_add(ask->inbox, task, NOTICE_ASKED);
-		}
+		err_clear(&err);
+		buf_release(&state.result);
 	}
+	buf_release(&id);
 	store_close(ask->store);
 	return NULL;
 }
@@ -117,14 +125,30 @@ struct result_ask *result_ask_start(const struct settings *settings, struct inbo
 	return ask;
 }
 
+void result_ask_return(struct result_ask *ask)
+{
+	struct task *task, *next;
+
+	if (ask == NULL)
+		return;
+	pthread_mutex_lock(&ask->lock);
+	ask->is_ending = true;
+	task = ask->first;
+	ask->first = NULL;
+	ask->last = &ask->first;
+	pthread_cond_signal(&ask->some);
+	pthread_mutex_unlock(&ask->lock);
+	for (; task != NULL; task = next) {
+		next = task->ask_next;
+		inbox_add(ask->inbox, task, NOTICE_ASKED);
+	}
+}
+
 void result_ask_stop(struct result_ask *ask)
 {
 	if (ask == NULL)
 		return;
-	pthread_mutex_lock(&ask->lock);
-	ask->is_stopping = true;
-	pthread_cond_signal(&ask->some);
-	pthread_mutex_unlock(&ask->lock);
+	result_ask_return(ask);
 	pthread_join(ask->thread, NULL);
 	pthread_cond_destroy(&ask->some);
 	pthread_mutex_destroy(&ask->lock);
@@ -133,10 +157,17 @@ void result_ask_stop(struct result_ask *ask)
 
 void result_ask_add(struct result_ask *ask, struct task *task)
 {
+	bool is_ending;
+
 	task->ask_next = NULL;
 	pthread_mutex_lock(&ask->lock);
-	*ask->last = task;
-	ask->last = &task->ask_next;
-	pthread_cond_signal(&ask->some);
+	is_ending = ask->is_ending;
+	if (!is_ending) {
+		*ask->last = task;
+		ask->last = &task->ask_next;
+		pthread_cond_signal(&ask->some);
+	}
 	pthread_mutex_unlock(&ask->lock);
+	if (is_ending)
+		inbox_add(ask->inbox, task, NOTICE_ASKED);
 }

@@ -11,6 +11,9 @@ struct result_ask;
 struct result_ask *result_ask_start(const struct settings *settings, struct inbox *inbox);
 void result_ask_stop(struct result_ask *ask); /* NULL is fine; what has no answer yet gets none */
 
+/* What has no answer yet, and what is added from now on, comes to the inbox at once without one. The node's thread; NULL is fine. */
+void result_ask_return(struct result_ask *ask);
+
 /* Any thread. NOTICE_ASKED comes with task->has_succeeded; then the result as JSON is in task->reply.result, or that is empty: it is
  * a Python object that can't be read here. */
 void result_ask_add(struct result_ask *ask, struct task *task);
