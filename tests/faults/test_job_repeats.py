@@ -92,8 +92,9 @@ def test_what_was_sent_twice_runs_once(make_jobs, vhost):
         channel = connection.channel()
         channel.queue_declare("next", durable=True)
         jobs.killed_at("job.stored")
-        jobs.worker("job").stop()
+        worker = jobs.worker("job")
         wait_for(lambda: channel.queue_declare("next", passive=True).method.message_count == 2, "both are there", 60)
+        assert worker.stop() == 0
         config = jobs.write_config(jobs.folder / "next.cfg", **{"job.queues": "next", "job.prefetch_multiplier": 1})
         worker = jobs.worker("job", config=config)
         wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") == 2, "both are delivered", 60)
@@ -118,8 +119,8 @@ def test_a_job_without_a_result_runs_again(make_jobs, point, runs):
 @pytest.mark.parametrize("value, chained, runs", [
     (b"\x80\x04cbuiltins\nset\n(]\x8c\x01a\x94at\x94R.", False, 1), (b"\x80\x04cbuiltins\nset\n(]\x8c\x01a\x94at\x94R.", True, 2), (None, True, 1)])
 def test_results_that_a_python_worker_left(make_jobs, vhost, value, chained, runs):
-    """A Python object is not read: that is enough where nothing follows. NULL is None."""
-    jobs = make_jobs()
+    """A Python object is not read: that is enough where nothing follows. NULL is None. An event ends it each time."""
+    jobs = make_jobs(**{"job.events": True})
     jobs.worker("job").stop()
     s = jobs.app.signature
     result = s("note").apply_async(link=s("echo", queue="next")) if chained else s("note").apply_async()
@@ -128,10 +129,13 @@ def test_results_that_a_python_worker_left(make_jobs, vhost, value, chained, run
     with vhost.connect() as connection:
         channel = connection.channel()
         channel.queue_purge("next") if chained else None
+        channel.queue_declare("events")
+        channel.queue_bind("events", "celeryev", "task.succeeded")
         worker = jobs.worker("job")
         assert jobs.app.send_task("add", [1, 2]).get(timeout=60) == 3
         wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 0, "nothing waits", 60)
         assert worker.stop() == 0 and jobs.runs() == [result.id] * runs
+        wait_for(lambda: json.loads(channel.basic_get("events", auto_ack=True)[2] or "{}").get("uuid") == result.id, "its event is sent", 60)
         if chained:
             assert [arguments for _, _, arguments in take(channel, "next")] == [[None if value is None else 42]]
 
@@ -156,7 +160,7 @@ ANSWERED = "job.answered"
 
 
 def reserved(jobs):
-    answer = jobs.app.control.inspect(timeout=5).reserved() or {}
+    answer = jobs.app.control.inspect(timeout=10, limit=1).reserved() or {}
     return sorted(task["id"] for tasks in answer.values() for task in tasks)
 
 
@@ -181,8 +185,7 @@ def test_what_is_asked_about_when_its_connection_is_lost(make_jobs, proxies, tmp
         rabbit.restore()
         os.kill(worker.popen.pid, signal.SIGCONT)
         wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") >= 4, "both are delivered again", 120)
-        wait_for(lambda: reserved(jobs), "the worker answers", 60)
-        assert reserved(jobs) == ["two"]
+        assert wait_for(lambda: reserved(jobs), "the worker answers", 60) == ["two"]
     finally:
         gate.touch()
     assert one.get(timeout=60) == two.get(timeout=60) == 42
@@ -206,7 +209,7 @@ def test_what_is_asked_about_when_the_worker_stops(make_jobs, vhost, proxies, fa
         getattr(database, fault)()
         worker = jobs.worker("job", config=jobs.write_config(jobs.folder / "more.cfg", **{"job.prefetch_multiplier": 4}), wait=False)
         wait_for(lambda: reserved(jobs) == ["one", "two"], "both wait for their answer", 60)
-        answers = jobs.app.control.inspect(timeout=5).query_task("one", "two")
+        answers = wait_for(lambda: jobs.app.control.inspect(timeout=10, limit=1).query_task("one", "two"), "the worker answers", 60)
         assert [{ident: word for ident, (word, _) in tasks.items()} for tasks in answers.values()] == [{"one": "reserved", "two": "reserved"}]
         worker.ask_to_stop()
         wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 2, "both are back", 60)
