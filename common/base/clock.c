@@ -82,16 +82,18 @@ void clock_rfc3339(int64_t wall_ms, char out[CLOCK_TEXT])
 void clock_date(int64_t wall_ms, char out[CLOCK_TEXT])
 {
 	static _Thread_local int64_t last_quarter = INT64_MIN;
+	static _Thread_local long last_zone;
 	static _Thread_local char last_text[CLOCK_TEXT];
 	const time_t seconds = (time_t)(wall_ms / 1000 - (wall_ms % 1000 < 0));
 	const int64_t quarter = seconds / 900 - (seconds % 900 < 0);
 
-	if (quarter != last_quarter) {
+	if (quarter != last_quarter || timezone != last_zone) {
 		struct tm tm;
 
 		localtime_r(&seconds, &tm);
 		strftime(last_text, CLOCK_TEXT, "%Y-%m-%d", &tm);
 		last_quarter = quarter;
+		last_zone = timezone;
 	}
 	memcpy(out, last_text, CLOCK_TEXT);
 }

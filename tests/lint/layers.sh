@@ -54,7 +54,7 @@ mariadb: common/store/store_mysql*.[ch]
 errmsg: common/store/store_mysql*.[ch]
 sqlite3: common/queue/queue_sqlite*.[ch] tests/unit/test_queue_sqlite.c common/store/store_sqlite*.[ch] common/store/search_sqlite*.[ch] tests/unit/test_store_sqlite.c tests/unit/test_search.c
 curl/: common/http/http_client.c common/http/mail.c
-microhttpd: common/http/http_server.c
+microhttpd: common/http/http_server.c common/http/http_incoming.c common/http/http_answer.c common/http/http_head.c common/http/http_exchange.h
 libconfig: common/base/conf.c
 cjson/: common/base/json.c
 cJSON: common/base/json.c

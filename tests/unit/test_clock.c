@@ -58,7 +58,7 @@ static void dates_follow_the_zone(void **state)
 	assert_string_equal("2026-02-01", out);
 	setenv("TZ", "BEHIND+13", 1);
 	tzset();
-	clock_date(late + 15 * 60 * 1000, out); /* another quarter: see clock_date() */
+	clock_date(late, out);
 	assert_string_equal("2026-01-30", out);
 	setenv("TZ", "UTC", 1);
 	tzset();
