@@ -17,7 +17,7 @@ def state_of(pid):
     """The letter of /proc: R, S, T for stopped, Z for dead and for gone."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return "Z"
 
 

@@ -99,7 +99,7 @@ def gone(pid):
     try:
         with open(f"/proc/{pid}/stat") as state:
             return state.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
