@@ -38,7 +38,7 @@ static void the_defaults_are_sound(void **state)
 	assert_int_equal(25000, s.drain_timeout_ms);
 	assert_int_equal(5000, s.fanout_chunk);
 	assert_int_equal(200, s.command.batch);
-	assert_int_equal(0, s.fanout.linger_ms);
+	assert_int_equal(2, s.fanout.linger_ms);
 	assert_int_equal(2, s.chunk.threads);
 	assert_int_equal(500, s.index.batch);
 	assert_string_equal("", s.gateway.zone); /* each text is there, if empty */
