@@ -33,7 +33,7 @@ void events_drop(struct events *events, struct client **at)
 	events->clients--;
 }
 
-static void put(struct client **list, struct client *client)
+void events_push(struct client **list, struct client *client)
 {
 	client->next = *list;
 	*list = client;
@@ -58,7 +58,7 @@ void events_settle(struct events *events, struct client *client)
 		metric_add(events->dropped, 1);
 		events_drop(events, &client);
 	} else {
-		put(has_all(events, client) ? &events->live : &events->behind, client);
+		events_push(has_all(events, client) ? &events->live : &events->behind, client);
 	}
 }
 
@@ -90,7 +90,7 @@ static void leave_behind(struct events *events)
 		}
 		*at = client->next;
 		memcpy(client->at, events->recent.next, sizeof(client->at));
-		put(&events->behind, client);
+		events_push(&events->behind, client);
 	}
 }
 

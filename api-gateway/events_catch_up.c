@@ -14,12 +14,6 @@
 #define PATIENCE_MS 200 /* of that: for those who have not taken what they got, so that they need not be read for again */
 #define LOOK_MS 5
 
-static void push(struct client **list, struct client *client)
-{
-	client->next = *list;
-	*list = client;
-}
-
 static struct client *pop(struct client **list)
 {
 	struct client *client = *list;
@@ -36,20 +30,27 @@ static bool is_full(const struct client *client)
 	return http_stream_waiting(client->stream) > EVENTS_WAITING / 2;
 }
 
-/* One after the other, so that nobody waits for the lock until all are done. */
+/* A list of our own. One after the other, so that nobody waits for the lock until all are done. */
+static void settle_each(struct events *events, struct client **list)
+{
+	struct client *client;
+
+	while ((client = pop(list)) != NULL) {
+		pthread_mutex_lock(&events->lock);
+		events_settle(events, client);
+		pthread_mutex_unlock(&events->lock);
+	}
+}
+
 static void settle_all(struct events *events)
 {
-	struct client *all, *client;
+	struct client *all;
 
 	pthread_mutex_lock(&events->lock);
 	all = events->behind;
 	events->behind = NULL;
 	pthread_mutex_unlock(&events->lock);
-	while ((client = pop(&all)) != NULL) {
-		pthread_mutex_lock(&events->lock);
-		events_settle(events, client);
-		pthread_mutex_unlock(&events->lock);
-	}
+	settle_each(events, &all);
 }
 
 /* Those who need a read, and take what they get. */
@@ -69,7 +70,7 @@ static void gather(struct events *events, struct events_round *round)
 		}
 		*at = client->next;
 		client->has_left = false;
-		push(&round->clients, client);
+		events_push(&round->clients, client);
 	}
 	pthread_mutex_unlock(&events->lock);
 }
@@ -175,17 +176,6 @@ static bool read_round(struct events *events, struct consumer *consumer, struct 
 
 /* ---- the thread */
 
-static void end_round(struct events *events, struct events_round *round)
-{
-	struct client *client;
-
-	while ((client = pop(&round->clients)) != NULL) {
-		pthread_mutex_lock(&events->lock);
-		events_settle(events, client);
-		pthread_mutex_unlock(&events->lock);
-	}
-}
-
 /* The first offset that is still there, in place of one that is not. All are on a list again, so that a stop ends their streams while the
  * queue is asked. Who is beyond an end stays there: after a change of leader a partition may for a moment seem shorter than it is, and
  * when it is, the follower has lost its place as well, and all come back to where it begins anew. */
@@ -232,7 +222,7 @@ static void catch_up(struct events *events, struct consumer *consumer)
 		is_reading = true;
 		events_round_plan(&round);
 		is_there = read_round(events, consumer, &round);
-		end_round(events, &round);
+		settle_each(events, &round.clients);
 		if (!is_there)
 			skip_gone(events);
 	}

@@ -46,6 +46,8 @@ struct events {
 
 int events_ask_ends(struct events *events, struct partition_lag *out, size_t *count, struct err *err);
 
+void events_push(struct client **list, struct client *client); /* with its lock, if it has one */
+
 /* With the lock held. */
 void events_drop(struct events *events, struct client **at); /* off its list; the client goes, whether it was told or not */
 /* One that is on no list gets what it lacks from the recent ones, and then is on one, or was dropped. */

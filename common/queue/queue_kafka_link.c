@@ -114,20 +114,6 @@ static int pause_ms(const struct kafka_link *link)
 	return atomic_load(&link->missing) > 0 ? ASK_MISSING_MS : ASK_EVERY_MS;
 }
 
-static struct timespec after_ms(int ms)
-{
-	struct timespec when;
-
-	clock_gettime(CLOCK_MONOTONIC, &when);
-	when.tv_sec += ms / 1000;
-	when.tv_nsec += (long)(ms % 1000) * 1000000;
-	if (when.tv_nsec >= 1000000000) {
-		when.tv_sec++;
-		when.tv_nsec -= 1000000000;
-	}
-	return when;
-}
-
 /* With the lock held. Waits for something to do, until `when`; true: the time has come to ask. */
 static bool wait_for_work(struct kafka_link *link, const struct timespec *when)
 {
@@ -141,7 +127,7 @@ static bool wait_for_work(struct kafka_link *link, const struct timespec *when)
 static void *watch(void *arg)
 {
 	struct kafka_link *link = arg;
-	struct timespec when = after_ms(0);
+	struct timespec when = cond_until(clock_mono_ms());
 
 	pthread_mutex_lock(&link->lock);
 	while (!link->stop) {
@@ -157,7 +143,7 @@ static void *watch(void *arg)
 			wake_fetchers(link);
 		if (due) {
 			ask(link, suspect || !atomic_load(&link->reachable) ? ANSWER_SUSPECT_MS : ANSWER_MS);
-			when = after_ms(pause_ms(link));
+			when = cond_until(clock_mono_ms() + pause_ms(link));
 		}
 		pthread_mutex_lock(&link->lock);
 	}

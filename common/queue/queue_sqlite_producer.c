@@ -480,7 +480,6 @@ static void outlet_init(struct outlet *outlet, const char *topic, int64_t max_by
 /* What is there is known when this returns. */
 static void sender_start(struct sender *sender, const struct sqlq *queue, size_t room, int64_t patience_ms)
 {
-
 	sender->queue = queue;
 	sender->room = room;
 	sender->patience_ms = patience_ms;

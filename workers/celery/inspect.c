@@ -77,7 +77,7 @@ static const char *state_word(const struct task *task)
 {
 	if (task->state == TASK_RUNNING)
 		return "active";
-	return task->state == TASK_WAITING || task->state == TASK_ASKING ? "reserved" : "ready";
+	return task_is_reserved(task) ? "reserved" : "ready";
 }
 
 static void write_tasks(const struct node *node, const char *word, struct buf *out)

@@ -38,7 +38,7 @@ static int consume(struct node *node, struct queue_entry *queue, struct err *err
 static bool waits(const struct node *node, struct slice id)
 {
 	for (const struct task *t = node_find(node, id); t != NULL; t = t->id_next)
-		if ((t->state == TASK_WAITING || t->state == TASK_ASKING) && slice_equal(t->request->id, id))
+		if (task_is_reserved(t) && slice_equal(t->request->id, id))
 			return true;
 	return false;
 }

@@ -38,3 +38,8 @@ void task_free(struct task *task)
 	buf_release(&task->children);
 	free(task);
 }
+
+bool task_is_reserved(const struct task *task)
+{
+	return task->state == TASK_WAITING || task->state == TASK_ASKING;
+}

@@ -61,5 +61,6 @@ struct task {
 struct task *task_new(struct request *request); /* takes request */
 void task_free(struct task *task);
 void task_forget_unsent(struct task *task); /* frees them */
+bool task_is_reserved(const struct task *task); /* here, and not begun */
 
 #endif
