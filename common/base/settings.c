@@ -20,7 +20,7 @@
 #define WORKER(name, threads_, batch_, linger_) \
 	INT(#name ".threads", name.threads, threads_, 1, 64, "consumers in one process, each with its own connections"), \
 	INT(#name ".batch", name.batch, batch_, 1, 10000, "records a transaction or a bulk request at most"), \
-	INT(#name ".linger_ms", name.linger_ms, linger_, 0, 10000, "how long a batch that is not full waits, milliseconds")
+	INT(#name ".linger_ms", name.linger_ms, linger_, 0, 10000, "how long a batch that is not full waits for more, when the last one had several records, milliseconds")
 
 static const struct conf_row rows[] = {
 	TEXT("instance", instance, "", 0, 128, "stable name of this process among replicas: static group membership; empty: none"),

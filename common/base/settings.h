@@ -159,7 +159,7 @@ struct gateway_settings {
 struct worker_settings {
 	int64_t threads;
 	int64_t batch;     /* records a transaction or a _bulk request */
-	int64_t linger_ms; /* how long a batch that is not full waits for more */
+	int64_t linger_ms; /* how long a batch that is not full waits for more, when the last one had several records */
 };
 
 struct settings {

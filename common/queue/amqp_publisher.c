@@ -132,15 +132,16 @@ static struct outgoing *outgoing_new(const struct amqp_message *message)
 
 /* ---- reports */
 
+/* The room is free before it is told: who waits for the report may send at once. */
 static void report(struct amqp_publisher *publisher, struct outgoing *out, enum amqp_sent sent, const char *why)
 {
+	pthread_mutex_lock(&publisher->lock);
+	publisher->inside--;
+	pthread_mutex_unlock(&publisher->lock);
 	if (out->done != NULL)
 		out->done(out->arg, sent, why);
 	arena_release(&out->arena);
 	free(out);
-	pthread_mutex_lock(&publisher->lock);
-	publisher->inside--;
-	pthread_mutex_unlock(&publisher->lock);
 }
 
 static void set_state(struct amqp_publisher *publisher, bool is_ready, const char *why)

@@ -185,14 +185,14 @@ def check_all(messages, sent):
 def test_rabbitmq_is_killed_and_comes_back(make_feed, rabbit):
     """kill -9 of the server, again and again, while events flow: none is lost."""
     feed = make_feed(amqp__url=rabbit.url, kafka__partitions=1).prepare()
-    subscriber = subscribe_durably(rabbit)
-    subscriber.close()
+    subscribe_durably(rabbit).close()
+    rabbit.keep_bindings()
     relay = feed.worker("relay")
     sent, stop = [], threading.Event()
 
     def flow():
         while not stop.is_set():
-            more = [event(n) for n in range(len(sent), len(sent) + 50)]
+            more = [event(n) for n in range(len(sent), len(sent) + 10)]
             feed.produce_all("product_events", more)
             sent.extend(more)
             time.sleep(0.02)
@@ -209,6 +209,7 @@ def test_rabbitmq_is_killed_and_comes_back(make_feed, rabbit):
         stop.set()
         flowing.join()
     wait_for(lambda: feed.lag("relay.rabbitmq", "product_events") == 0, "all events are done", 90)
+    assert feed.metric(relay, "feedmill_relay_unroutable_total") == 0, "RabbitMQ has kept the binding"
     subscriber = subscribe_durably(rabbit)
     check_all(subscriber.ids(), sent)
     ids = list(dict.fromkeys(subscriber.ids()))

@@ -1,6 +1,7 @@
 """feed-worker: the table, batches, the trace, and the stop. Records that are wrong: test_bad_records.py."""
 import re
 import subprocess
+import time
 
 from feedmill import BUILD, Client, wait_for
 from samples import post
@@ -23,6 +24,17 @@ def test_one_bad_record_does_not_hold_up_its_batch(make_feed):
     feed.worker("fanout")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 42, "the good ones")
     assert len(feed.records("fanout.dlq", lambda records: len(records) >= 8)) == 8
+
+
+def test_a_record_that_comes_alone_waits_for_no_other(make_feed):
+    """Only a batch that follows one of several waits."""
+    feed = make_feed(fanout__linger_ms=10000).prepare()
+    feed.worker("fanout")
+    began = time.monotonic()
+    for n in range(6):
+        feed.produce("feed.posts", post(id=2**40 + n), key="7", partition=0)
+        wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == n + 1, "the post", 60)
+    assert time.monotonic() - began < 50, "each has waited for ten seconds"
 
 
 def test_trace_begins_in_the_gateways_log(make_feed):

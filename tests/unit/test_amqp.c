@@ -502,6 +502,32 @@ static void publisher_gives_up_in_time_and_is_bounded(void **state)
 	assert_int_equal(3, reports.not);
 }
 
+/* Its room is free again when a message is reported, not some time later. */
+static void publisher_has_room_for_who_was_told(void **state)
+{
+	const struct settings settings = settings_for(getenv("AMQP_URL"));
+	struct amqp *amqp = connect_real();
+	struct amqp_publisher *publisher = open_publisher(&settings, 1, 1);
+	struct amqp_message message = { .exchange = "", .body = slice_of("x") };
+	struct reports reports = { 0 };
+	struct err err = ERR_INIT;
+	char queue[64];
+
+	(void)state;
+	make_queue(amqp, queue);
+	message.routing_key = queue;
+	for (int i = 0; i < 2000; i++) {
+		const int64_t deadline_ms = clock_mono_ms() + PATIENCE_MS;
+
+		assert_int_equal(0, amqp_publisher_send(publisher, &message, PATIENCE_MS, count, &reports, &err));
+		while (reports.stored == i && clock_mono_ms() < deadline_ms)
+			; /* a sleep would let the publisher's thread finish */
+		assert_int_equal(i + 1, reports.stored);
+	}
+	amqp_publisher_close(publisher, 1000);
+	amqp_close(amqp);
+}
+
 /* Publishing to an exchange that is not there ends the channel: what else was under way goes again. */
 static void publisher_comes_back(void **state)
 {
@@ -548,6 +574,7 @@ int main(void)
 		cmocka_unit_test(silent_server_is_given_up),
 		cmocka_unit_test(publisher_keeps_order_and_reports_each),
 		cmocka_unit_test(publisher_gives_up_in_time_and_is_bounded),
+		cmocka_unit_test(publisher_has_room_for_who_was_told),
 		cmocka_unit_test(publisher_comes_back),
 	};
 

@@ -222,10 +222,12 @@ static size_t take_stashed(struct loop *loop, size_t limit)
 	return bytes;
 }
 
-/* With linger 0 a record in hand never waits. */
+/* What is in the consumer already is taken in any case. Only a batch that follows one of several records waits for more: at a rate
+ * where records come one by one, waiting would cost each its time and save nothing. */
 int loop_fetch(struct loop *loop, struct err *err)
 {
 	const size_t limit = loop_batch_limit(loop);
+	const int64_t linger_ms = loop->is_busy ? loop->limits->linger_ms : 0;
 	int64_t deadline = 0;
 	size_t bytes;
 
@@ -233,7 +235,7 @@ int loop_fetch(struct loop *loop, struct err *err)
 	release_due(loop);
 	bytes = take_stashed(loop, limit);
 	if (loop->fetched > 0)
-		deadline = clock_mono_ms() + loop->limits->linger_ms;
+		deadline = clock_mono_ms() + linger_ms;
 	pause_all(loop, false);
 	while (loop->fetched < limit && bytes < BATCH_BYTES && !stop_requested()) {
 		const int64_t left = loop->fetched > 0 ? deadline - clock_mono_ms() : POLL_MS;
@@ -247,9 +249,10 @@ int loop_fetch(struct loop *loop, struct err *err)
 		if (got == 0)
 			continue;
 		if (loop->fetched == 0)
-			deadline = clock_mono_ms() + loop->limits->linger_ms;
+			deadline = clock_mono_ms() + linger_ms;
 		bytes += admit(loop, &record);
 	}
+	loop->is_busy = loop->fetched > 1;
 	beat(loop);
 	return 0;
 }

@@ -50,6 +50,7 @@ struct loop {
 
 	struct record *records; /* the batch as fetched; released when it is worked off */
 	size_t fetched;
+	bool is_busy; /* the last batch had more than one */
 	struct item *items;
 	struct attempt attempt; /* what of it is to do */
 	struct outbox outbox;
@@ -76,7 +77,8 @@ void loop_unwell(struct loop *loop, const struct err *err, int64_t wait_ms);
 
 /* ---- loop_fetch.c */
 
-/* Up to `batch` records that are due, or what has come linger_ms after the first, into the attempt. */
+/* Up to `batch` records that are due, or what has come linger_ms after the first (at once, when the last batch had one), into the
+ * attempt. */
 int loop_fetch(struct loop *loop, struct err *err);
 void loop_release_fetched(struct loop *loop);
 void loop_keep_first(struct loop *loop); /* of what was fetched; the others come next */
