@@ -55,4 +55,8 @@ def measure(label, redis, is_quick):
     done = subprocess.run([FOLDER / "measure.sh", peer], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=600)
     if done.returncode != 0:
         raise Failed(f"{label}: {done.stderr[-2000:]}")
-    return {line["metric"]: float(line["value"]) for line in map(json.loads, done.stdout.splitlines())}
+    found = {line["metric"]: float(line["value"]) for line in map(json.loads, done.stdout.splitlines())}
+    for metric, count in found.items():
+        if metric.endswith("_late") and count > 0:
+            print(f"{label}: {count:.0f} requests of {metric.removesuffix('_late')} took more than 2 s", flush=True)
+    return found

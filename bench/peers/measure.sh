@@ -124,22 +124,23 @@ smoke() {
 
 # load NAME PATH [SECONDS]: runs wrk with $tmp/NAME.lua, for each number of connections that a POST has; with SECONDS it only warms up
 load() {
-  local rps p50 p99 bad count label=$1
+  local rps p50 p99 bad late count label=$1
   cat >>"$tmp/$1.lua" <<'LUA'
 done = function(summary, latency)
   local e = summary.errors
-  io.write(string.format("RESULT %.1f %.2f %.2f %d\n", summary.requests / summary.duration * 1e6,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status + e.timeout))
+  io.write(string.format("RESULT %.1f %.2f %.2f %d %d\n", summary.requests / summary.duration * 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status, e.timeout))
 end
 LUA
   for count in $connections; do
     [[ $1 == post_* || $count == "${connections%% *}" ]] || continue
-    read -r _ rps p50 p99 bad < <(wrk -t1 -c"$count" -d"${3:-$seconds}s" -s "$tmp/$1.lua" "$base$2" | grep RESULT)
+    read -r _ rps p50 p99 bad late < <(wrk -t1 -c"$count" -d"${3:-$seconds}s" -s "$tmp/$1.lua" "$base$2" | grep RESULT)
     [ "$bad" = 0 ] || die "$bad failed requests in $label"
     [ -z "${3:-}" ] || return 0
     emit "$label" "$rps" req/s
     emit "${label}_p50" "$p50" ms
     emit "${label}_p99" "$p99" ms
+    emit "${label}_late" "$late" requests   # answered after more than wrk's 2 s; they are in the figures above
     label=$1_${connections##* }
   done
 }
