@@ -142,10 +142,10 @@ def wrk(url, connections, seconds, script="", patience=2):
     return {"rate": float(result[1]), "p50": float(result[2]), "p99": float(result[3])}
 
 
-# One post after another, by as many authors as there are; the story is the peers'.
-def posts_script(authors):
+# One post after another, by as many authors as there are, from the one behind `after`; the story is the peers'.
+def posts_script(authors, after=0):
     return f"""
-local n, authors = 0, {authors}
+local n, authors = {after}, {authors}
 local body = '{{"from": "/participant/%d", "occurred": "2026-01-31T12:00:00Z", "subject": "subject %d", "story": "%s"}}'
 local story = string.rep("lorem ipsum dolor sit amet ", 7)
 local headers = {{["Content-Type"] = "application/json"}}

@@ -12,12 +12,13 @@ import feedmill  # noqa: E402
 
 STORY = "river lantern market harbour copper window garden winter letter bridge orchard signal thunder velvet whistle meadow " * 2
 BYTES = 190
+PARTITIONS = 8
 
 
 class Ours(feedmill.Feedmill):
     def __init__(self, **settings):
         self.scratch = tempfile.TemporaryDirectory(prefix="feedmill-bench-")
-        super().__init__(self.scratch.name, **{"kafka.partitions": 8, **settings})
+        super().__init__(self.scratch.name, **{"kafka.partitions": PARTITIONS, **settings})
         try:
             self.prepare()
         except BaseException:

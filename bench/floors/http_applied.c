@@ -1,6 +1,6 @@
 /* POST bodies go in over HTTP and take the hops of an applied command: a record on Kafka, consumed, an INSERT of two rows committed with
  * all that came meanwhile, a record on Kafka for the result, consumed, answered. One process, four threads, no ids, no checks.
- *   PORT  KAFKA_BROKERS  TOPIC  RESULTS (one partition each)  MYSQL_… (tables product, command)  BATCH=200 */
+ *   PORT  KAFKA_BROKERS  TOPIC  PARTITIONS=1 (of it; another one every 16 ms)  RESULTS (one partition)  MYSQL_… (tables product, command)  BATCH=200 */
 #include <microhttpd.h>
 #include <pthread.h>
 #include <librdkafka/rdkafka.h>
@@ -24,7 +24,7 @@ struct post {
 static rd_kafka_t *producer;
 static rd_kafka_topic_t *commands, *results;
 static struct MHD_Response *response;
-static long batch;
+static long batch, partition_count;
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -54,21 +54,22 @@ static rd_kafka_t *make(rd_kafka_type_t type)
 	return rk;
 }
 
-static rd_kafka_t *subscribe(const char *topic)
+static rd_kafka_t *subscribe(const char *topic, long partitions)
 {
 	rd_kafka_t *consumer = make(RD_KAFKA_CONSUMER);
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)partitions);
 
 	rd_kafka_poll_set_consumer(consumer);
-	rd_kafka_topic_partition_list_add(list, topic, 0)->offset = RD_KAFKA_OFFSET_END;
+	for (long p = 0; p < partitions; p++)
+		rd_kafka_topic_partition_list_add(list, topic, (int32_t)p)->offset = RD_KAFKA_OFFSET_END;
 	floor_want(rd_kafka_assign(consumer, list) == 0, "assign");
 	rd_kafka_topic_partition_list_destroy(list);
 	return consumer;
 }
 
-static void send_to(rd_kafka_topic_t *topic, const char *data, size_t len)
+static void send_to(rd_kafka_topic_t *topic, long partition, const char *data, size_t len)
 {
-	floor_want(rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, (void *)data, len, NULL, 0, NULL) == 0, "produce");
+	floor_want(rd_kafka_produce(topic, (int32_t)partition, RD_KAFKA_MSG_F_COPY, (void *)data, len, NULL, 0, NULL) == 0, "produce");
 }
 
 static void *poll_reports(void *arg)
@@ -97,14 +98,14 @@ static void apply(MYSQL *link, rd_kafka_message_t **messages, long count)
 	sql_run(link, ledger, (size_t)(l - ledger));
 	sql_run(link, "COMMIT", 0);
 	for (long i = 0; i < count; i++) {
-		send_to(results, messages[i]->payload, 16);
+		send_to(results, 0, messages[i]->payload, 16);
 		rd_kafka_message_destroy(messages[i]);
 	}
 }
 
 static void *work(void *arg)
 {
-	rd_kafka_t *consumer = subscribe(floor_text("TOPIC", NULL));
+	rd_kafka_t *consumer = subscribe(floor_text("TOPIC", NULL), partition_count);
 	rd_kafka_message_t **messages = calloc((size_t)batch, sizeof(*messages));
 	MYSQL *link = sql_connect();
 
@@ -126,7 +127,7 @@ static void *work(void *arg)
 
 static void *answer(void *arg)
 {
-	rd_kafka_t *consumer = subscribe(floor_text("RESULTS", NULL));
+	rd_kafka_t *consumer = subscribe(floor_text("RESULTS", NULL), 1);
 
 	for (;;) {
 		rd_kafka_message_t *message = rd_kafka_consumer_poll(consumer, 1000);
@@ -170,7 +171,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 	if (post->is_done)
 		return MHD_queue_response(connection, MHD_HTTP_OK, response);
 	MHD_suspend_connection(connection);
-	send_to(commands, post->body, post->len);
+	send_to(commands, (long)(floor_now() / 0.016) % partition_count, post->body, post->len);
 	return MHD_YES;
 }
 
@@ -192,6 +193,7 @@ int main(int argc, char **argv)
 
 	floor_options(argc, argv);
 	batch = floor_number("BATCH", 200);
+	partition_count = floor_number("PARTITIONS", 1);
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);
 	pthread_sigmask(SIG_BLOCK, &stop, NULL);

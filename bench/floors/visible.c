@@ -3,7 +3,7 @@
  * produced, consumed, its rows inserted and committed.
  *   RATE=200  SECONDS=10  WARM_UP=2 (seconds that do not count)  SENDERS=64  AUTHORS=1000  WATCH=1 (the friend, of every author)
  *   MYSQL_…  SEEN="SELECT subject … ORDER BY … DESC LIMIT" (the newest of the friend's inbound; a number follows)
- *   http: PORT  BYTES=190      floor: KAFKA_BROKERS  TOPIC (one partition)  FRIENDS=20 */
+ *   http: PORT  BYTES=190      floor: KAFKA_BROKERS  TOPIC  PARTITIONS=1  FRIENDS=20 */
 #include <arpa/inet.h>
 #include <librdkafka/rdkafka.h>
 #include <netinet/tcp.h>
@@ -89,7 +89,7 @@ static void post_http(int fd, long post)
 
 static rd_kafka_t *producer, *consumer;
 static rd_kafka_topic_t *topic;
-static long friends;
+static long friends, partitions;
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -120,14 +120,15 @@ static rd_kafka_t *make(rd_kafka_type_t type)
 
 static void open_floor(void)
 {
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new((int)partitions);
 
 	friends = floor_number("FRIENDS", 20);
 	producer = make(RD_KAFKA_PRODUCER);
 	topic = rd_kafka_topic_new(producer, floor_text("TOPIC", NULL), NULL);
 	consumer = make(RD_KAFKA_CONSUMER);
 	rd_kafka_poll_set_consumer(consumer);
-	rd_kafka_topic_partition_list_add(list, floor_text("TOPIC", NULL), 0)->offset = RD_KAFKA_OFFSET_END;
+	for (long p = 0; p < partitions; p++)
+		rd_kafka_topic_partition_list_add(list, floor_text("TOPIC", NULL), (int32_t)p)->offset = RD_KAFKA_OFFSET_END;
 	floor_want(rd_kafka_assign(consumer, list) == 0, "assign");
 	rd_kafka_topic_partition_list_destroy(list);
 }
@@ -181,7 +182,7 @@ static void *poll_reports(void *arg)
 static void post_floor(int fd, long post)
 {
 	(void)fd;
-	floor_want(rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, &post, sizeof(post), NULL, 0, NULL) == 0, "produce");
+	floor_want(rd_kafka_produce(topic, (int32_t)(post % partitions), RD_KAFKA_MSG_F_COPY, &post, sizeof(post), NULL, 0, NULL) == 0, "produce");
 }
 
 /* ---- both */
@@ -275,6 +276,7 @@ int main(int argc, char **argv)
 	warm_up = (long)(rate * (double)floor_number("WARM_UP", 2));
 	posts = warm_up + (long)(rate * (double)floor_number("SECONDS", 10));
 	authors = floor_number("AUTHORS", 1000);
+	partitions = floor_number("PARTITIONS", 1);
 	watch = floor_number("WATCH", 1);
 	seen = calloc((size_t)posts, sizeof(*seen));
 	answered = calloc((size_t)posts, sizeof(*answered));
