@@ -19,9 +19,9 @@
 #include "bench/floors/floor.h"
 #include "bench/floors/sql.h"
 
-#define NEAR 100        /* rows that a look sees; a wide look sees all */
+#define NEAR 100         /* a look sees so many rows more than posts are under way; a wide look sees all, and takes its time */
 #define LOOK_EVERY 0.002 /* seconds */
-#define WIDE_EVERY 0.25
+#define WIDE_EVERY 5.0
 #define PATIENCE 60.0   /* seconds for what is still missing at the end */
 
 static double began, rate;
@@ -228,16 +228,17 @@ static long look(MYSQL *link, long limit)
 static long watch_inbound(void)
 {
 	MYSQL *link = sql_connect();
-	double wide = 0, end = due(posts) + PATIENCE;
+	double wide = floor_now(), end = due(posts) + PATIENCE;
 	long count = 0;
 
 	mysql_autocommit(link, 1);
 	while (count < posts && floor_now() < end) {
 		const double now = floor_now();
 		const int is_wide = now - wide > WIDE_EVERY;
+		const long sent = atomic_load(&next_post);
 
 		wide = is_wide ? now : wide;
-		count += look(link, is_wide ? posts : NEAR);
+		count += look(link, is_wide ? posts : (sent < posts ? sent : posts) - count + NEAR);
 		floor_sleep_until(now + LOOK_EVERY);
 	}
 	return posts - count;
