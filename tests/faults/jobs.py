@@ -1,11 +1,22 @@
 """Job workers with fault points, and an unmodified Celery client of theirs."""
 import contextlib
+import json
 
 import celery
 import pymysql
 
 from feedmill import Feedmill, server, wait_for
 from rig import BUILD
+
+
+def take(channel, queue):
+    """All that waits there: ids, headers and arguments."""
+    got = []
+    while True:
+        method, properties, body = channel.basic_get(queue, auto_ack=True)
+        if method is None:
+            return got
+        got.append((properties.correlation_id, properties.headers, json.loads(body)[0]))
 
 
 class Jobs(Feedmill):

@@ -1,13 +1,18 @@
 """F9: the job worker dies at each step of a job: delivered, begun, run, what follows it confirmed, its result confirmed, acknowledged.
-No late-ack job is lost, and none is run more often than the cap."""
+No late-ack job is lost, and none is run more often than the cap. The same when the process dies that makes its children."""
 import collections
 import json
+import os
+import pathlib
+import signal
 import uuid
 
 import pika
 import pytest
 
 from feedmill import Feedmill, wait_for
+from jobs import Jobs
+from private import state_of
 from rabbit import VirtualHost
 from rig import BUILD
 
@@ -69,3 +74,43 @@ def test_killed_at_each_step_of_a_job(tmp_path, point, passage, queue_type):
             print(f"F9 {point}, {queue_type}: {len(ids)} jobs, {sum(runs.values()) - len(ids)} runs more than that, 0 lost")
         finally:
             feed.stop()
+
+
+def parent(pid):
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_the_maker_of_children_is_killed(tmp_path, queue_type):
+    """Children and their programs die with it. The worker says why it ends, and whoever looks after it starts the next one: what ran runs once
+    more, what waited runs once."""
+    pids, gate = tmp_path / "pids", tmp_path / "gate"
+    pids.touch()
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, f"echo $$ >>{pids}\nwhile [ ! -e {gate} ]; do sleep 0.02; done\necho 42", **{
+            "job.queue_type": queue_type, "job.concurrency": 2, "job.delivery_limit": CAP})
+        jobs.app.conf.task_default_queue_type = queue_type
+        try:
+            worker = jobs.worker("job")
+            results = [jobs.app.send_task("note") for _ in range(6)]
+            programs = wait_for(lambda: len(found := pids.read_text().split()) == 2 and found, "two run", 60)
+            nursery = parent(parent(parent(programs[0])))   # its child, and the leader of the program's group, are between
+            assert parent(nursery) == worker.pid
+            os.kill(nursery, signal.SIGKILL)
+            wait_for(lambda: not worker.running(), "the worker ends", 60)
+            assert worker.popen.wait() == 1 and worker.logged("level=error.*the process that makes child processes is gone")
+            jobs.processes.remove(worker)       # that it failed is right
+            wait_for(lambda: [state_of(pid) for pid in programs] == ["Z", "Z"], "nothing of it is left", 60)
+            gate.touch()
+            worker = jobs.worker("job")
+            assert [result.get(timeout=60) for result in results] == [42] * 6
+            assert worker.stop() == 0
+            with vhost.connect() as connection:
+                channel = connection.channel()
+                left = {queue: channel.queue_declare(queue, passive=True).method.message_count for queue in ("celery", "feed.jobs.dead")}
+            runs = collections.Counter(jobs.runs())
+            assert set(left.values()) == {0} and set(runs) == {result.id for result in results}, (left, runs)
+            assert sorted(runs.values()) == [1, 1, 1, 1, 2, 2]
+        finally:
+            gate.touch()
+            jobs.stop()

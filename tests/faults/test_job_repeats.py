@@ -9,7 +9,7 @@ import celery
 import pytest
 
 from feedmill import server, wait_for
-from jobs import Jobs
+from jobs import Jobs, take
 from private import state_of
 from proxy import Proxy
 from rabbit import VirtualHost
@@ -42,16 +42,6 @@ def proxies(vhost):
     yield database, rabbit, through
     database.close()
     rabbit.close()
-
-
-def take(channel, queue):
-    """All that waits there: ids, headers and arguments."""
-    got = []
-    while True:
-        method, properties, body = channel.basic_get(queue, auto_ack=True)
-        if method is None:
-            return got
-        got.append((properties.correlation_id, properties.headers, json.loads(body)[0]))
 
 
 @pytest.mark.parametrize("follows", ["link", "chain"])

@@ -3,6 +3,7 @@ import datetime
 import json
 import os
 import signal
+import socket
 import time
 
 import billiard.exceptions
@@ -14,6 +15,7 @@ import requests
 import flood
 from conftest import wait_for
 from flood import through_proxy, worker_value
+from proxy import UP
 
 JOBS = int(os.environ.get("FEED_TEST_JOBS", 50_000))
 RECONNECTS = int(os.environ.get("FEED_TEST_RECONNECTS", 10))
@@ -167,6 +169,42 @@ def test_broker_that_is_away_and_silent(make_cluster):
         proxy.cut()
         proxy.restore()
         assert result.get(timeout=60) == 6
+    finally:
+        proxy.close()
+
+
+@pytest.mark.timeout(300)
+def test_broker_that_stops_reading(make_cluster):
+    """What is published fills the sockets and gets no further, with no word from the other side: the worker gives that connection up, says so,
+    goes on when it can, and stops in time when it can't."""
+    cluster = make_cluster(**{"amqp.heartbeat_s": 600, "amqp.answer_timeout_ms": 2000, "amqp.connect_timeout_ms": 2000, "worker.drain_timeout_ms": 2000})
+    proxy, url = through_proxy(cluster)
+    proxy.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # more would take what is published
+    large = "x" * 4_000_000
+    try:
+        worker, app = cluster.job(**{"amqp.url": url}), cluster.app()
+
+        def is_stuck(done):
+            """Results that are on their way."""
+            proxy.hold(UP)
+            results = [app.send_task("echo", [large]) for _ in range(4)]
+            wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= done, "all have run", 60)
+            return results
+
+        def checks(which):
+            answer = requests.get(f"{worker.admin}/{which}", timeout=10)
+            return answer.status_code, answer.json()["checks"]
+        results = is_stuck(4)
+        wait_for(lambda: checks("readyz")[1]["publisher"] == "no connection to RabbitMQ", "it says why it is not ready", 60)
+        assert checks("readyz")[0] == 503 and checks("healthz")[0] == 200
+        proxy.restore()
+        assert [r.get(timeout=60) for r in results] == [large] * 4
+        wait_for(lambda: checks("readyz")[0] == 200, "it is ready again", 60)
+        results = is_stuck(8)
+        assert worker.stop(60) == 0
+        proxy.restore()
+        cluster.job()
+        assert [r.get(timeout=60) for r in results] == [large] * 4
     finally:
         proxy.close()
 

@@ -1,13 +1,16 @@
 """Handlers that come with the worker, sent by a Celery client: mail to a real SMTP server, pictures, posts and friendships."""
 import base64
+import collections
 import contextlib
 import email
 import email.policy
 import hmac
 import http.server
+import io
 import json
 import socket
 import ssl
+import statistics
 import threading
 import time
 
@@ -230,6 +233,23 @@ def test_picture_of_too_many_pixels(cluster, folder):
         cluster.app().send_task("image.resize", ["many.png", "x.png", 10], queue="pixels").get(timeout=30)
 
 
+def test_picture_from_a_url_to_a_url(local, receiver, folder):
+    """Servers that are busy are asked again; what comes there is the picture, smaller, with its type."""
+    receiver.files["/large.png"] = (folder / picture(folder, "large.png", (800, 400))).read_bytes()
+    receiver.answers = [503, 200, 503]
+    places = [receiver.base + "/large.png", receiver.base + "/small.webp", 200]
+    answer = local.send_task("image.resize", places, {"format": "webp"}, queue="local").get(timeout=60)
+    small = receiver.files["/small.webp"]
+    assert answer == {"format": "webp", "width": 200, "height": 100, "bytes": len(small)}
+    assert receiver.answers == [] and receiver.calls[-1][0]["Content-Type"] == "image/webp"
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.format == "WEBP" and image.size == (200, 100)
+        image = image.convert("RGB")
+        assert is_near(image.getpixel((20, 50)), (255, 0, 0)) and is_near(image.getpixel((180, 50)), (0, 0, 255))
+    with pytest.raises(Exception, match="404"):
+        local.send_task("image.resize", [receiver.base + "/nothing.png", places[1], 200], queue="local").get(timeout=60)
+
+
 # ---- the feed
 
 def test_post_and_friendship(make_cluster):
@@ -257,12 +277,33 @@ def test_post_and_friendship(make_cluster):
 # ---- webhooks
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
+    """Of calls, and of files: GET takes one, PUT brings one. `answers` are given first."""
+
+    def answer(self, status, body=b""):
+        status = self.server.answers.pop(0) if self.server.answers else status
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if status == 200 else 0))
+        self.end_headers()
+        self.wfile.write(body if status == 200 else b"")
+        return status == 200
+
+    def take(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.calls.append((dict(self.headers), body))
-        self.send_response(self.server.answers.pop(0) if self.server.answers else 200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
+        self.server.times.append((self.headers["webhook-id"], time.monotonic()))
+        return body
+
+    def do_POST(self):
+        self.take()
+        self.answer(200)
+
+    def do_PUT(self):
+        body = self.take()
+        if self.answer(200):
+            self.server.files[self.path] = body
+
+    def do_GET(self):
+        self.answer(200 if self.path in self.server.files else 404, self.server.files.get(self.path, b""))
 
     def log_message(self, *_):
         pass
@@ -271,23 +312,26 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.calls, server.answers, server.url = [], [], f"http://127.0.0.1:{server.server_port}/hook"
+    server.calls, server.times, server.answers, server.files = [], [], [], {}
+    server.base = f"http://127.0.0.1:{server.server_port}"
+    server.url = server.base + "/hook"
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
 
 
 @pytest.fixture(scope="module")
-def webhooks(cluster):
-    cluster.job(queues="webhooks", concurrency=1, local_urls=True, retry_limit_ms=50)
+def local(cluster):
+    """Its queue's worker may call this host."""
+    cluster.job(queues="local", concurrency=1, local_urls=True, retry_limit_ms=50)
     return cluster.app()
 
 
-def test_webhook_is_signed(webhooks, receiver):
+def test_webhook_is_signed(local, receiver):
     """As a receiver checks it: HMAC-SHA256 over id, time and body."""
     secret = base64.b64encode(b"k" * 32).decode()
     receiver.answers = [503]
-    result = webhooks.send_task("webhook.deliver", [receiver.url, {"a": [1, "é"]}], {"secret": "whsec_" + secret}, queue="webhooks")
+    result = local.send_task("webhook.deliver", [receiver.url, {"a": [1, "é"]}], {"secret": "whsec_" + secret}, queue="local")
     assert result.get(timeout=30) == {"status": 200}
     (first, _), (headers, body) = receiver.calls
     assert json.loads(body) == {"a": [1, "é"]} and headers["Content-Type"] == "application/json"
@@ -297,13 +341,34 @@ def test_webhook_is_signed(webhooks, receiver):
     assert headers["webhook-signature"] == "v1," + base64.b64encode(hmac.digest(b"k" * 32, signed, "sha256")).decode()
 
 
-def test_webhook_that_is_refused(webhooks, receiver):
+def test_webhook_that_is_refused(local, receiver):
     receiver.answers = [410]
     with pytest.raises(Exception, match="answers 410"):
-        webhooks.send_task("webhook.deliver", [receiver.url, {}], queue="webhooks").get(timeout=30)
+        local.send_task("webhook.deliver", [receiver.url, {}], queue="local").get(timeout=30)
     with pytest.raises(Exception, match="whsec_"):
-        webhooks.send_task("webhook.deliver", [receiver.url, {}, "no secret"], queue="webhooks").get(timeout=30)
+        local.send_task("webhook.deliver", [receiver.url, {}, "no secret"], queue="local").get(timeout=30)
     assert len(receiver.calls) == 1
+
+
+@pytest.mark.timeout(200)
+def test_webhook_is_tried_later_and_later(cluster, receiver):
+    """As its receiver sees it: waits of up to a half, one, and then two seconds, which are the limit; not for all the same."""
+    cluster.job(queues="later", concurrency=4, local_urls=True, retry_first_ms=500, retry_limit_ms=2000)
+    count, tries, patience_s = 40, 9, 5
+    receiver.answers = [503] * (count * (tries + 1))
+    app = cluster.app()
+    results = [app.send_task("webhook.deliver", [receiver.url, {}], queue="later") for _ in range(count)]
+    wait_for(lambda: len(receiver.times) >= count * tries, "all tries", 120)
+    with pytest.raises(RuntimeError, match="answers 503"):
+        results[0].get(timeout=60)
+    calls = collections.defaultdict(list)
+    for ident, moment in receiver.times:
+        calls[ident].append(moment)
+    assert {ident: len(moments) for ident, moments in calls.items()} == {result.id: tries for result in results}
+    waits = [[moments[n + 1] - moments[n] for moments in calls.values()] for n in range(tries - 1)]
+    assert statistics.mean(waits[0]) < statistics.mean(waits[1]) < statistics.mean(sum(waits[2:], [])), "they grow"
+    assert all(statistics.median(of_all) < min(0.5 * 2 ** n, 2) + patience_s for n, of_all in enumerate(waits)), "up to the limit"
+    assert all(len({round(wait) for wait in of_all}) > 1 for of_all in waits[2:]), "and are spread"
 
 
 def test_webhook_to_this_host_is_refused(send, receiver):

@@ -39,6 +39,7 @@ class Proxy:
         self.delay, self.piece = {UP: 0.0, DOWN: 0.0}, None
         self.cutting = None     # (bytes of a request, bytes of its reply that go through, how often still)
         self.replies_cut = 0
+        self.last_words = None
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.accepting = True
@@ -84,6 +85,7 @@ class Proxy:
                     time.sleep(self.delay[way])
                 if way == UP:
                     self._look_for_cut(pair, block)
+                    self._look_for_last_words(block)
                 elif pair.left is not None:
                     sink.sendall(block[:pair.left])
                     self.replies_cut += 1
@@ -100,6 +102,10 @@ class Proxy:
             request, left, times = self.cutting
             self.cutting = (request, left, times - 1) if times > 1 else None
             pair.left = left
+
+    def _look_for_last_words(self, block):
+        if self.last_words is not None and self.last_words in block:
+            self.flowing[DOWN].clear()
 
     def _pieces(self, block):
         return [block] if not self.piece else (block[at:at + self.piece] for at in range(0, len(block), self.piece))
@@ -120,7 +126,7 @@ class Proxy:
 
     def restore(self):
         self.accepting = True
-        self.delay, self.piece, self.cutting = {UP: 0.0, DOWN: 0.0}, None, None
+        self.delay, self.piece, self.cutting, self.last_words = {UP: 0.0, DOWN: 0.0}, None, None, None
         for flow in self.flowing.values():
             flow.set()
 
@@ -128,6 +134,10 @@ class Proxy:
         """Bytes stop, in one direction or both; connections stay."""
         for way in ways or (UP, DOWN):
             self.flowing[way].clear()
+
+    def hold_after(self, words):
+        """From when a client sends these bytes on, nothing comes back from the server."""
+        self.last_words = words
 
     def slow(self, seconds, *ways):
         """Each block comes so much later."""

@@ -4,6 +4,7 @@ import logging
 import os
 import pathlib
 import random
+import shutil
 import socket
 import subprocess
 import uuid
@@ -134,6 +135,10 @@ class Rabbit:
 
     def kill(self):
         self.process.kill()
+
+    def forget(self):
+        """All that it had, after it was killed: it starts as a new one."""
+        shutil.rmtree(self.folder / "data")
 
     def stop(self):
         for process in (self.process, self.epmd):
