@@ -10,6 +10,7 @@ import requests
 from conftest import Cluster, Feedmill, wait_for
 from rabbit import Rabbit
 from test_faults import worker_value
+from test_protocol import headers, value
 
 
 class Alone(Cluster):
@@ -106,6 +107,26 @@ def test_stop_during_a_memory_alarm(cluster, rabbit):
         rabbit.ctl("set_vm_memory_high_watermark", "0.4")
     cluster.job()
     assert result.get(timeout=60) == 2
+
+
+def test_bodies_in_the_smallest_frames(cluster, rabbit):
+    """Of 4096 bytes, 8 of them its own: a body that fills one or two, or one byte more, and a large one; none where it is empty."""
+    rabbit.ctl("eval", "application:set_env(rabbit, frame_max, 4096).")
+    try:
+        worker = cluster.job()
+        wait_for(lambda: sum(line.startswith("4096") and ("job consumer" in line or "job publisher" in line)
+                             for line in rabbit.ctl("list_connections", "frame_max", "client_properties").splitlines()) == 2, "its frames are small", 60)
+        around = len(json.dumps([[""], {}, None]))
+        for size in (4087, 4088, 4089, 8176, 8177, 300_000):
+            text = "x" * (size - around)
+            assert value(cluster, [[text], {}, None], headers("echo")) == text
+        cluster.publish(b"", headers=headers())
+        assert cluster.dead(1)[0][1] == b""
+        app = cluster.app()
+        assert app.send_task("echo", ["y" * 10_000], countdown=1).get(timeout=60) == "y" * 10_000
+        assert worker.stop() == 0 and cluster.count("celery") == 0
+    finally:
+        rabbit.ctl("eval", "application:set_env(rabbit, frame_max, 131072).")
 
 
 def test_jobs_over_tls(cluster, rabbit, authority):

@@ -1,8 +1,6 @@
-"""celery inspect, celery control, events and Flower, against this worker as if it were a Python one."""
+"""celery inspect, celery control and events, against this worker as if it were a Python one."""
 import contextlib
 import json
-import os
-import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +9,6 @@ import time
 import celery.exceptions
 import pymysql
 import pytest
-import requests
 
 from conftest import wait_for
 from feedmill import server
@@ -112,6 +109,32 @@ def test_rate_limit(app, worker):
     assert ask(app, worker.node, "rate_limit", task_name="nobody", rate_limit="1/s") == {"error": "unknown task"}
 
 
+def test_rate_limits_of_the_settings(make_cluster):
+    """In force from the start, one task's does not hold up another's, and control may lift them."""
+    cluster = make_cluster()
+    worker = cluster.job(rate_limits="echo=1/h, add=2/s")
+    app = cluster.app()
+    inspect = app.control.inspect(destination=[worker.node], timeout=10)
+    wait_for(inspect.ping, "it answers", 60)
+    assert {"echo [rate_limit=1/h]", "add [rate_limit=2/s]", "sleep"} <= set(inspect.registered()[worker.node])
+    first, second = [app.send_task("echo", [n]) for n in range(2)]
+    assert first.get(timeout=60) == 0
+    began = time.monotonic()
+    assert [r.get(timeout=60) for r in [app.send_task("add", [n, 1]) for n in range(5)]] == [1, 2, 3, 4, 5]
+    assert time.monotonic() - began >= 1.99
+    assert inspect.query_task(second.id)[worker.node][second.id][0] == "reserved"
+    assert "disabled" in ask(app, worker.node, "rate_limit", task_name="echo", rate_limit=None)["ok"]
+    assert second.get(timeout=60) == 1
+
+
+def test_a_rate_limit_that_is_none_ends_the_start(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(rate_limits="add=2/s, echo=often", wait=False)
+    assert worker.popen.wait(60) != 0
+    assert worker.logged("job.rate_limits, echo: Invalid rate limit string: 'often'"), worker.output()
+    cluster.processes.remove(worker)  # that exit status is on purpose
+
+
 def test_time_limit(app, worker):
     assert ask(app, worker.node, "time_limit", task_name="sleep", hard=0.5, soft=None)["ok"]
     with pytest.raises(Exception, match="TimeLimitExceeded"):
@@ -159,6 +182,40 @@ def test_unknown_verb_and_garbage(cluster, app, worker):
         for body in (b"", b"[]", b"{", b'{"method": 7}', b'{"method": "revoke", "arguments": [1]}', b'{"method": "revoke", "arguments": {"task_id": {"a": 1}}}'):
             channel.basic_publish("celery.pidbox", "", body)
     assert ask(app, worker.node, "ping") == {"ok": "pong"}
+
+
+def test_older_names_and_seldom_used_verbs(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    inspect = app.control.inspect(destination=[worker.node], timeout=10)
+    results = [app.send_task("sleep", [600]) for _ in range(5)]
+    wait_for(lambda: len((inspect.active() or {}).get(worker.node, [])) == 4 and inspect.reserved()[worker.node], "four run, one waits", 60)
+    ask(app, worker.node, "revoke", task_id="somebody")
+    for old, new in (("dump_active", "active"), ("dump_reserved", "reserved"), ("dump_revoked", "revoked"), ("dump_tasks", "registered"), ("dump_conf", "conf")):
+        answer = ask(app, worker.node, old)
+        assert answer and answer == ask(app, worker.node, new), old
+    assert ask(app, worker.node, "dump_schedule") == []
+    assert "MB" in inspect.memdump()[worker.node]
+    assert "objgraph" in inspect.objgraph()[worker.node]["error"]
+    app.control.election("an id", "a topic", "an action")
+    assert ask(app, worker.node, "election", id="another", topic="a topic", action=None) is None
+    assert ask(app, worker.node, "hello", from_node=worker.node, revoked={}) is None
+    assert ask(app, worker.node, "terminate", signal="KILL", task_id="nobody") == {"ok": "terminate: tasks unknown"}
+    assert ask(app, worker.node, "terminate", signal="LOUDLY", task_id="nobody") == {"error": "no such signal"}
+    ended = ask(app, worker.node, "terminate", signal="KILL", task_id=[r.id for r in results])["ok"]
+    assert sum(r.id in ended for r in results) == 4
+    for result in results:
+        with pytest.raises(celery.exceptions.TaskRevokedError):
+            result.get(timeout=60)
+
+
+def test_an_order_that_is_past_is_not_obeyed(app, worker, inspect):
+    """It says until when it is worth something: it may have lain in the mailbox of a worker that stood still."""
+    app.control.revoke("too late", destination=[worker.node], timeout=-60)
+    app.control.revoke("in time", destination=[worker.node], timeout=60, reply=True)
+    revoked = inspect.revoked()[worker.node]
+    assert "in time" in revoked and "too late" not in revoked
 
 
 def test_control_that_may_only_look(make_cluster):
@@ -327,43 +384,3 @@ def test_celerys_own_command_line(cluster, worker):
     assert worker.node in run("status")
     assert "new rate limit" in run("control", "-d", worker.node, "rate_limit", "add", "100/s")
     assert "disabled" in run("control", "-d", worker.node, "rate_limit", "add", "0")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def test_flower(cluster, app, worker, tmp_path):
-    port = free_port()
-    flower = subprocess.Popen([sys.executable, "-m", "celery", "-b", cluster.url, "flower", "--address=127.0.0.1", f"--port={port}",
-                               "--inspect_timeout=5000"], env={**os.environ, "FLOWER_UNAUTHENTICATED_API": "true"}, cwd=tmp_path,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}"
-
-    def get(path, **parameters):
-        try:
-            answer = requests.get(url + path, params=parameters, timeout=30)
-        except requests.ConnectionError:
-            return None
-        return answer.json() if answer.ok else None
-    try:
-        workers = wait_for(lambda: (w := get("/api/workers", refresh="true")) and worker.node in w and w, "Flower knows the worker", 60, every=0.5)
-        about = workers[worker.node]
-        assert {"add", "echo"} <= set(about["registered"]) and about["active_queues"][0]["name"] == "celery" and about["stats"]["pid"] == worker.pid
-        ask(app, worker.node, "enable_events")
-        result = app.send_task("add", [20, 22])
-        result.get(timeout=30)
-        task = wait_for(lambda: (t := get(f"/api/task/info/{result.id}")) and t.get("state") == "SUCCESS" and t, "Flower saw the task", 30, every=0.3)
-        assert task["name"] == "add" and task["result"] == "42" and task["worker"] == worker.node
-        answer = requests.post(url + "/api/task/send-task/add", json={"args": [1, 2]}, timeout=30)
-        assert answer.ok
-        answer = requests.post(f"{url}/api/worker/pool/grow/{worker.node}", params={"n": 1}, timeout=30)
-        assert answer.ok, answer.text
-        answer = requests.post(f"{url}/api/worker/pool/shrink/{worker.node}", params={"n": 1}, timeout=30)
-        assert answer.ok, answer.text
-        ask(app, worker.node, "disable_events")
-    finally:
-        flower.terminate()
-        flower.wait(20)

@@ -50,6 +50,22 @@ def test_started_is_seen(app):
     assert result.get(timeout=30) == 2
 
 
+def test_each_state_is_told_by_rpc(make_cluster):
+    """Also those on the way, to a client that wants to hear of them."""
+    cluster = make_cluster()
+    worker = cluster.job(track_started=True)
+    app, told = cluster.app(), []
+    assert app.send_task("flaky", [1]).get(timeout=60, on_message=told.append) == 1
+    assert [meta["status"] for meta in told] == ["STARTED", "RETRY", "STARTED", "SUCCESS"]
+    assert told[0]["result"]["pid"] > 0 and told[0]["result"]["hostname"] == worker.node
+    another = cluster.app()     # nobody consumes its queue yet: then its state can be asked for
+    result = another.send_task("sleep", [600])
+    wait_for(lambda: result.state == "STARTED", "the state STARTED", 60)
+    result.revoke(terminate=True)
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        result.get(timeout=60)
+
+
 def test_retry_and_revoked_are_states(app, worker):
     assert app.send_task("flaky", [1]).get(timeout=30) == 1
     result = app.send_task("sleep", [60])

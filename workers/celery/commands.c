@@ -10,6 +10,14 @@
 #include "workers/celery/control.h"
 #include "workers/celery/result.h"
 
+/* As Python takes it: Flower writes 1. */
+static bool is_true(const struct json *node)
+{
+	int64_t number;
+
+	return node != NULL && (json_type(node) == JSON_BOOL ? json_bool(node) : json_int64(node, &number) && number != 0);
+}
+
 /* ---- revoke */
 
 /* "SIGTERM", "TERM", 15, "15"; nothing: TERM. */
@@ -45,6 +53,7 @@ static bool terminate_one(struct node *node, struct slice id, int number)
 
 static void keep(struct node *node, struct slice id)
 {
+	const struct task *task = node_find(node, id);
 	struct result_row *row;
 
 	if (!revoked_add(&node->revoked, id, clock_wall_ms()))
@@ -55,7 +64,7 @@ static void keep(struct node *node, struct slice id)
 		row->done_wall_ms = clock_wall_ms();
 		result_table_add(node->table, row);
 	}
-	if (node_find(node, id) == NULL)
+	if (task == NULL || (task->state == TASK_POSTING && task->status == NULL)) /* or on its way elsewhere: for later, say */
 		result_revoked(node, id);
 }
 
@@ -88,7 +97,7 @@ static void revoke_all(struct node *node, const struct json *arguments, int numb
 
 void command_revoke(struct node *node, const struct json *arguments, struct buf *out)
 {
-	const bool is_terminating = json_get(arguments, "terminate") != NULL && json_bool(json_get(arguments, "terminate"));
+	const bool is_terminating = is_true(json_get(arguments, "terminate"));
 	const int number = is_terminating ? signal_of(arguments) : 0;
 
 	if (is_terminating && number == 0)
@@ -122,7 +131,7 @@ static bool keep_stamps(struct node *node, const struct buf *text)
 void command_revoke_by_stamps(struct node *node, const struct json *arguments, struct buf *out)
 {
 	const struct json *headers = json_get(arguments, "headers");
-	const bool is_terminating = json_get(arguments, "terminate") != NULL && json_bool(json_get(arguments, "terminate"));
+	const bool is_terminating = is_true(json_get(arguments, "terminate"));
 	const int number = is_terminating ? signal_of(arguments) : 0;
 	struct buf text = BUF_INIT;
 

@@ -171,7 +171,7 @@ void event_settled(struct node *node, const struct task *task)
 			json_put_raw(&event.w, "signum", slice_of("null"));
 		json_put_bool(&event.w, "expired", strstr(task->reply.arguments.data, "expired") != NULL);
 	} else if (strcmp(task->event, "task-rejected") == 0) {
-		json_put_bool(&event.w, "requeue", task->end == END_REQUEUE);
+		json_put_bool(&event.w, "requeue", task->end == END_REQUEUE || task->reply.outcome == JOB_LOST);
 	} else {
 		put_exception(&event.w, task);
 	}

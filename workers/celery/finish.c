@@ -64,13 +64,31 @@ static void settle(struct node *node, struct task *task)
 
 /* ---- results */
 
-static void store(struct node *node, struct task *task)
+/* A state on the way to the result: nothing waits until it is there. */
+static void tell(struct node *node, struct task *task, const char *status)
 {
 	struct post *post = NULL;
 	struct result_row *row = NULL;
 
+	if (task->request->ignore_result)
+		return;
+	task->status = status;
+	result_make(node, task, &post, &row);
+	task->status = NULL;
+	if (post != NULL)
+		publisher_send(node->publisher, post);
+	if (row != NULL)
+		result_table_add(node->table, row);
+}
+
+static void store(struct node *node, struct task *task)
+{
+	const bool is_told = task->status != NULL && strcmp(task->status, "RETRY") == 0; /* by again() */
+	struct post *post = NULL;
+	struct result_row *row = NULL;
+
 	task->state = TASK_STORING;
-	if (task->status != NULL && !task->request->ignore_result)
+	if (task->status != NULL && !is_told && !task->request->ignore_result)
 		result_make(node, task, &post, &row);
 	if (row != NULL) {
 		row->task = task;
@@ -312,9 +330,10 @@ static void again(struct node *node, struct task *task)
 		return;
 	}
 	metric_add(node->retries, 1);
+	tell(node, task, "RETRY"); /* this and the event before the next try can be heard of */
 	task->status = "RETRY";
 	task->event = "task-retried";
-	event_settled(node, task); /* before the next try can be heard of */
+	event_settled(node, task);
 	task->event = NULL;
 	post_then_store(node, task,
 		outgoing_again(r, queue_of(node, task), r->retries + 1, 0, clock_wall_ms() + delay_s * 1000, delay_s));
@@ -335,6 +354,9 @@ static void lost(struct node *node, struct task *task)
 		failed(node, task, dead_task(node, task, "its child process was lost too often"));
 	} else {
 		task->status = NULL;
+		task->event = "task-rejected";
+		event_settled(node, task); /* before the next run can be heard of */
+		task->event = NULL;
 		post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, deliveries, 0, 0));
 	}
 }
@@ -472,9 +494,6 @@ void finish_unstarted(struct node *node, struct task *task)
 
 void finish_started(struct node *node, struct task *task)
 {
-	struct post *post = NULL;
-	struct result_row *row = NULL;
-
 	task->state = TASK_RUNNING;
 	task->started_us = clock_mono_us();
 	task->started_wall_ms = clock_wall_ms();
@@ -483,14 +502,7 @@ void finish_started(struct node *node, struct task *task)
 		acks_done(&node->acks, task->generation, task->tag);
 		task->is_acked = true;
 	}
-	if (node->settings->job.track_started && !task->request->ignore_result) {
-		task->status = "STARTED";
-		result_make(node, task, &post, &row);
-		task->status = NULL;
-		if (post != NULL)
-			publisher_send(node->publisher, post);
-		if (row != NULL)
-			result_table_add(node->table, row);
-	}
+	if (node->settings->job.track_started)
+		tell(node, task, "STARTED");
 	event_started(node, task);
 }

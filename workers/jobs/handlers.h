@@ -8,7 +8,7 @@
 void job_write_call(const struct job_call *call, struct buf *out);
 
 job_fn job_exec, job_http;
-job_fn job_echo, job_add, job_sleep, job_fail_always, job_flaky, job_crash;
+job_fn job_echo, job_add, job_sleep, job_fail_always, job_flaky, job_reject_always, job_ignore_always, job_crash;
 job_fn job_email_send, job_webhook_deliver, job_image_resize, job_feed_post, job_feed_befriend;
 
 #endif

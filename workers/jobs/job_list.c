@@ -11,6 +11,8 @@ static const struct job_entry built_in[] = {
 	{ "sleep",        job_sleep,       true,   0, "seconds", NULL },
 	{ "fail",         job_fail_always, true,   0, "message", NULL },
 	{ "flaky",        job_flaky,       true,   3, "n", NULL },
+	{ "reject",       job_reject_always, true, 0, "message", NULL },
+	{ "ignore",       job_ignore_always, true, 0, "", NULL },
 	{ "crash",        job_crash,       false,  0, "", NULL },
 	{ "email.send",   job_email_send,  true,   8, "to subject text", NULL },
 	{ "image.resize", job_image_resize, false, 3, "source target width height", NULL },

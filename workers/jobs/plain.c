@@ -1,4 +1,4 @@
-/* Jobs that tests and first steps use: echo, add, sleep, fail, flaky, crash: arguments go in, small results come out. */
+/* Jobs that tests and first steps use: echo, add, sleep, fail, flaky, reject, ignore, crash: arguments go in, small results come out. */
 #include "workers/jobs/handlers.h"
 
 #include <math.h>
@@ -98,6 +98,23 @@ int job_flaky(const struct job_call *call, struct job_reply *reply, struct err *
 		return job_again(reply, 0, -1, "flaky: not yet");
 	snprintf(text, sizeof(text), "%lld", (long long)n);
 	return job_return(reply, slice_of(text));
+}
+
+int job_reject_always(const struct job_call *call, struct job_reply *reply, struct err *err)
+{
+	struct slice message;
+
+	(void)err;
+	if (!job_text(call, "message", true, &message, reply))
+		return 0;
+	return job_reject(reply, message.len > 0 ? message.data : "");
+}
+
+int job_ignore_always(const struct job_call *call, struct job_reply *reply, struct err *err)
+{
+	(void)call;
+	(void)err;
+	return job_ignore(reply);
 }
 
 /* Takes its process with it: for tests of what happens then. */

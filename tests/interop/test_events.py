@@ -1,0 +1,94 @@
+"""The logical clock of a cluster, and the events that are seldom: of jobs that are rejected, ignored, or go round once more."""
+import billiard.exceptions
+import celery.exceptions
+import pytest
+
+from conftest import wait_for
+from test_control import Listener, ask
+
+AHEAD = 5_000_000   # ticks: further than any clock gets by itself
+
+
+@pytest.fixture
+def listen():
+    made = []
+
+    def listen(app):
+        made.append(Listener(app))
+        return made[-1]
+    yield listen
+    for listener in made:
+        listener.stop()
+
+
+def wait_beyond(listener, node, clock):
+    """An event of that node which is later than the clock."""
+    wait_for(lambda: [e for e in list(listener.events) if e["hostname"] == node and e["clock"] > clock], f"an event of {node} beyond {clock}", 60)
+
+
+def test_clock_is_beyond_what_it_has_heard(cluster, worker, listen):
+    """A question carries its sender's; the answer's body and header, and the events that follow, are later."""
+    app = cluster.app()
+    ahead = ask(app, worker.node, "clock")["clock"] + AHEAD
+    clock = app.control.mailbox.clock
+    clock.adjust(ahead)
+    answer = ask(app, worker.node, "hello", from_node="other@test", revoked={})
+    assert ahead < answer["clock"] < clock.value < ahead + 1000
+    assert ask(app, worker.node, "clock")["clock"] > answer["clock"]
+    wait_beyond(listen(cluster.app()), worker.node, ahead)
+
+
+def test_a_worker_that_starts_takes_over_the_others_clock(make_cluster, listen):
+    """By mingle: nobody else tells it."""
+    cluster = make_cluster(**{"job.mingle": True})
+    first = cluster.job()
+    app = cluster.app()
+    app.control.mailbox.clock.adjust(AHEAD)
+    wait_for(lambda: app.control.inspect(destination=[first.node], timeout=5).ping(), "it answers", 60)
+    listener = listen(cluster.app())
+    wait_beyond(listener, first.node, AHEAD)
+    second = cluster.job()
+    wait_beyond(listener, second.node, AHEAD)
+
+
+@pytest.fixture(scope="module")
+def one(cluster):
+    """A worker that runs one job after another, and tells of each."""
+    return cluster.job(queues="one", concurrency=1, events=True, delivery_limit=2)
+
+
+@pytest.fixture
+def listener(app, one, listen):
+    return listen(app)
+
+
+def test_a_job_that_its_handler_rejects(cluster, app, listener):
+    result = app.send_task("reject", ["not mine"], queue="one")
+    with pytest.raises(celery.exceptions.Reject, match="not mine"):
+        result.get(timeout=60)
+    wait_for(lambda: listener.of(result.id) == ["task-received", "task-started", "task-rejected"], "its events")
+    assert [e["requeue"] for e in listener.events if e.get("uuid") == result.id and e["type"] == "task-rejected"] == [False]
+    assert listener.state.tasks[result.id].rejected
+    properties, _ = cluster.dead(1)[0]
+    assert properties.headers["id"] == result.id and properties.headers["x-feed-reason"] == "rejected by its handler"
+
+
+def test_a_job_that_its_handler_ignores(cluster, app, listener):
+    """It is done, and nobody gets a result."""
+    ignored, after = app.send_task("ignore", queue="one"), app.send_task("add", [1, 2], queue="one")
+    told = []
+    assert after.get(timeout=60, on_message=told.append) == 3
+    wait_for(lambda: "task-succeeded" in listener.of(after.id), "the next has succeeded")
+    assert [meta["task_id"] for meta in told] == [after.id] and listener.of(ignored.id) == ["task-received", "task-started"]
+    wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/one").get("messages") == 0, "it is acknowledged", 60)
+
+
+def test_a_job_that_goes_round_once_more(cluster, app, listener):
+    """Its child was lost: rejected, as a Python worker says it, and received again; at the cap it has failed."""
+    result = app.send_task("crash", queue="one")
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        result.get(timeout=60)
+    once = ["task-received", "task-started"]
+    wait_for(lambda: listener.of(result.id) == [*once, "task-rejected", *once, "task-failed"], "its events")
+    assert [e["requeue"] for e in listener.events if e.get("uuid") == result.id and e["type"] == "task-rejected"] == [True]
+    assert cluster.dead(1)[0][0].headers["id"] == result.id
