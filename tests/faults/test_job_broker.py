@@ -1,19 +1,22 @@
 """F9: RabbitMQ itself is killed, and started again on its data, at each step of a job's life: before its delivery, while its handler runs, between
-its result and its acknowledgement, while its retry or its delay has no confirm yet, while it waits in the queues of the delay. No
-late-ack job is lost, and none is run more often than the cap."""
+its result and its acknowledgement, while its retry, its delay, its copy, its dead letter or its chain's next message has no confirm yet,
+while it waits in the queues of the delay. No late-ack job is lost, and none is run more often than the cap. And it starts with nothing."""
 import collections
 import contextlib
 import os
 import signal
 
+import billiard.exceptions
+import celery
 import pika
 import pytest
 
-from feedmill import wait_for
-from jobs import Jobs
+from feedmill import Client, Feedmill, wait_for
+from jobs import Jobs, take
 from private import state_of
 from proxy import DOWN, Proxy
-from rabbit import Rabbit
+from rabbit import Rabbit, Subscriber
+from test_relay import event, id_of, state
 
 CAP = 5
 COUNT = 10
@@ -36,11 +39,11 @@ def rabbit(folder, queue_type):
 class Broken(Jobs):
     """On a RabbitMQ that is killed, through a proxy that can keep its answers back."""
 
-    def __init__(self, folder, rabbit, queue_type, body="echo 42"):
+    def __init__(self, folder, rabbit, queue_type, body="echo 42", **settings):
         self.rabbit, self.proxy, self.gate = rabbit, Proxy("127.0.0.1", rabbit.port), folder / "gate"
         super().__init__(folder, rabbit.url, body, **{
             "amqp.url": rabbit.url.replace(f":{rabbit.port}", f":{self.proxy.port}"), "job.queue_type": queue_type, "job.concurrency": 2,
-            "job.delivery_limit": CAP, "job.retry_first_ms": 1, "amqp.heartbeat_s": 20})
+            "job.delivery_limit": CAP, "job.retry_first_ms": 1, "amqp.heartbeat_s": 20, **settings})
         self.app.conf.update(task_default_queue_type=queue_type, broker_transport_options={"confirm_publish": True})
         self.results = []
 
@@ -98,12 +101,20 @@ class Broken(Jobs):
         super().drop()
 
 
+class Whole(Broken):
+    """With a gateway and a relay, which have topics and tables."""
+
+    def drop(self):
+        Feedmill.drop(self)
+        super().drop()
+
+
 @pytest.fixture
 def make_jobs(tmp_path, rabbit, queue_type):
     made = []
 
-    def make(body="echo 42"):
-        made.append(Broken(tmp_path, rabbit, queue_type, body.format(gate=tmp_path / "gate")))
+    def make(body="echo 42", kind=Broken, **settings):
+        made.append(kind(tmp_path, rabbit, queue_type, body.format(gate=tmp_path / "gate", notes=tmp_path / "notes"), **settings))
         made[-1].declare()
         return made[-1]
     yield make
@@ -114,6 +125,17 @@ def make_jobs(tmp_path, rabbit, queue_type):
 
 WAITS = "while [ ! -e {gate} ]; do sleep 0.02; done; echo 42"
 RETRIES = "while [ ! -e {gate} ]; do sleep 0.02; done; [ $FEED_JOB_RETRIES -gt 0 ] || exit 75; echo 42"
+LOSES = ("while [ ! -e {gate} ]; do sleep 0.02; done; "     # its child, in its first run
+         "[ $(grep -c $FEED_JOB_ID {notes}) -gt 1 ] || kill -9 $(cut -d' ' -f4 /proc/$PPID/stat); echo 42")
+LISTS = {"queues": ("name", "durable", "auto_delete", "exclusive", "arguments"), "exchanges": ("name", "type", "durable", "auto_delete", "arguments"),
+         "bindings": ("source_name", "destination_kind", "destination_name", "routing_key", "arguments")}
+DELAY = {f"celery_delayed_{level}" for level in range(28)}
+
+
+def listed(rabbit):
+    """As an operator sees them: rows of words."""
+    return {what: sorted(tuple(line.split("\t")) for line in rabbit.ctl(f"list_{what}", "--no-table-headers", *columns).splitlines())
+            for what, columns in LISTS.items()}
 
 
 def test_before_its_delivery(make_jobs):
@@ -201,3 +223,69 @@ def test_while_it_waits_in_the_queues_of_the_delay(make_jobs):
     wait_for(lambda: jobs.runs(), "the first has run", 60)
     jobs.kill_and_start()
     jobs.check(worker, "twice, while jobs wait in the queues of the delay")
+
+
+@pytest.mark.parametrize("pool", ["children", "threads"])
+def test_while_what_follows_has_no_confirm(make_jobs, pool):
+    """RabbitMQ has the copy of a job that lost its child, a dead letter and a chain's next message, and the worker does not know: each is sent
+    again. With threads the chain's first job runs in one."""
+    jobs = make_jobs(LOSES, **{"job.pool": pool, "job.concurrency": 3})
+    with jobs.rabbit.connect() as connection:
+        connection.channel().queue_declare("behind", durable=True)
+    jobs.rabbit.keep_bindings()
+    worker, s = jobs.worker("job"), jobs.app.signature
+    lost = jobs.app.send_task("note", task_id="lost")
+    dead = jobs.app.send_task("note", task_id="dead", headers={"x-feed-deliveries": CAP - 1})
+    wait_for(lambda: len(jobs.runs()) == 2, "both run", 60)
+    jobs.proxy.hold_after(b"behind")
+    after = celery.chain(s("add", (1, 2)), s("echo", queue="behind"), app=jobs.app).apply_async()
+    wait_for(lambda: jobs.count("behind") == 1, "the next message is in its queue", 60, every=0.1)
+    jobs.gate.touch()
+    wait_for(lambda: jobs.count("feed.jobs.dead") == 1 and jobs.all_messages() == 4, "the dead letter and the copy are in theirs", 60, every=0.1)
+    jobs.kill_and_start()
+    assert lost.get(timeout=120) == 42 and after.parent.get(timeout=120) == 3
+    with pytest.raises(billiard.exceptions.WorkerLostError):
+        dead.get(timeout=120)
+    wait_for(lambda: jobs.all_messages() == 0, "all are acknowledged", 120)
+    assert worker.stop() == 0
+    with jobs.rabbit.connect() as connection:
+        channel = connection.channel()
+        letters, following = ([ident for ident, _, _ in take(channel, queue)] for queue in ("feed.jobs.dead", "behind"))
+        channel.queue_delete("behind")
+    assert set(letters) == {"dead"} and set(following) == {after.id} and max(len(letters), len(following)) <= 2, (letters, following)
+    runs = collections.Counter(jobs.runs())
+    assert set(runs) == {"lost", "dead"} and max(runs.values()) <= CAP, runs
+    print(f"F9 RabbitMQ killed while what follows has no confirm, {pool}: 0 lost, {len(letters)} dead letters of one, {len(following)} next messages of one, "
+          f"{runs['lost']} runs of what lost its child")
+
+
+def test_back_with_nothing(make_jobs):
+    """Its data is gone: worker, gateway and relay make all of theirs again. What ran ends, and the next jobs run, at once and later."""
+    jobs = make_jobs(WAITS, kind=Whole, **{"gateway.jobs": "note"}).prepare()
+    worker, relay, gateway = jobs.worker("job"), jobs.worker("relay"), jobs.gateway()
+    client = Client(gateway.url)
+
+    def send(**more):
+        answer = client.post("/jobs/note", more)
+        return answer.status_code == 202 and answer.headers["Location"]
+    places = [wait_for(send, "the gateway is connected", 60, every=0.1)]
+    wait_for(jobs.runs, "it runs", 60)
+    wait_for(lambda: state(relay, "rabbitmq") == "ok", "the relay is connected", 60)
+    before = listed(jobs.rabbit)
+    names = {what: {row[0] for row in rows} for what, rows in before.items()}
+    assert names["queues"] >= {"celery", "feed.jobs.dead", *DELAY} and any("pidbox" in name for name in names["queues"])
+    assert names["exchanges"] >= {"celery", "celery_delayed_delivery", "celeryev", "celery.pidbox", "product_events", *DELAY}
+    assert names["bindings"] >= {"celery", "celery_delayed_delivery", "celery.pidbox", *DELAY}
+    jobs.kill_and_start(jobs.rabbit.forget)
+    wait_for(lambda: "product_events" in jobs.rabbit.ctl("list_exchanges", "name"), "the relay is back", 60)
+    worker.wait_ready()
+    places += [wait_for(lambda: send(**more), "the gateway is back", 60, every=0.1) for more in ({}, {"countdown": 1})]
+    assert listed(jobs.rabbit) == before
+    jobs.gate.touch()
+    assert [wait_for(lambda: client.ok("GET", place).get("result"), f"{place} is done", 60, every=0.1) for place in places] == [42] * 3
+    subscriber, sent = Subscriber(jobs.rabbit.url), event(1)
+    jobs.produce_all("product_events", [sent])
+    wait_for(lambda: subscriber.ids() == [id_of(sent)], "the relay's event", 60)
+    subscriber.close()
+    assert worker.stop() == 0 and len(jobs.runs()) == 3
+    print("F9 RabbitMQ killed, and back with nothing: " + ", ".join(f"{len(rows)} {what}" for what, rows in before.items()) + ", all there again")
