@@ -1,4 +1,5 @@
 """Fixtures: `cluster` is a RabbitMQ virtual host, a database and job workers of a test file's own; clients are unmodified Celery."""
+import collections
 import contextlib
 import pathlib
 import sys
@@ -14,6 +15,9 @@ import requests
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "system"))
 
 from feedmill import Feedmill, Worker, server, wait_for  # noqa: E402
+
+
+Published = collections.namedtuple("Published", "exchange key properties headers body")
 
 
 class Cluster(Feedmill):
@@ -75,6 +79,21 @@ class Cluster(Feedmill):
         if answer.status_code >= 400 and not (method == "DELETE" and answer.status_code == 404):
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
+
+    @contextlib.contextmanager
+    def traced(self):
+        """RabbitMQ's own trace of this virtual host, for workers that start later: a function that gives all that was published so far."""
+        self.api("PUT", f"vhosts/{self.vhost}", {"tracing": True})
+        with self.channel() as channel:
+            queue, seen = channel.queue_declare("", exclusive=True).method.queue, []
+            channel.queue_bind(queue, "amq.rabbitmq.trace", "publish.#")
+
+            def published():
+                while (got := channel.basic_get(queue, auto_ack=True))[0]:
+                    told = got[1].headers
+                    seen.append(Published(told["exchange_name"], told["routing_keys"][0], told["properties"], told["properties"].get("headers") or {}, got[2]))
+                return seen
+            yield published
 
     def count(self, queue):
         """Messages that are ready."""

@@ -9,10 +9,13 @@ import time
 import uuid
 import zlib
 
+import billiard.exceptions
 import celery.exceptions
 import pytest
+from celery import chain
 
 from conftest import wait_for
+from flood import worker_value
 
 
 def test_result_of_a_task(send):
@@ -52,10 +55,31 @@ def test_unknown_task(app, cluster):
     assert properties.headers["x-feed-reason"] == "no such task here" and json.loads(body)[0] == []
 
 
-def test_ignored_result_is_not_sent(app, send):
-    result = app.send_task("add", [1, 2], ignore_result=True)
-    assert send("echo", "later") == "later"
-    assert result.get(timeout=5) is None
+def test_ignored_results_are_sent_nowhere(make_cluster):
+    """Neither to reply_to nor into the table, however the job ends; what comes after it by the same way is answered."""
+    cluster = make_cluster()
+    cluster.make_database()
+    cluster.job(results="both", track_started=True, concurrency=1)
+    app = cluster.app()
+    answers = {}
+    with cluster.channel() as channel:
+        replies = channel.queue_declare("", exclusive=True).method.queue
+
+        def answered(ident):
+            for _, properties, body in channel.consume(replies, auto_ack=True, inactivity_timeout=60):
+                assert body is not None, f"no result; so far {answers}"
+                answers.setdefault(properties.correlation_id, []).append(json.loads(body)["status"])
+                if answers.get(ident, [])[-1:] == ["SUCCESS"]:
+                    return
+        linked = app.signature("echo", ("linked",), immutable=True).set(task_id=str(uuid.uuid4()), reply_to=replies)
+        for name, arguments, more in (("add", [1, 2], {}), ("fail", ["boom"], {}), ("no.such.task", [], {}), ("flaky", [1], {"link": linked})):
+            app.send_task(name, arguments, ignore_result=True, reply_to=replies, **more)
+        answered(linked.id)
+        last = app.send_task("add", [2, 2], reply_to=replies)
+        answered(last.id)
+    assert answers == {linked.id: ["STARTED", "SUCCESS"], last.id: ["STARTED", "SUCCESS"]}
+    wait_for(lambda: "celery_taskmeta" in cluster.tables() and cluster.one("SELECT COUNT(*) FROM celery_taskmeta WHERE status = 'SUCCESS'") == 2, "both are stored")
+    assert {row[0] for row in cluster.sql("SELECT task_id FROM celery_taskmeta")} == {linked.id, last.id}
 
 
 def test_custom_headers_and_task_id(app):
@@ -74,6 +98,32 @@ def test_expired_task_is_revoked(cluster, worker):
     for past in ((datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=5)).isoformat(), "2020-01-01T00:00:00"):
         meta = raw_result(cluster, [[1, 2], {}, None], headers(expires=past))
         assert meta["status"] == "REVOKED" and meta["result"]["exc_type"] == "TaskRevokedError" and meta["result"]["exc_message"] == ["expired"]
+
+
+def from_now(seconds):
+    """As a header alone: `expires` of a client also makes the broker drop what is still in the queue."""
+    return {"expires": (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=seconds)).isoformat()}
+
+
+def test_expires_while_it_waits_for_a_slot(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1)
+    app = cluster.app()
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    busy = app.send_task("sleep", [600])
+    wait_for(lambda: (inspect.active() or {}).get(worker.node), "the only slot is taken", 60)
+    late = app.send_task("echo", ["late"], headers=from_now(2))
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="expired"):
+        late.get(timeout=60)
+    assert [task["id"] for task in wait_for(lambda: (inspect.active() or {}).get(worker.node), "it still is", 60)] == [busy.id]
+    busy.revoke(terminate=True, signal="KILL")
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1
+
+
+def test_eta_later_than_expires(app):
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="expired"):
+        app.send_task("add", [1, 2], countdown=3, headers=from_now(1)).get(timeout=60)
 
 
 def raw_result(cluster, body, headers, **properties):
@@ -104,10 +154,48 @@ def test_least_that_a_message_needs(worker, cluster):
     assert value(cluster, [[1, 2], {}], headers()) == 3
 
 
+def version_1(**more):
+    return {"task": "add", "id": str(uuid.uuid4()), "args": [1], "kwargs": {"y": 5}, "retries": 0, "eta": None, "expires": None, "utc": True,
+            "callbacks": None, "errbacks": None, "timelimit": [None, None], "taskset": None, "chord": None, **more}
+
+
 def test_version_1_of_the_protocol(worker, cluster):
-    body = {"task": "add", "id": str(uuid.uuid4()), "args": [1], "kwargs": {"y": 5}, "retries": 0, "eta": None, "expires": None, "utc": True,
-            "callbacks": None, "errbacks": None, "timelimit": [None, None], "taskset": None, "chord": None}
-    assert value(cluster, json.dumps(body), None) == 6
+    assert value(cluster, json.dumps(version_1()), None) == 6
+    assert value(cluster, json.dumps({"task": "echo", "id": str(uuid.uuid4())}), None) is None  # neither args nor kwargs
+
+
+@pytest.mark.parametrize("odd, reason", [
+    ({"args": None}, "args is no list"), ({"args": "12"}, "args is no list"), ({"args": {"0": 1}}, "args is no list"), ({"args": True}, "args is no list"),
+    ({"kwargs": None}, "kwargs is no object"), ({"kwargs": []}, "kwargs is no object"), ({"kwargs": "y=5"}, "kwargs is no object"),
+    ({"callbacks": {}}, "must be lists"), ({"errbacks": "echo"}, "must be lists"), ({"retries": "1"}, "retries is no number"),
+    ({"timelimit": 5}, "timelimit is not [hard, soft]"), ({"eta": "soon"}, "eta is no time"), ({"expires": "never"}, "expires is no time"),
+    ({"task": None}, "no task name"), ({"id": None}, "no task id"), ({"id": 7}, "no task id"),
+], ids=str)
+def test_version_1_with_odd_parts(cluster, send, odd, reason):
+    """Dead, as it came, with words that say what is wrong; and the worker goes on."""
+    sent = version_1(**odd)
+    cluster.publish(json.dumps(sent))
+    properties, dead = cluster.dead(1)[0]
+    assert json.loads(dead) == sent and reason in properties.headers["x-feed-reason"]
+    assert send("add", 1, 2) == 3
+
+
+def test_a_client_that_speaks_version_1(cluster, worker):
+    """Celery's own, by its setting: chains are links there."""
+    app = cluster.app(task_protocol=1)
+    s = app.signature
+    assert app.send_task("add", [1], {"y": 2}).get(timeout=60) == 3
+    assert app.send_task("flaky", [2]).get(timeout=60) == 2
+    assert app.send_task("add", [1, 2], countdown=1).get(timeout=60) == 3
+    assert chain(s("add", (1, 2)), s("add", (10,)), s("add", (100,))).apply_async().get(timeout=60) == 113
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+        app.send_task("sleep", [600], time_limit=0.5).get(timeout=60)
+    errback = s("echo")
+    errback.freeze()
+    failed = app.send_task("fail", ["boom"], link_error=errback)
+    with pytest.raises(ValueError, match="boom"):
+        failed.get(timeout=60)
+    assert app.AsyncResult(errback.id).get(timeout=60) == failed.id
 
 
 def test_base64_body(worker, cluster):
@@ -190,10 +278,24 @@ def test_odd_properties_do_no_harm(cluster, send):
 
 
 def test_same_id_twice(worker, cluster):
+    """A message of its own, that runs and is answered; it is not taken for a delivery that came again."""
     sent = headers("echo")
     assert value(cluster, [["one"], {}, None], sent) == "one"
-    cluster.publish(json.dumps([["two"], {}, None]), headers=sent)
-    wait_for(lambda: cluster.count("celery") == 0, "it was taken")
+    assert value(cluster, [["two"], {}, None], sent) == "two"
+
+
+def test_same_id_twice_at_once(app, worker, cluster):
+    with cluster.channel() as channel:
+        replies = channel.queue_declare("", exclusive=True).method.queue
+        for n in range(2):
+            app.send_task("echo", [n], task_id="sent-twice", reply_to=replies)
+        got = []
+        for _, _, text in channel.consume(replies, auto_ack=True, inactivity_timeout=60):
+            assert text is not None, f"only {got}"
+            got.append(json.loads(text)["result"])
+            if len(got) == 2:
+                break
+    assert sorted(got) == [0, 1]
 
 
 def test_countdown_and_eta(app):

@@ -8,6 +8,7 @@ import celery.exceptions
 import pytest
 
 from conftest import wait_for
+from flood import worker_value
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,22 @@ def test_success_is_never_overwritten(cluster, app):
     app.send_task("add", [1, 2], task_id=result.id)  # revoked: would be REVOKED now
     assert app.send_task("add", [2, 2]).get(timeout=30) == 4
     assert cluster.one("SELECT status FROM celery_taskmeta WHERE task_id = %s", result.id) == "SUCCESS"
+
+
+def test_same_id_again(cluster, app, worker):
+    """The first SUCCESS stays; a FAILURE gives way to the next run's."""
+    def stored(ident):
+        return cluster.sql("SELECT status, result FROM celery_taskmeta WHERE task_id = %s", ident)[0]
+    done = worker_value(worker, "feedmill_job_runs_total", 'outcome="done"')
+    assert app.send_task("echo", ["one"], task_id="kept").get(timeout=60) == "one"
+    app.send_task("echo", ["two"], task_id="kept")
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == done + 2, "it has run again", 60)
+    with pytest.raises(ValueError, match="boom"):
+        app.send_task("fail", ["boom"], task_id="better").get(timeout=60)
+    app.send_task("echo", ["well"], task_id="better")
+    wait_for(lambda: stored("better")[0] == "SUCCESS", "it is a success now", 60)
+    assert pickle.loads(stored("better")[1]) == "well"
+    assert (stored("kept")[0], pickle.loads(stored("kept")[1])) == ("SUCCESS", "one")
 
 
 def test_stored_as_every_celery_reads_it(cluster, app):
