@@ -1,8 +1,10 @@
 """What follows a task: links, errbacks, chains and groups, as an unmodified client builds them."""
+import datetime
+
 import celery.exceptions
 import kombu.exceptions
 import pytest
-from celery import chain, group
+from celery import chain, chord, group
 
 from conftest import wait_for
 
@@ -84,6 +86,87 @@ def test_callback_to_an_unknown_task(s):
     assert result.get(timeout=30) == 3
     with pytest.raises(celery.exceptions.NotRegistered):
         result.children[0].get(timeout=30)
+
+
+def test_unknown_step_of_a_chain(app, s):
+    """What came before it is done, it and what would follow are not, and its errback hears of it."""
+    errback = s("echo")
+    errback.freeze()
+    result = chain(s("add", (1, 2)), s("no.such.task"), s("add", (1,))).apply_async(link_error=errback)
+    for ident in (result.parent.id, result.id):
+        with pytest.raises(celery.exceptions.NotRegistered):
+            app.AsyncResult(ident).get(timeout=60)
+    assert result.parent.parent.get(timeout=60) == 3
+    assert app.AsyncResult(errback.id).get(timeout=60) == result.parent.id
+
+
+def test_group_behind_a_failing_step(app, s):
+    result = chain(s("fail", ("broken",)), group(s("add", (1,)), s("add", (2,)))).apply_async()
+    for member in result.results:
+        with pytest.raises(ValueError, match="broken"):
+            app.AsyncResult(member.id).get(timeout=60)
+
+
+def test_a_chord_is_a_failure_that_says_so(make_cluster):
+    """However a client comes to one: itself, in a chain, in front of one, or as a link. Nobody waits for ever, and the header's jobs are done."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database())
+    cluster.job(results="database")
+    s = app.signature
+
+    def numbers():
+        return group(s("add", (1, 1)), s("add", (2, 2)))
+
+    def fails(result, kind):
+        with pytest.raises(kind, match="chords are not served by this worker"):
+            app.AsyncResult(result.id).get(timeout=60)
+    result = chord(numbers(), s("echo")).apply_async()
+    fails(result, celery.exceptions.ChordError)
+    assert result.parent.get(timeout=60) == [2, 4]
+    fails(chain(numbers(), s("echo"), s("echo")).apply_async(), celery.exceptions.ChordError)
+    result = chain(s("add", (1, 2)), group(s("add", (10,)), s("add", (20,))), s("echo"), s("echo")).apply_async()
+    fails(result, RuntimeError)
+    fails(result.parent, RuntimeError)
+    fails(s("add", (1, 2)).apply_async(link=chord(numbers(), s("echo"))), RuntimeError)
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+
+
+def test_headers_and_stamps_of_what_follows(cluster, s):
+    """As its signature says; what belongs to the message itself stays as it is."""
+    with cluster.channel() as channel:
+        channel.queue_declare("headers", durable=True)
+    linked = s("add", (5,), queue="headers").set(headers={"traceparent": "00-1", "nested": {"a": [1]}, "retries": 7}, expires=600)
+    linked.stamp(customer="7", order="8")
+    assert s("add", (1, 2)).apply_async(link=linked).get(timeout=60) == 3
+
+    def one():
+        with cluster.channel() as channel:
+            return channel.basic_get("headers", auto_ack=True)[1]
+    sent = wait_for(one, "the linked task's message").headers
+    assert sent["traceparent"] == "00-1" and sent["nested"] == {"a": [1]} and sent["retries"] == 0
+    assert sorted(sent["stamped_headers"]) == ["customer", "order"]
+    assert sent["stamps"] == {name: linked.options[name] for name in ("customer", "order")}
+    assert 0 < (datetime.datetime.fromisoformat(sent["expires"]) - datetime.datetime.now(datetime.timezone.utc)).total_seconds() <= 600
+
+
+def test_a_step_is_revoked_by_its_stamps(app, s, worker):
+    app.control.broadcast("revoke_by_stamped_headers", arguments={"headers": {"order": ["stopped"]}}, reply=True, destination=[worker.node], timeout=10, limit=1)
+    step, last = s("add", (10,)), s("add", (100,))
+    step.stamp(order="stopped")
+    last.stamp(order="another")
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        chain(s("add", (1, 2)), step).apply_async().get(timeout=60)
+    assert chain(s("add", (1, 2)), last).apply_async().get(timeout=60) == 103
+
+
+def test_times_of_steps(app, s):
+    """Seconds, and datetimes as kombu writes them."""
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="expired"):
+        chain(s("add", (1, 2)), s("add", (10,)).set(countdown=3, expires=1)).apply_async().get(timeout=60)
+    eta = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=4)
+    result = chain(s("add", (1, 2)), s("add", (10,)).set(eta=eta, expires=eta + datetime.timedelta(hours=1))).apply_async()
+    assert result.get(timeout=60) == 13
+    assert result.date_done >= eta
 
 
 def test_parent_root_and_group_of_children(cluster, app, s, worker):

@@ -355,6 +355,39 @@ static void group_is_flattened_and_a_chord_refused(void **state)
 	buf_release(&children);
 }
 
+static void options_become_headers(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
+	struct json *links = parsed("[{\"task\":\"a\",\"options\":{\"stamped_headers\":[\"one\",\"two\",\"one\",\"none\",7],\"one\":[\"1\"],\"two\":\"2\","
+		"\"headers\":{\"trace\":{\"x\":1},\"id\":\"no\",\"x-death\":[]},\"eta\":{\"__type__\":\"datetime\",\"__value__\":\"2050-01-01T00:00:00+00:00\"},"
+		"\"expires\":\"2050-01-02T00:00:00\"}}]");
+	struct buf children = BUF_INIT, text = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct canvas canvas;
+	const struct json *headers;
+
+	(void)state;
+	canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children);
+	assert_int_equal(0, canvas_add_all(&canvas, links, slice_of("1"), &err));
+	assert_non_null(canvas.first);
+	headers = canvas.first->headers;
+	json_write_node(&text, json_get(headers, "stamps"));
+	assert_string_equal("{\"one\":[\"1\"],\"two\":\"2\"}", text.data);
+	buf_reset(&text);
+	json_write_node(&text, json_get(headers, "trace"));
+	assert_string_equal("{\"x\":1}", text.data);
+	assert_false(slice_is(json_string(json_get(headers, "id")), "no"));
+	assert_null(json_get(headers, "x-death"));
+	assert_true(slice_is(json_string(json_get(headers, "eta")), "2050-01-01T00:00:00.000000+00:00"));
+	assert_true(slice_is(json_string(json_get(headers, "expires")), "2050-01-02T00:00:00"));
+	assert_string_equal(OUTGOING_DELAY_EXCHANGE, canvas.first->message.exchange);
+	canvas_release(&canvas);
+	json_free(links);
+	buf_release(&text);
+	buf_release(&children);
+}
+
 static void what_has_no_id_gets_the_same_one_again(void **state)
 {
 	const struct outgoing outgoing = { "home", "n@h" };
@@ -566,6 +599,7 @@ int main(void)
 		cmocka_unit_test(delay_key_has_the_bits),
 		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
+		cmocka_unit_test(options_become_headers),
 		cmocka_unit_test(what_has_no_id_gets_the_same_one_again),
 		cmocka_unit_test(rate_is_kept),
 		cmocka_unit_test(revoked_ids_are_bounded_and_kept),

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/clock.h"
 #include "common/base/uuid.h"
+#include "workers/celery/option.h"
 #include "workers/celery/python.h"
 
 #define DEPTH_MAX 16
@@ -52,70 +52,16 @@ static void make_id(struct canvas *c, char out[UUID_TEXT])
 	buf_release(&place);
 }
 
-/* ---- options */
-
-static struct slice text_option(const struct json *options, const char *name)
-{
-	const struct json *node = json_get(options, name);
-
-	return node != NULL ? json_string(node) : SLICE_NONE;
-}
-
-static double number_option(const struct json *options, const char *name)
-{
-	const struct json *node = json_get(options, name);
-
-	return node != NULL && json_type(node) == JSON_NUMBER ? strtod(json_number(node).data, NULL) : 0;
-}
-
-static void json_option(const struct json *options, const char *name, struct buf *out)
-{
-	const struct json *node = json_get(options, name);
-
-	if (node != NULL && json_type(node) != JSON_NULL)
-		json_write_node(out, node);
-}
-
-/* A list, whatever is there: link may be one signature alone. */
-static void list_option(const struct json *options, const char *name, struct buf *out)
-{
-	const struct json *node = json_get(options, name);
-
-	if (node == NULL || json_type(node) == JSON_NULL)
-		return;
-	if (json_type(node) == JSON_ARRAY) {
-		json_write_node(out, node);
-		return;
-	}
-	buf_add_char(out, '[');
-	json_write_node(out, node);
-	buf_add_char(out, ']');
-}
-
-static int64_t delay_of(const struct json *options, char eta[40])
-{
-	const double countdown = number_option(options, "countdown");
-	const struct slice at = text_option(options, "eta");
-	const int64_t now = clock_wall_ms();
-	int64_t due = 0;
-
-	if (countdown > 0 && countdown < (double)OUTGOING_DELAY_MAX_S)
-		due = now + (int64_t)(countdown * 1000);
-	else if (at.len == 0 || !clock_parse_rfc3339(at, &due))
-		return 0;
-	outgoing_time(due, eta);
-	return due > now ? (due - now + 999) / 1000 : 0;
-}
-
 /* ---- one task */
 
 struct texts {
-	struct buf args, kwargs, link, errors, chain, chord, stamps, stamped, argsrepr, kwargsrepr;
+	struct buf args, kwargs, link, errors, chain, chord, stamps, stamped, custom, argsrepr, kwargsrepr;
 };
 
 static void texts_release(struct texts *t)
 {
-	struct buf *const all[] = { &t->args, &t->kwargs, &t->link, &t->errors, &t->chain, &t->chord, &t->stamps, &t->stamped, &t->argsrepr, &t->kwargsrepr };
+	struct buf *const all[] = { &t->args, &t->kwargs, &t->link, &t->errors, &t->chain, &t->chord, &t->stamps, &t->stamped, &t->custom,
+		&t->argsrepr, &t->kwargsrepr };
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		buf_release(all[i]);
@@ -180,12 +126,13 @@ static void fill_texts(struct texts *t, const struct json *signature, const stru
 		json_write_node(&t->kwargs, kwargs);
 	else
 		buf_add_str(&t->kwargs, "{}");
-	list_option(options, "link", &t->link);
-	list_option(options, "link_error", &t->errors);
+	option_list(options, "link", &t->link);
+	option_list(options, "link_error", &t->errors);
 	write_chain(&t->chain, options, rest);
-	json_option(options, "chord", &t->chord);
-	json_option(options, "stamps", &t->stamps);
-	json_option(options, "stamped_headers", &t->stamped);
+	option_json(options, "chord", &t->chord);
+	option_json(options, "stamped_headers", &t->stamped);
+	option_stamps(options, &t->stamps);
+	option_headers(options, &t->custom);
 	python_repr_json(&t->argsrepr, bytes(&t->args), REPR_MAX);
 	python_repr_json(&t->kwargsrepr, bytes(&t->kwargs), REPR_MAX);
 }
@@ -202,7 +149,7 @@ struct way {
 
 static void find_way(const struct canvas *c, const struct json *options, struct way *way)
 {
-	const struct slice queue = text_option(options, "queue"), exchange = text_option(options, "exchange"), key = text_option(options, "routing_key");
+	const struct slice queue = option_text(options, "queue"), exchange = option_text(options, "exchange"), key = option_text(options, "routing_key");
 	const struct slice to = queue.len > 0 ? queue : key.len > 0 ? key : slice_of(c->outgoing->queue);
 
 	*way = (struct way){ "", "", "" };
@@ -214,32 +161,23 @@ static void find_way(const struct canvas *c, const struct json *options, struct 
 	}
 }
 
-static bool int_option(const struct json *options, const char *name, int64_t *out)
-{
-	const struct json *node = json_get(options, name);
-
-	return node != NULL && json_int64(node, out);
-}
-
 static void take_options(struct outgoing_task *task, const struct canvas *c, const struct json *options, const struct place *place)
 {
-	const struct json *ignore = json_get(options, "ignore_result");
 	int64_t priority;
 
 	task->root_id = c->parent->root_id;
 	task->parent_id = c->parent->id;
-	task->group = place != NULL ? place->group : text_option(options, "group_id");
+	task->group = place != NULL ? place->group : option_text(options, "group_id");
 	task->group_index = place != NULL ? place->index : 0;
-	task->has_group_index = place != NULL || int_option(options, "group_index", &task->group_index);
-	task->shadow = text_option(options, "shadow");
+	task->has_group_index = place != NULL || option_int(options, "group_index", &task->group_index);
+	task->shadow = option_text(options, "shadow");
 	task->origin = slice_of(c->outgoing->node);
-	task->reply_to = text_option(options, "reply_to").len > 0 ? text_option(options, "reply_to") : c->parent->reply_to;
-	task->expires = text_option(options, "expires");
+	task->reply_to = option_text(options, "reply_to").len > 0 ? option_text(options, "reply_to") : c->parent->reply_to;
 	task->is_repeat = c->is_repeat;
-	task->ignore_result = ignore != NULL && json_bool(ignore);
-	task->hard_s = number_option(options, "time_limit");
-	task->soft_s = number_option(options, "soft_time_limit");
-	task->priority = int_option(options, "priority", &priority) && priority >= 0 && priority <= 255 ? (int)priority : REQUEST_NO_PRIORITY;
+	task->ignore_result = option_bool(options, "ignore_result");
+	task->hard_s = option_number(options, "time_limit");
+	task->soft_s = option_number(options, "soft_time_limit");
+	task->priority = option_int(options, "priority", &priority) && priority >= 0 && priority <= 255 ? (int)priority : REQUEST_NO_PRIORITY;
 }
 
 static void take_texts(struct outgoing_task *task, const struct texts *t)
@@ -252,6 +190,7 @@ static void take_texts(struct outgoing_task *task, const struct texts *t)
 	task->chord = bytes(&t->chord);
 	task->stamps = bytes(&t->stamps);
 	task->stamped_headers = bytes(&t->stamped);
+	task->custom = bytes(&t->custom);
 	task->argsrepr = bytes(&t->argsrepr);
 	task->kwargsrepr = bytes(&t->kwargsrepr);
 }
@@ -259,9 +198,9 @@ static void take_texts(struct outgoing_task *task, const struct texts *t)
 static int add_plain(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place)
 {
 	const struct json *options = json_get(signature, "options");
-	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
+	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
 	struct outgoing_task task = { .task = json_string(json_get(signature, "task")) };
-	char id[UUID_TEXT], eta[40] = "";
+	char id[UUID_TEXT], eta[OPTION_TIME], expires[OPTION_TIME];
 	struct way way;
 
 	make_id(c, id);
@@ -269,8 +208,9 @@ static int add_plain(struct canvas *c, const struct json *signature, struct slic
 	find_way(c, options, &way);
 	take_options(&task, c, options, place);
 	take_texts(&task, &t);
-	task.id = text_option(options, "task_id").len > 0 ? text_option(options, "task_id") : slice_of(id);
-	task.delay_s = delay_of(options, eta);
+	task.id = option_text(options, "task_id").len > 0 ? option_text(options, "task_id") : slice_of(id);
+	task.expires = option_expires(options, expires);
+	task.delay_s = option_delay(options, eta);
 	if (way.queue[0] == '\0')
 		task.delay_s = 0; /* through an exchange of others: whoever gets it waits */
 	task.eta = slice_of(eta);
@@ -389,7 +329,7 @@ static int add_signature(struct canvas *c, const struct json *signature, struct 
 	else if (slice_is(kind, "group") && !is_empty(rest))
 		rc = err_set(err, ERR_INVALID, "a group in the middle of a chain is a chord, which this worker does not serve");
 	else if (slice_is(kind, "group"))
-		rc = add_group(c, json_get(kwargs, "tasks"), given, text_option(json_get(signature, "options"), "task_id"), err);
+		rc = add_group(c, json_get(kwargs, "tasks"), given, option_text(json_get(signature, "options"), "task_id"), err);
 	else
 		rc = add_plain(c, signature, given, rest, place);
 	c->depth--;

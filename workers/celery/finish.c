@@ -419,6 +419,8 @@ void finish_unknown(struct node *node, struct task *task)
 	const struct request *r = task->request;
 
 	job_fail(&task->reply, "NotRegistered", "celery.exceptions", "%.*s", (int)r->task.len, r->task.data);
+	if (slice_is(r->task, "celery.chord_unlock"))
+		result_fail_chord(node, task);
 	failed(node, task, dead_task(node, task, "no such task here"));
 }
 

@@ -22,20 +22,22 @@ static int wrong(struct err *err, const char *what)
 	return err_set(err, ERR_INVALID, "%s", what);
 }
 
-/* With an offset, or without one: UTC then. */
-static int read_time(struct slice text, int64_t *out, struct err *err, const char *what)
+bool request_time(struct slice text, int64_t *out)
 {
 	char zoned[64];
 
-	if (text.len == 0)
-		return 0;
 	if (clock_parse_rfc3339(text, out))
+		return true;
+	if (text.len >= sizeof(zoned) - 1)
+		return false;
+	snprintf(zoned, sizeof(zoned), "%.*sZ", (int)text.len, text.data);
+	return clock_parse_rfc3339(slice_of(zoned), out);
+}
+
+static int read_time(struct slice text, int64_t *out, struct err *err, const char *what)
+{
+	if (text.len == 0 || request_time(text, out))
 		return 0;
-	if (text.len < sizeof(zoned) - 1) {
-		snprintf(zoned, sizeof(zoned), "%.*sZ", (int)text.len, text.data);
-		if (clock_parse_rfc3339(slice_of(zoned), out))
-			return 0;
-	}
 	return err_set(err, ERR_INVALID, "%s is no time: %.*s", what, (int)(text.len < 60 ? text.len : 60), text.data);
 }
 
@@ -144,6 +146,11 @@ static bool starts(struct slice name, const char *prefix)
 static bool is_broker_header(struct slice name)
 {
 	return starts(name, "x-death") || starts(name, "x-first-death-") || starts(name, "x-last-death-") || starts(name, "x-delivery-count");
+}
+
+bool request_knows(struct slice header)
+{
+	return find_field(header, AMQP_HEADERS_SEEN - 1) != NULL || is_broker_header(header);
 }
 
 static int read_text(struct request *r, const struct field *field, const struct amqp_value *value, struct err *err)

@@ -53,4 +53,7 @@ struct request *request_read(struct amqp_delivery *delivery, struct err *err); /
 struct request *request_bare(struct amqp_delivery *delivery); /* of a message that can't be read: no task, no id. Takes delivery */
 void request_free(struct request *request);                                   /* NULL is fine */
 
+bool request_time(struct slice text, int64_t *out); /* as RFC 3339 has it, also without an offset: UTC then */
+bool request_knows(struct slice header);            /* one that has a meaning here, or that a broker adds */
+
 #endif

@@ -177,18 +177,33 @@ static void tell(struct node *node, struct slice id, struct slice reply_to, cons
 	buf_release(&value);
 }
 
+static void fail_chain(struct node *node, const struct task *task, const struct json *chain, const struct job_reply *reply);
+
+/* What a client waits for may be inside of it: the last step of a chain, the body of a chord, each member of a group. */
+static void fail_signature(struct node *node, const struct task *task, const struct json *signature, const struct job_reply *reply)
+{
+	const struct json *options = json_get(signature, "options"), *kwargs = json_get(signature, "kwargs"), *type = json_get(signature, "subtask_type");
+	const struct json *id = json_get(options, "task_id"), *reply_to = json_get(options, "reply_to"), *header = json_get(kwargs, "header");
+	const struct slice kind = type != NULL ? json_string(type) : SLICE_NONE, to = reply_to != NULL ? json_string(reply_to) : SLICE_NONE;
+	const struct slice own = id != NULL ? json_string(id) : SLICE_NONE;
+
+	if (own.len > 0 && own.len <= REQUEST_ID_MAX && !slice_is(kind, "group"))
+		tell(node, own, to.len > 0 ? to : task->request->reply_to, "FAILURE", reply);
+	fail_chain(node, task, json_get(options, "chain"), reply);
+	if (kind.len == 0)
+		return; /* its arguments are nobody's here */
+	fail_chain(node, task, json_get(kwargs, "tasks"), reply);
+	if (header != NULL && json_type(header) == JSON_ARRAY)
+		fail_chain(node, task, header, reply);
+	else
+		fail_signature(node, task, header, reply);
+	fail_signature(node, task, json_get(kwargs, "body"), reply);
+}
+
 static void fail_chain(struct node *node, const struct task *task, const struct json *chain, const struct job_reply *reply)
 {
-	for (const struct json *s = json_first(chain); s != NULL; s = json_next(s)) {
-		const struct json *options = json_get(s, "options"), *id = json_get(options, "task_id"), *reply_to = json_get(options, "reply_to");
-		struct slice to = reply_to != NULL ? json_string(reply_to) : SLICE_NONE;
-
-		if (id == NULL || json_string(id).len == 0 || json_string(id).len > REQUEST_ID_MAX)
-			continue;
-		if (to.len == 0)
-			to = task->request->reply_to;
-		tell(node, json_string(id), to, "FAILURE", reply);
-	}
+	for (const struct json *s = chain != NULL ? json_first(chain) : NULL; s != NULL; s = json_next(s))
+		fail_signature(node, task, s, reply);
 }
 
 void result_fail_chain(struct node *node, const struct task *task, const struct json *chain)
@@ -233,6 +248,18 @@ void result_fail_delivery(struct node *node, const struct amqp_delivery *deliver
 		return;
 	job_fail(&reply, "ValueError", "builtins", "%s", why);
 	tell(node, id->text, delivery->properties.reply_to, "FAILURE", &reply);
+	job_reply_release(&reply);
+}
+
+void result_fail_chord(struct node *node, const struct task *task)
+{
+	const struct json *group = json_first(task->request->args), *body = group != NULL ? json_next(group) : NULL;
+	struct job_reply reply = JOB_REPLY_INIT;
+
+	if (body == NULL)
+		return;
+	job_fail(&reply, "ChordError", "celery.exceptions", "chords are not served by this worker");
+	fail_signature(node, task, body, &reply);
 	job_reply_release(&reply);
 }
 
