@@ -223,8 +223,8 @@ def visible_ours(rate, names=ALL):
 def visible_floor(rate):
     def measure(size):
         with Ours() as ours:
-            figures = floor("visible", MODE="floor", PARTITIONS=PARTITIONS, MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.posts", RATE=rate, SEEN=SEEN_OURS,
-                            SECONDS=seconds(size) * 2)
+            figures = floor("visible", MODE="floor", PARTITIONS=PARTITIONS, MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.posts", RATE=rate,
+                            SEEN=SEEN_OURS, SECONDS=seconds(size) * 2)
             return {**figures, "rate": figures["visible_p99_ms"]}
     return measure
 
@@ -283,8 +283,9 @@ def product_post_ours(connections):
 def product_post_floor(connections):
     def measure(size):
         with Ours() as ours:
-            # Topics with as many partitions as ours: their place in Feedmill does not matter.
-            with floor_server("http_applied", PARTITIONS=PARTITIONS, MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.commands", RESULTS=ours.prefix + "feed.chunks") as server:
+            # Commands with as many partitions as ours; a gateway has one for its results. What the topics are called does not matter.
+            with floor_server("http_applied", PARTITIONS=PARTITIONS, MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.commands",
+                              RESULTS=ours.prefix + "feed.chunks") as server:
                 wait_until(lambda: warm(server, 2), "the hops are warm", 60)
                 return wrk(f"http://127.0.0.1:{server.port}/products", connections, seconds(size), PRODUCT_SCRIPT)
     return measure
