@@ -5,7 +5,7 @@ import tempfile
 import time
 
 
-from machine import ROOT, Failed, cpu_seconds, pss_mib, wait_until
+from machine import ROOT, Counter, Failed, cpu_seconds, pss_mib, wait_until
 
 sys.path[:0] = [str(ROOT / "tests/interop"), str(ROOT / "tests/system")]  # conftest is the former's
 import feedmill  # noqa: E402
@@ -13,11 +13,13 @@ import feedmill  # noqa: E402
 STORY = "river lantern market harbour copper window garden winter letter bridge orchard signal thunder velvet whistle meadow " * 2
 BYTES = 190
 PARTITIONS = 8
+EVERY = 0.05  # seconds between two looks at what is measured
 
 
 class Ours(feedmill.Feedmill):
     def __init__(self, **settings):
         self.scratch = tempfile.TemporaryDirectory(prefix="feedmill-bench-")
+        self.counters = {}  # worker -> its records that are done
         super().__init__(self.scratch.name, **{"kafka.partitions": PARTITIONS, **settings})
         try:
             self.prepare()
@@ -73,7 +75,20 @@ class Ours(feedmill.Feedmill):
     # ---- what is measured
 
     def handled(self, worker):
-        return self.metric(worker, "feedmill_worker_records_total", outcome="done")
+        if worker not in self.counters:
+            self.counters[worker] = Counter(worker.admin, "feedmill_worker_records_total", 'outcome="done"')
+        return self.counters[worker]()
+
+    @contextlib.contextmanager
+    def question(self, statement):
+        """What it answers, each time it is asked, over one connection."""
+        with self.connect() as connection, connection.cursor() as cursor:
+            connection.select_db(self.database)
+
+            def ask():
+                cursor.execute(statement)
+                return cursor.fetchone()[0]
+            yield ask
 
     def work_off(self, name, count, at_least=1, seconds=300):
         """Starts the worker on `count` queued records: records a second from the first batch that is through to the last, and what it took."""
@@ -81,7 +96,7 @@ class Ours(feedmill.Feedmill):
         wait_until(lambda: worker.logged(r"event=ready .*admin_port="), f"{name} starts", every=0.005)
         first = wait_until(lambda: self.handled(worker), f"{name} begins", every=0.005)
         began, cpu = time.monotonic(), cpu_seconds([worker.pid])
-        wait_until(lambda: self.handled(worker) >= count, f"{name} has done {count}", seconds, every=0.02)
+        wait_until(lambda: self.handled(worker) >= count, f"{name} has done {count}", seconds, every=EVERY)
         took = time.monotonic() - began
         figures = {"rate": (count - first) / took, "cpu_us": (cpu_seconds([worker.pid]) - cpu) / (count - first) * 1e6, "pss": pss_mib([worker.pid])}
         worker.stop()

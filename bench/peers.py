@@ -14,6 +14,7 @@ PEERS = {
     "express": {"peer": "express-bullmq"},
     "celery": {"peer": "fastapi-celery"},
     "celery-threads": {"peer": "fastapi-celery", "WORKER_ARGS": "-P threads -c 16"},
+    "celery-solo": {"peer": "fastapi-celery", "WORKER_ARGS": "-P solo", "WORKERS": "2", "ONLY": "noop"},
 }
 
 

@@ -100,7 +100,7 @@ def headlines(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
-COLOURS = {"ours": "#2a6f97", "floor": "#adb5bd", "express": "#bc6c25", "celery": "#606c38", "celery-threads": "#a3b18a"}
+COLOURS = {"ours": "#2a6f97", "floor": "#adb5bd", "express": "#bc6c25", "celery": "#606c38", "celery-threads": "#a3b18a", "celery-solo": "#dda15e"}
 BAR, GAP, LEFT, WIDTH = 13, 16, 300, 900
 
 

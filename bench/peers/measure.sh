@@ -11,6 +11,7 @@ peer=${1:?usage: measure.sh express-bullmq|fastapi-celery}
 label=${LABEL:-$peer}
 users=${USERS:-1000} friends=${FRIENDS:-20} posts=${POSTS:-3000} jobs=${JOBS:-20000}
 seconds=${SECONDS_EACH:-10} connections=${CONNECTIONS:-64} visible=${VISIBLE:-} rate=${RATE:-200}
+workers=${WORKERS:-1} only=${ONLY:-}
 export PORT=${PORT:-3000}
 export MYSQL_HOST=${MYSQL_HOST:-127.0.0.1} MYSQL_PORT=${MYSQL_PORT:-3306}
 export MYSQL_USER=${MYSQL_USER:-feed} MYSQL_PASSWORD=${MYSQL_PASSWORD:-feed} MYSQL_DATABASE=${MYSQL_DATABASE:-peer_bench}
@@ -146,7 +147,7 @@ LUA
 }
 
 seed
-: >"$tmp/warm_up.lua" >"$tmp/get_products.lua"
+: >"$tmp/warm_up.lua" >"$tmp/get_products.lua" >"$tmp/get_inbound.lua"
 cat >"$tmp/post_product.lua" <<'LUA'
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -166,6 +167,21 @@ request = function()
 end
 LUA
 
+# Jobs that do nothing, all queued before the workers start.
+noop() {
+  local pids=()
+  in_peer "${enqueue[@]}" purge
+  emit enqueue "$(calc "$jobs / $(in_peer "${enqueue[@]}" noop "$jobs")")" jobs/s
+  for ((i = 0; i < workers; i++)); do start "${worker[@]}"; pids+=("$started"); done
+  emit noop "$(calc "$jobs / $(in_peer "${enqueue[@]}" wait)")" jobs/s
+  for pid in "${pids[@]}"; do stop "$pid"; done
+}
+
+if [ "$only" = noop ]; then
+  noop
+  exit 0
+fi
+
 # The gateway, with no worker beside it.
 start "${gateway[@]}"; gateway_pid=$started
 for _ in {1..100}; do curl -s -o /dev/null "$base/products" && break; sleep 0.1; done
@@ -174,17 +190,15 @@ smoke
 stop "$started"
 load warm_up /products 2
 load get_products /products
+sql "$MYSQL_DATABASE" -e "DELETE FROM inbound; INSERT INTO inbound (participant_id, from_id, occurred, subject, story)
+  SELECT 1, 2, '2026-01-31 12:00:00', CONCAT('subject ', id), REPEAT('s', 100) FROM participant WHERE id <= 50"
+load get_inbound /participant/1/inbound
 load post_outbound /
 load post_product /products
 emit gateway_pss "$(pss_mib "$gateway_pid")" MiB
 stop "$gateway_pid"
 
-# Jobs that do nothing, all queued before the worker starts.
-in_peer "${enqueue[@]}" purge
-emit enqueue "$(calc "$jobs / $(in_peer "${enqueue[@]}" noop "$jobs")")" jobs/s
-start "${worker[@]}"
-emit noop "$(calc "$jobs / $(in_peer "${enqueue[@]}" wait)")" jobs/s
-stop "$started"
+noop
 
 # Posts, all queued before the worker starts: from the first that is stored to the last that is stored and indexed.
 seed

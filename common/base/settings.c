@@ -120,7 +120,7 @@ static const struct conf_row rows[] = {
 
 	WORKER(chunk, "2", "1", "0"),
 
-	WORKER(index, "1", "500", "20"),
+	WORKER(index, "1", "500", "200"),
 
 	WORKER(relay, "1", "200", "0"),
 	TEXT("relay.exchange", sink.exchange, "product_events", 1, 255, "topic exchange of RabbitMQ that gets product events"),
