@@ -2,6 +2,7 @@
 #include "common/base/settings.h"
 
 #include <stddef.h>
+#include <string.h>
 
 #include "common/base/conf.h"
 #include "common/base/delays.h"
@@ -205,6 +206,9 @@ static int check_pairs(const struct settings *s, struct err *err)
 		return err_set(err, ERR_FATAL, "setting gateway.wait_ms: %lld is not below kafka.message_timeout_ms: %lld "
 			"(an answer must not wait longer than the record lives)",
 			(long long)s->gateway.wait_ms, (long long)s->kafka.message_timeout_ms);
+	if (strcmp(s->job.queue_type, "quorum") == 0 && s->job.max_priority > 0)
+		return err_set(err, ERR_FATAL, "setting job.max_priority: %lld with job.queue_type \"quorum\": such queues have no priorities",
+			(long long)s->job.max_priority);
 	return 0;
 }
 

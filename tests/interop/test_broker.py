@@ -178,3 +178,17 @@ def test_a_job_longer_than_the_brokers_consumer_timeout(cluster, rabbit):
         assert worker.stop() == 0 and cluster.count("celery") == 0
     finally:
         limits(1800000, 60000)
+
+
+def test_a_mailbox_that_was_deleted_is_opened_again(cluster, rabbit):
+    worker = cluster.job(node="boxed@test")
+    app = cluster.app()
+
+    def answers():
+        return app.control.inspect(destination=[worker.node], timeout=2).ping()
+    wait_for(answers, "it answers", 60)
+    rabbit.ctl("eval", '{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"boxed@test.celery.pidbox">>)), '
+                       'rabbit_amqqueue:delete(Q, false, false, <<"test">>).')
+    worker.wait_logged("remote control lost.*its queue was deleted", 60)
+    wait_for(answers, "it answers again", 60)
+    assert worker.stop() == 0

@@ -199,6 +199,9 @@ static void pairs_that_cannot_work_are_refused(void **state)
 	refused_pair("FEEDMILL_KAFKA_SESSION_TIMEOUT_MS", "8000", "mysql.idle_transaction_s: 8 s is not below");
 	refused_pair("FEEDMILL_MYSQL_LOCK_WAIT_S", "30", "mysql.lock_wait_s: 30 s is not below mysql.read_timeout_ms: 30000");
 	refused_pair("FEEDMILL_GATEWAY_WAIT_MS", "60000", "gateway.wait_ms: 60000 is not below kafka.message_timeout_ms: 60000");
+	setenv("FEEDMILL_JOB_QUEUE_TYPE", "quorum", 1);
+	refused_pair("FEEDMILL_JOB_MAX_PRIORITY", "10", "job.max_priority: 10 with job.queue_type \"quorum\"");
+	unsetenv("FEEDMILL_JOB_QUEUE_TYPE");
 }
 
 /* --- program --- */

@@ -285,15 +285,39 @@ static void copy(char *out, size_t size, struct slice text, const char *otherwis
 		snprintf(out, size, "%s", otherwise);
 }
 
+static bool is_exchange_type(struct slice type)
+{
+	static const char *const types[] = { "", "direct", "topic", "fanout", "headers" };
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if (slice_is(type, types[i]))
+			return true;
+	return false;
+}
+
+/* RabbitMQ would end the connection for it, or nothing of that name can be sent. */
+static bool is_refused(const struct json *arguments, struct buf *out)
+{
+	const struct slice name = control_text(arguments, "queue");
+
+	if (name.len == 0 || name.len > NODE_QUEUE_NAME_MAX)
+		control_error(out, "no queue of that name can be");
+	else if (!is_exchange_type(control_text(arguments, "exchange_type")))
+		control_error(out, "exchange_type is not direct, topic, fanout or headers");
+	else if (control_text(arguments, "exchange").len > 255 || control_text(arguments, "routing_key").len > 253)
+		control_error(out, "exchange or routing_key is too long");
+	else
+		return false;
+	return true;
+}
+
 void command_add_consumer(struct node *node, const struct json *arguments, struct buf *out)
 {
 	const struct slice name = control_text(arguments, "queue");
 	struct queue_entry *queue = node_queue(node, name), **last = &node->queues;
 
-	if (name.len == 0 || name.len > NODE_QUEUE_NAME_MAX) {
-		control_error(out, "no queue of that name can be");
+	if (is_refused(arguments, out))
 		return;
-	}
 	if (queue == NULL) {
 		queue = mem_zalloc(sizeof(*queue));
 		copy(queue->name, sizeof(queue->name), name, "");
@@ -305,7 +329,7 @@ void command_add_consumer(struct node *node, const struct json *arguments, struc
 		copy(queue->exchange, sizeof(queue->exchange), control_text(arguments, "exchange"), queue->name);
 		copy(queue->type, sizeof(queue->type), control_text(arguments, "exchange_type"), node->settings->job.exchange_type);
 		copy(queue->key, sizeof(queue->key), control_text(arguments, "routing_key"), queue->name);
-		queue->is_ours = queue->is_wanted = true;
+		queue->is_ours = queue->is_wanted = queue->is_added = true;
 		node->consume_at = 0;
 	}
 	control_ok(out, "add consumer %s", queue->name);

@@ -25,8 +25,11 @@ static int consume(struct node *node, struct queue_entry *queue, struct err *err
 	const int prefetch = node_prefetch(node);
 
 	snprintf(queue->consumer, sizeof(queue->consumer), "%u %s", ++queue->consumers, queue->name); /* see node_queue_of_consumer() */
-	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, prefetch, AMQP_NO_TABLE, err) < 0)
+	if (amqp_consume(node->amqp, queue->name, queue->consumer, 0, prefetch, AMQP_NO_TABLE, err) < 0) {
+		if (queue->is_added && err->kind == ERR_INVALID && strstr(err->message, ": 404 ") == NULL) /* that one is declared again */
+			topology_give_up(queue, err);
 		return -1;
+	}
 	queue->is_consumed = true;
 	queue->prefetch = prefetch;
 	return 0;
@@ -144,6 +147,16 @@ static void on_cancelled(struct node *node, const char *consumer)
 	queue->is_consumed = false;
 }
 
+/* What is there otherwise than we would make it costs the connection, and the mailbox with it. */
+static int declare_missing(struct node *node, struct queue_entry *q, struct err *err)
+{
+	const uint64_t before = amqp_generation(node->control);
+
+	if (topology_queue(node, q, err) < 0)
+		return -1;
+	return amqp_generation(node->control) == before ? 0 : control_open(node, err);
+}
+
 /* Queues that were added, or deleted under us. */
 static void consume_missing(struct node *node, int64_t now)
 {
@@ -155,10 +168,12 @@ static void consume_missing(struct node *node, int64_t now)
 	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
 		if (!q->is_wanted || q->is_consumed)
 			continue;
-		if (topology_queue(node, q, &err) < 0) {
+		if (declare_missing(node, q, &err) < 0) {
 			lose_control(node, &err);
 			return;
 		}
+		if (!q->is_wanted)
+			continue;
 		if (consume(node, q, &err) < 0) {
 			links_lose(node, &err);
 			return;
@@ -220,6 +235,11 @@ void links_read_control(struct node *node)
 		}
 		if (event.type == AMQP_EVENT_NONE)
 			return;
+		if (event.type == AMQP_EVENT_CANCELLED) {
+			err_set(&err, ERR_UNAVAILABLE, "RabbitMQ ended the consumer %s: its queue was deleted", event.consumer);
+			lose_control(node, &err);
+			return;
+		}
 		if (event.type == AMQP_EVENT_DELIVERY)
 			control_message(node, event.delivery);
 		amqp_delivery_free(event.delivery);

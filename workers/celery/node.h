@@ -51,6 +51,7 @@ struct queue_entry {
 	bool is_ours;      /* declared with our arguments: those of job.queues */
 	bool is_consumed;  /* on the current connection */
 	bool is_wanted;
+	bool is_added;     /* by remote control: one that RabbitMQ refuses is not wanted any more */
 	char consumer[300];
 	unsigned consumers; /* how many there have been */
 	int prefetch;       /* that the consumer was made with */
@@ -165,7 +166,9 @@ void finish_started(struct node *node, struct task *task);
 struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);
 
 int topology_declare(struct node *node, struct err *err); /* all of it, on node->control */
+/* One that was added and is refused is 0 as well, and not wanted any more. node->control may be another connection afterwards. */
 int topology_queue(struct node *node, struct queue_entry *queue, struct err *err);
+void topology_give_up(struct queue_entry *queue, const struct err *why);
 int topology_read(struct node *node, struct err *err); /* job.queues */
 
 struct event {

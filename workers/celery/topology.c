@@ -130,7 +130,7 @@ static int bind_to_delay(struct node *node, const struct queue_entry *queue, str
 	return strcmp(key, old) == 0 ? 0 : amqp_unbind_queue(node->control, queue->name, "celery_delayed_delivery", old, err);
 }
 
-int topology_queue(struct node *node, struct queue_entry *queue, struct err *err)
+static int declare_task_queue(struct node *node, const struct queue_entry *queue, struct err *err)
 {
 	struct amqp_field fields[2];
 	char key[DELAYED_KEY];
@@ -147,6 +147,27 @@ int topology_queue(struct node *node, struct queue_entry *queue, struct err *err
 			return -1;
 	}
 	return bind_to_delay(node, queue, err);
+}
+
+void topology_give_up(struct queue_entry *queue, const struct err *why)
+{
+	queue->is_wanted = false;
+	log_warn("a queue that was added by remote control is given up: RabbitMQ refuses it", log_str("queue", queue->name), log_err(why));
+}
+
+/* What one request of remote control named must not keep all else from being declared. */
+int topology_queue(struct node *node, struct queue_entry *queue, struct err *err)
+{
+	struct err why = ERR_INIT;
+
+	if (declare_task_queue(node, queue, &why) == 0)
+		return 0;
+	if (queue->is_added && why.kind == ERR_INVALID) {
+		topology_give_up(queue, &why);
+		return reopen(node, err);
+	}
+	*err = why;
+	return -1;
 }
 
 int topology_declare(struct node *node, struct err *err)

@@ -1,0 +1,81 @@
+"""What one request of remote control must not take along: the mailbox, the other queues, the worker itself."""
+import pytest
+import requests
+
+from conftest import wait_for
+from flood import worker_value
+from test_control import ask
+from test_faults import cut
+from test_protocol import headers, value
+
+
+def answers(app, worker):
+    return wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=2).ping(), "it answers", 60)
+
+
+def queues(app, worker):
+    return {q["name"] for q in app.control.inspect(destination=[worker.node], timeout=10).active_queues()[worker.node]}
+
+
+def cut_both(cluster):
+    for purpose in ("job control", "job consumer"):
+        wait_for(lambda: cut(cluster, purpose), f"the connection of {purpose}", 60, every=0.1)
+
+
+def test_a_queue_that_is_there_otherwise_may_be_added(make_cluster):
+    """RabbitMQ ends the channel over it, and with that connection the mailbox: it is opened again."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    with cluster.channel() as channel:
+        channel.queue_declare("other", durable=True, arguments={"x-max-priority": 5})
+    assert "ok" in ask(app, worker.node, "add_consumer", queue="other")
+    worker.wait_logged("is there otherwise.*queue=other", 60)
+    assert value(cluster, [[1, 2], {}, None], headers(), queue="other") == 3
+    answers(app, worker)
+    assert queues(app, worker) == {"celery", "other"}
+
+
+@pytest.mark.parametrize("name, more", [("any", {"exchange_type": "foo"}), ("any", {"exchange": "x" * 256}), ("any", {"routing_key": "x" * 254}),
+                                        ("amq.x", {}), ("somebodys-own", {}), ("for-one-alone", {})],
+                         ids=["exchange type", "long exchange", "long key", "reserved name", "exclusive queue", "exclusive consumer"])
+def test_a_queue_that_can_not_be_added_takes_nothing_along(make_cluster, name, more):
+    """Neither now nor when connections are lost later, and all that is wanted is declared again."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    with cluster.channel() as channel:
+        channel.queue_declare("somebodys-own", exclusive=True)
+        channel.queue_declare("for-one-alone", durable=True)
+        channel.basic_consume("for-one-alone", lambda *_: None, exclusive=True)
+        answer = ask(app, worker.node, "add_consumer", queue=name, **more)
+        if more:
+            assert "exchange" in answer["error"]
+        else:
+            worker.wait_logged(f"RabbitMQ refuses it.*queue={name} ", 60)
+        answers(app, worker)
+        cut_both(cluster)
+        assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+        answers(app, worker)
+        assert queues(app, worker) == {"celery"}
+
+
+def test_queues_that_were_added_or_cancelled_stay_so(make_cluster):
+    """When the connections are lost, and all is declared and consumed again."""
+    cluster = make_cluster(**{"job.queues": "celery,quiet"})
+    worker = cluster.job()
+    app = cluster.app()
+    assert "ok" in ask(app, worker.node, "add_consumer", queue="added")
+    assert app.send_task("add", [1, 2], queue="added").get(timeout=60) == 3
+    assert "no longer" in ask(app, worker.node, "cancel_consumer", queue="quiet")["ok"]
+    cut_both(cluster)
+    wait_for(lambda: worker_value(worker, "feedmill_job_reconnects_total") == 1, "the loss is seen", 60)
+    wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 200, "it consumes again", 60)
+    app.send_task("add", [2, 2], queue="quiet")
+    for queue in ("added", "celery"):
+        assert app.send_task("add", [3, 3], queue=queue).get(timeout=60) == 6
+    answers(app, worker)
+    assert queues(app, worker) == {"celery", "added"}
+    assert cluster.count("quiet") == 1
+    assert "ok" in ask(app, worker.node, "add_consumer", queue="quiet")
+    wait_for(lambda: cluster.count("quiet") == 0, "what waited there is taken", 60)
