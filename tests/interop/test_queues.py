@@ -163,23 +163,33 @@ def test_no_more_is_taken_than_the_prefetch(make_cluster):
     wait_for(lambda: cluster.count("celery") == 0, "the rest is revoked")
 
 
-def test_messages_that_are_ready_and_do_not_come(make_cluster):
-    """A consumer that looks alive and gets nothing: /healthz says so, and the connection is made anew."""
-    cluster = make_cluster()
+@pytest.mark.parametrize("other", ["none", "in use", "full"])
+def test_messages_that_are_ready_and_do_not_come(make_cluster, other):
+    """A consumer that looks alive and gets nothing: /healthz says so, and the connection is made anew; whatever the worker's other queue does."""
+    cluster = make_cluster(**{"job.queues": "celery" if other == "none" else "celery,other"})
     with cluster.channel() as channel:
         channel.queue_declare("celery", durable=True, arguments={"x-single-active-consumer": True})
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume("celery", lambda *_: None)
-        worker = cluster.job()
+        worker = cluster.job(concurrency=2, prefetch_multiplier=2)
         assert worker.logged("is there otherwise")
         cluster.publish("[[1, 2], {}, null]", headers={"task": "add", "id": "held"})
         for n in range(5):
             cluster.publish(f"[[{n}, 1], {{}}, null]", headers={"task": "add", "id": f"waits-{n}"})
-        wait_for(lambda: requests.get(worker.admin + "/healthz", timeout=5).status_code == 503, "it is not alive", 60)
+        for n in range(6 if other == "full" else 0):
+            cluster.publish("[[600], {}, null]", queue="other", headers={"task": "sleep", "id": f"long-{n}"})
+
+        def is_sick():
+            if other == "in use":
+                cluster.publish("[[1, 1], {}, null]", queue="other", headers={"task": "add", "id": "one of many"})
+            return requests.get(worker.admin + "/healthz", timeout=5).status_code == 503
+        wait_for(is_sick, "it is not alive", 90, every=0.5)
         assert "none is delivered" in requests.get(worker.admin + "/healthz", timeout=5).text
-        worker.wait_logged("messages are ready and none is delivered")
+        worker.wait_logged("messages are ready in celery and none is delivered", 60)
     wait_for(lambda: cluster.count("celery") == 0, "all come, once the other consumer is gone", 60)
     wait_for(lambda: requests.get(worker.admin + "/healthz", timeout=5).status_code == 200, "it is alive again", 60)
+    if other == "full":
+        worker.kill()  # its long jobs are nobody's
 
 
 def test_rejected_where_there_is_no_dead_letter_queue(make_cluster):

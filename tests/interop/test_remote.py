@@ -3,7 +3,6 @@ import pytest
 import requests
 
 from conftest import wait_for
-from flood import worker_value
 from test_control import ask
 from test_faults import cut
 from test_protocol import headers, value
@@ -17,9 +16,10 @@ def queues(app, worker):
     return {q["name"] for q in app.control.inspect(destination=[worker.node], timeout=10).active_queues()[worker.node]}
 
 
-def cut_both(cluster):
-    for purpose in ("job control", "job consumer"):
-        wait_for(lambda: cut(cluster, purpose), f"the connection of {purpose}", 60, every=0.1)
+def cut_both(cluster, worker):
+    for purpose, words in (("job control", "connection for remote control lost"), ("job consumer", "connection for deliveries lost")):
+        before = worker.output().count(words)
+        wait_for(lambda: cut(cluster, purpose) and worker.output().count(words) > before, f"the connection of {purpose} is lost", 60, every=0.3)
 
 
 def test_a_queue_that_is_there_otherwise_may_be_added(make_cluster):
@@ -54,7 +54,7 @@ def test_a_queue_that_can_not_be_added_takes_nothing_along(make_cluster, name, m
         else:
             worker.wait_logged(f"RabbitMQ refuses it.*queue={name} ", 60)
         answers(app, worker)
-        cut_both(cluster)
+        cut_both(cluster, worker)
         assert app.send_task("add", [1, 2]).get(timeout=60) == 3
         answers(app, worker)
         assert queues(app, worker) == {"celery"}
@@ -68,8 +68,7 @@ def test_queues_that_were_added_or_cancelled_stay_so(make_cluster):
     assert "ok" in ask(app, worker.node, "add_consumer", queue="added")
     assert app.send_task("add", [1, 2], queue="added").get(timeout=60) == 3
     assert "no longer" in ask(app, worker.node, "cancel_consumer", queue="quiet")["ok"]
-    cut_both(cluster)
-    wait_for(lambda: worker_value(worker, "feedmill_job_reconnects_total") == 1, "the loss is seen", 60)
+    cut_both(cluster, worker)
     wait_for(lambda: requests.get(worker.admin + "/readyz", timeout=5).status_code == 200, "it consumes again", 60)
     app.send_task("add", [2, 2], queue="quiet")
     for queue in ("added", "celery"):

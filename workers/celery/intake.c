@@ -110,8 +110,9 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 
 	acks_seen(&node->acks, delivery->tag);
 	metric_add(node->received, 1);
-	node->deliveries++;
 	task->queue = node_queue_of_consumer(node, delivery->consumer);
+	if (task->queue != NULL)
+		task->queue->deliveries++;
 	task->tag = delivery->tag;
 	task->generation = delivery->generation;
 	node_add(node, task);

@@ -248,36 +248,49 @@ void links_read_control(struct node *node)
 
 /* ---- watching them */
 
-/* Messages are ready, there is room for them, and none comes: the consumer is dead, whatever its connection says. */
-static bool is_queue_stalled(struct node *node, const struct queue_entry *q, struct err *err)
+static bool has_room(const struct node *node, const struct queue_entry *q)
+{
+	int taken = 0;
+
+	for (const struct task *t = node->tasks; t != NULL; t = t->next)
+		taken += t->queue == q && !t->is_acked && t->generation == node->acks.generation;
+	return taken < q->prefetch;
+}
+
+/* Messages are ready, there is room for them, and none comes: the consumer is dead, whatever its connection says. Each queue by itself:
+ * another's deliveries say nothing of this one. */
+static int watch_queue(struct node *node, struct queue_entry *q, struct err *err)
 {
 	struct amqp_queue_state state = { .messages = 0 };
+	const bool is_silent = q->deliveries == q->watched_deliveries;
 
-	if (amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
-		return false;
-	return state.messages > 0;
+	q->watched_deliveries = q->deliveries;
+	if (q->is_consumed && is_silent && has_room(node, q) &&
+		amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
+		return -1;
+	q->stalls = state.messages > 0 ? q->stalls + 1 : 0;
+	return 0;
 }
 
 static void watch(struct node *node, int64_t now)
 {
 	struct err err = ERR_INIT;
-	bool is_stalled = false;
+	const struct queue_entry *stalled = NULL;
 
 	if (now < node->watch_at || node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING)
 		return;
 	node->watch_at = now + WATCH_MS;
-	if (node->deliveries == node->watched_deliveries && acks_open(&node->acks) < (size_t)node_prefetch(node))
-		for (struct queue_entry *q = node->queues; q != NULL && !is_stalled && err.kind == ERR_NONE; q = q->next)
-			is_stalled = q->is_consumed && is_queue_stalled(node, q, &err);
-	node->watched_deliveries = node->deliveries;
-	if (err.kind != ERR_NONE) {
-		lose_control(node, &err);
-		return;
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (watch_queue(node, q, &err) < 0) {
+			lose_control(node, &err);
+			return;
+		}
+		if (q->stalls > 1)
+			stalled = q;
 	}
-	node->stalls = is_stalled ? node->stalls + 1 : 0;
-	atomic_store(&node->is_stalled, node->stalls > 1);
-	if (node->stalls > 1) {
-		err_set(&err, ERR_UNAVAILABLE, "messages are ready and none is delivered");
+	atomic_store(&node->is_stalled, stalled != NULL);
+	if (stalled != NULL) {
+		err_set(&err, ERR_UNAVAILABLE, "messages are ready in %s and none is delivered", stalled->name);
 		links_lose(node, &err);
 	}
 }

@@ -55,6 +55,8 @@ struct queue_entry {
 	char consumer[300];
 	unsigned consumers; /* how many there have been */
 	int prefetch;       /* that the consumer was made with */
+	int64_t deliveries, watched_deliveries;
+	unsigned stalls;    /* in a row */
 };
 
 /* What is counted of each task name. */
@@ -106,10 +108,8 @@ struct node {
 	bool task_events;
 	int64_t processed;
 	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at;
-	int64_t deliveries, watched_deliveries;
 	int admin_port;                    /* for the log */
 	bool is_ready;
-	unsigned stalls;                   /* in a row */
 	char oid[37];                      /* of replies to us: mingle */
 
 	_Atomic bool is_consuming, is_stalled;
