@@ -254,6 +254,29 @@ def test_durable_revokes_reach_nodes_that_were_away(make_cluster):
     wait_for(lambda: "revoked-in-the-table" in app.control.inspect(destination=[second.node], timeout=5).revoked()[second.node], "it was read")
 
 
+@pytest.mark.parametrize("by", ["the table", "another node"])
+def test_a_job_that_was_revoked_while_no_worker_was_there_does_not_run(make_cluster, by):
+    """What is known of it is heard before the first job is taken."""
+    cluster = make_cluster(**{"log.level": "debug", "job.mingle": by == "another node", "job.durable_revokes": by == "the table"})
+    cluster.make_database()
+    first = cluster.job(queues="others")
+    assert by == "the table" or first.logged("looked for other nodes.*found=none")
+    app = cluster.app()
+    with cluster.channel() as channel:
+        channel.queue_declare("celery", durable=True)
+    ask(app, first.node, "revoke", task_id=["revoked-before"])
+    if by == "the table":
+        wait_for(lambda: cluster.one("SELECT COUNT(*) FROM job_revoked") == 1, "it is in the table")
+        first.kill()
+    results = [app.send_task("echo", [n], task_id="revoked-before" if n == 0 else None) for n in range(3)]
+    worker = cluster.job()
+    assert by == "the table" or worker.logged("looked for other nodes.*found=some")
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        results[0].get(timeout=60)
+    assert [r.get(timeout=60) for r in results[1:]] == [1, 2]
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 2
+
+
 def test_revokes_hold_as_long_as_the_setting_says(make_cluster, tmp_path):
     """A job may be delayed for longer than three hours; and without a file they are forgotten all the same."""
     cluster = make_cluster()

@@ -171,12 +171,12 @@ def test_messages_that_are_ready_and_do_not_come(make_cluster, other):
         channel.queue_declare("celery", durable=True, arguments={"x-single-active-consumer": True})
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume("celery", lambda *_: None)
-        worker = cluster.job(concurrency=2, prefetch_multiplier=2)
+        worker = cluster.job(concurrency=2)
         assert worker.logged("is there otherwise")
         cluster.publish("[[1, 2], {}, null]", headers={"task": "add", "id": "held"})
         for n in range(5):
             cluster.publish(f"[[{n}, 1], {{}}, null]", headers={"task": "add", "id": f"waits-{n}"})
-        for n in range(6 if other == "full" else 0):
+        for n in range(10 if other == "full" else 0):
             cluster.publish("[[600], {}, null]", queue="other", headers={"task": "sleep", "id": f"long-{n}"})
 
         def is_sick():

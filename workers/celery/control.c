@@ -13,6 +13,7 @@
 
 #define MAILBOX "celery.pidbox"
 #define REPLIES "reply.celery.pidbox"
+#define MINGLE_MS 1000 /* within which others answer, as long as Celery waits */
 #define CONSUMER "pidbox"
 #define REPLY_CONSUMER "reply"
 
@@ -113,8 +114,11 @@ int control_open(struct node *node, struct err *err)
 	snprintf(queue, sizeof(queue), "%s.%s", node->name, MAILBOX);
 	snprintf(replies, sizeof(replies), "%s.%s", node->oid, REPLIES);
 	if (amqp_declare_exchange(node->control, MAILBOX, "fanout", 0, AMQP_NO_TABLE, err) < 0 ||
-		amqp_declare_exchange(node->control, REPLIES, "direct", 0, AMQP_NO_TABLE, err) < 0 ||
-		amqp_declare_queue(node->control, queue, AMQP_EXCLUSIVE | AMQP_AUTO_DELETE, AMQP_TABLE(arguments), NULL, err) < 0 ||
+		amqp_declare_exchange(node->control, REPLIES, "direct", 0, AMQP_NO_TABLE, err) < 0)
+		return -1;
+	if (node->settings->job.mingle && node->mingle_until == 0 && control_is_alone(node))
+		node->mingle_until = clock_mono_ms();
+	if (amqp_declare_queue(node->control, queue, AMQP_EXCLUSIVE | AMQP_AUTO_DELETE, AMQP_TABLE(arguments), NULL, err) < 0 ||
 		amqp_bind_queue(node->control, queue, MAILBOX, "", AMQP_NO_TABLE, err) < 0 ||
 		amqp_consume(node->control, queue, CONSUMER, AMQP_NO_ACK, 1, AMQP_NO_TABLE, err) < 0)
 		return err_wrap(err, "remote control of %s (is another node of this name running?): ", node->name);
@@ -125,6 +129,8 @@ int control_open(struct node *node, struct err *err)
 		amqp_consume(node->control, replies, REPLY_CONSUMER, AMQP_NO_ACK, 1, AMQP_NO_TABLE, err) < 0)
 		return -1;
 	control_mingle(node);
+	if (node->mingle_until == 0)
+		node->mingle_until = clock_mono_ms() + MINGLE_MS;
 	return 0;
 }
 
@@ -145,7 +151,7 @@ static void put_clock(struct node *node, struct post *post, struct slice ticket)
 	buf_release(&headers);
 }
 
-/* What others have revoked, and how late it is on their clocks: their answers come as they come, nobody waits for them. */
+/* What others have revoked, and how late it is on their clocks. At start their answers are waited for: see mingle_until. */
 void control_mingle(struct node *node)
 {
 	struct post *post = post_new(slice_of(MAILBOX), slice_of(""));

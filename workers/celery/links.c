@@ -10,6 +10,8 @@
 #define EVENTS_A_TURN 512
 #define WATCH_MS 10000
 #define CONSUME_MS 1000
+#define INFORM_MS 10000 /* a database that is away holds the start up for so long */
+#define LOOK_MS 20
 
 int node_prefetch(const struct node *node)
 {
@@ -108,12 +110,31 @@ static void connect_control(struct node *node, int64_t now)
 	backoff_reset(&node->control_backoff);
 }
 
+/* No job is taken before it is known what was revoked meanwhile: the others were asked when remote control was opened, and the table is read. */
+static bool is_informed(struct node *node, int64_t now)
+{
+	const bool is_read = node->table == NULL || result_table_knows_revokes(node->table);
+
+	if (node->inform_until == 0)
+		node->inform_until = now + INFORM_MS;
+	if (now < node->mingle_until || (!is_read && now < node->inform_until))
+		return false;
+	if (!is_read)
+		log_warn("jobs are taken although the table of revoked ones was not read: the database is away");
+	return true;
+}
+
 static void connect_deliveries(struct node *node, int64_t now)
 {
 	struct err err = ERR_INIT;
 
 	if (node->amqp != NULL || node->control == NULL || now < node->retry_at || node->stage != NODE_RUNNING)
 		return;
+	if (!node->is_informed && !is_informed(node, now)) {
+		node->retry_at = now + LOOK_MS;
+		return;
+	}
+	node->is_informed = true;
 	if (amqp_open(node->settings, "job consumer", &node->amqp, &err) < 0) {
 		links_lose(node, &err);
 		return;

@@ -110,6 +110,8 @@ struct node {
 	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at;
 	int admin_port;                    /* for the log */
 	bool is_ready;
+	bool is_informed;                  /* of what was revoked while it was away */
+	int64_t mingle_until, inform_until; /* monotonic; 0: not begun */
 	char oid[37];                      /* of replies to us: mingle */
 
 	_Atomic bool is_consuming, is_stalled;
@@ -185,5 +187,6 @@ void event_settled(struct node *node, const struct task *task);
 int control_open(struct node *node, struct err *err); /* queue and consumer, on node->control */
 void control_message(struct node *node, const struct amqp_delivery *delivery);
 void control_mingle(struct node *node);
+bool control_is_alone(struct node *node); /* no node has a mailbox on this broker, before ours is there; false: not known */
 
 #endif

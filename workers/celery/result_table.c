@@ -34,7 +34,7 @@ struct result_table {
 	struct buf news;         /* ids for result_table_news(), with commas */
 	bool is_stopping, is_cleaning;
 	int64_t stop_at;
-	_Atomic bool is_well;
+	_Atomic bool is_well, has_read;
 
 	struct store *store;     /* the thread's */
 	struct backoff backoff;
@@ -397,6 +397,8 @@ static void poll_revokes(struct result_table *t)
 	t->poll_at = clock_mono_ms() + POLL_MS;
 	if (prepare(t, &err) < 0 || store_query(t->store, "SELECT task_id, at FROM job_revoked WHERE at >= ? ORDER BY at", &since, 1, take_news, t, &err) < 0)
 		log_debug("job_revoked can't be read", log_err(&err));
+	else
+		atomic_store(&t->has_read, true);
 }
 
 static void clean(struct result_table *t)
@@ -457,11 +459,12 @@ static void *run(void *arg)
 		return NULL;
 	}
 	while (!is_over(t)) {
-		const size_t count = take(t, rows, &is_cleaning);
+		size_t count;
 
+		poll_revokes(t); /* first of all: no job is taken before */
+		count = take(t, rows, &is_cleaning);
 		if (count > 0)
 			write_all(t, rows, count);
-		poll_revokes(t);
 		if (is_cleaning)
 			clean(t);
 	}
@@ -481,6 +484,7 @@ struct result_table *result_table_start(const struct settings *settings, struct 
 	t->news = (struct buf)BUF_INIT;
 	t->backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	atomic_init(&t->is_well, true);
+	atomic_init(&t->has_read, !settings->job.durable_revokes);
 	pthread_mutex_init(&t->lock, NULL);
 	cond_init(&t->some);
 	t->clean = result_clean_start(settings);
@@ -544,6 +548,11 @@ size_t result_table_depth(struct result_table *t)
 bool result_table_is_well(const struct result_table *t)
 {
 	return atomic_load(&t->is_well);
+}
+
+bool result_table_knows_revokes(const struct result_table *t)
+{
+	return atomic_load(&t->has_read);
 }
 
 bool result_table_news(struct result_table *t, struct buf *out)

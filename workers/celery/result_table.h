@@ -40,6 +40,9 @@ void result_table_clean(struct result_table *table);                       /* de
 size_t result_table_depth(struct result_table *table);
 bool result_table_is_well(const struct result_table *table);
 
+/* job_revoked was read since the start, and what was in it then is in the news; true as well where it is not kept. Any thread. */
+bool result_table_knows_revokes(const struct result_table *table);
+
 /* job_revoked: ids that other nodes have added since the last call; a JSON list, false: none. Any thread. */
 bool result_table_news(struct result_table *table, struct buf *out);
 
