@@ -38,6 +38,16 @@ static bool is_publishing(void *arg, struct err *why)
 	return false;
 }
 
+static bool has_children(void *arg, struct err *why)
+{
+	const struct node *node = arg;
+
+	if (!atomic_load(&node->is_childless))
+		return true;
+	err_set(why, ERR_UNAVAILABLE, "no child process can be made");
+	return false;
+}
+
 static bool is_storing(void *arg, struct err *why)
 {
 	const struct node *node = arg;
@@ -80,6 +90,7 @@ static int open_admin(const struct settings *settings, struct node *node, struct
 		{ "consumer", true, false, is_consuming, node },
 		{ "publisher", true, false, is_publishing, node },
 		{ "results", true, false, is_storing, node },
+		{ "children", true, false, has_children, node },
 		{ "loop", true, true, is_turning, node },
 		{ "deliveries", true, true, is_delivered, node },
 	};

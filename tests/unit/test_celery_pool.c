@@ -6,6 +6,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -37,6 +40,26 @@ static int open_pool(void **state)
 		return -1;
 	children = children_open(&settings, nursery, 2, on_ran, NULL);
 	return 0;
+}
+
+/* One whose nursery has no descriptor left for a child's socket. */
+static int open_poor_pool(void **state)
+{
+	const int one = open("/dev/null", O_RDONLY | O_CLOEXEC), two = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct rlimit before, poor;
+	int rc;
+
+	if (one < 0 || two < 0 || getrlimit(RLIMIT_NOFILE, &before) < 0)
+		return -1;
+	close(one);
+	close(two);
+	poor = before;
+	poor.rlim_cur = (rlim_t)two + 1; /* our end of its socket and its own; what it closes of those is its signals' */
+	if (setrlimit(RLIMIT_NOFILE, &poor) < 0)
+		return -1;
+	rc = open_pool(state);
+	setrlimit(RLIMIT_NOFILE, &before);
+	return rc;
 }
 
 static int close_pool(void **state)
@@ -172,6 +195,31 @@ static void the_pool_grows_and_shrinks(void **state)
 	assert_int_equal(1, children_pids(children, pids, 8));
 }
 
+/* Asked for once a second, not again and again. */
+static void children_that_can_not_be_made(void **state)
+{
+	const int64_t start = clock_mono_ms();
+	struct pollfd fds[CHILDREN_MAX + 1];
+	int letters = 0;
+
+	(void)state;
+	while (clock_mono_ms() < start + 900) {
+		const size_t count = children_polls(children, fds);
+
+		assert_int_equal(1, count);
+		poll(fds, 1, 20);
+		letters += fds[0].revents != 0;
+		assert_int_equal(0, children_look(children, fds, count));
+		children_tick(children, clock_mono_ms());
+	}
+	while (!children_are_missing(children) && clock_mono_ms() < start + DEADLINE_MS)
+		turn();
+	assert_true(children_are_missing(children));
+	assert_false(children_have_room(children));
+	assert_in_range(letters, 0, 4); /* of two slots */
+	assert_true(children_next_tick(children, INT64_MAX) < INT64_MAX);
+}
+
 static void large_arguments_and_results(void **state)
 {
 	struct buf body = BUF_INIT;
@@ -198,6 +246,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(limits_end_a_job, open_pool, close_pool),
 		cmocka_unit_test_setup_teardown(a_signal_reaches_the_child_of_a_task, open_pool, close_pool),
 		cmocka_unit_test_setup_teardown(the_pool_grows_and_shrinks, open_pool, close_pool),
+		cmocka_unit_test_setup_teardown(children_that_can_not_be_made, open_poor_pool, close_pool),
 		cmocka_unit_test_setup_teardown(large_arguments_and_results, open_pool, close_pool),
 	};
 

@@ -38,6 +38,8 @@ struct children {
 	size_t count;   /* wanted */
 	struct slot slots[CHILDREN_MAX];
 	size_t polled[CHILDREN_MAX]; /* slot of the poll entry */
+	bool has_failed; /* to make the last one that was asked for */
+	int64_t warn_at;
 	void (*ran)(void *arg, struct task *task);
 	void *arg;
 };
@@ -198,6 +200,24 @@ static void lost(struct task *task, int status)
 	reply->outcome = JOB_LOST;
 }
 
+/* No memory, too many processes or files: it is tried again, and said once a second at most. */
+static void miss(struct children *c, const char *why)
+{
+	const int64_t now = clock_mono_ms();
+
+	c->has_failed = true;
+	if (now < c->warn_at)
+		return;
+	c->warn_at = now + REBIRTH_MS;
+	log_warn("a child process can't be made", log_str("error", why));
+}
+
+static void wait_for_next(struct slot *slot)
+{
+	slot->state = SLOT_EMPTY;
+	slot->again_at = clock_mono_ms() + REBIRTH_MS;
+}
+
 static void bury(struct children *c, struct slot *slot, int status)
 {
 	const int64_t now = clock_mono_ms();
@@ -222,15 +242,21 @@ static void bury(struct children *c, struct slot *slot, int status)
 		give_back(c, slot);
 }
 
-static void greet(struct slot *slot, const struct nursery_news *news)
+static void greet(struct children *c, struct slot *slot, const struct nursery_news *news)
 {
-	slot->state = SLOT_IDLE;
+	c->has_failed = false;
+	if (news->fd < 0) { /* this process has no descriptor left for its socket: its death will be told, and is an early one */
+		miss(c, "too many open files");
+		kill(-news->pid, SIGKILL);
+	}
+	slot->state = news->fd < 0 ? SLOT_ENDING : SLOT_IDLE;
 	slot->pid = news->pid;
 	slot->fd = news->fd;
 	slot->ran = 0;
 	slot->is_retiring = false;
 	slot->born_at = clock_mono_ms();
-	fcntl(slot->fd, F_SETFL, O_NONBLOCK);
+	if (slot->fd >= 0)
+		fcntl(slot->fd, F_SETFL, O_NONBLOCK);
 }
 
 static int hear_nursery(struct children *c)
@@ -244,10 +270,14 @@ static int hear_nursery(struct children *c)
 			return 0;
 		if (news.slot < 0 || news.slot >= CHILDREN_MAX)
 			continue;
-		if (news.what == NURSERY_BORN)
-			greet(&c->slots[news.slot], &news);
-		else
+		if (news.what == NURSERY_BORN) {
+			greet(c, &c->slots[news.slot], &news);
+		} else if (news.pid > 0) {
 			bury(c, &c->slots[news.slot], news.status);
+		} else {
+			miss(c, strerror(news.status));
+			wait_for_next(&c->slots[news.slot]);
+		}
 	}
 }
 
@@ -343,6 +373,14 @@ size_t children_busy(const struct children *c)
 	for (size_t i = 0; i < CHILDREN_MAX; i++)
 		busy += c->slots[i].state == SLOT_BUSY;
 	return busy;
+}
+
+bool children_are_missing(const struct children *c)
+{
+	for (size_t i = 0; i < CHILDREN_MAX; i++)
+		if (c->slots[i].state == SLOT_IDLE || c->slots[i].state == SLOT_BUSY)
+			return false;
+	return c->has_failed;
 }
 
 void children_resize(struct children *c, size_t count)

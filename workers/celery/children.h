@@ -30,6 +30,7 @@ int64_t children_next_tick(const struct children *children, int64_t latest_mono_
 
 size_t children_count(const struct children *children);
 size_t children_busy(const struct children *children);
+bool children_are_missing(const struct children *children); /* there is none, and the last one could not be made */
 void children_resize(struct children *children, size_t count); /* what runs in a slot too many ends first */
 void children_restart(struct children *children);              /* each anew, once it is idle */
 size_t children_pids(const struct children *children, int *pids, size_t max);

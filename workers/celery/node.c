@@ -324,6 +324,7 @@ static void on_time(struct node *node)
 		notify_alive();
 	links_turn(node, now);
 	children_tick(node->children, now);
+	atomic_store(&node->is_childless, children_are_missing(node->children));
 	keep_state(node, now, false);
 	if (now >= node->heartbeat_at) {
 		node->heartbeat_at = now + HEARTBEAT_MS;

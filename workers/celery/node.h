@@ -7,7 +7,7 @@
  *   finish    a reply becomes messages, a result, an acknowledgement and an event: in this order
  *   topology  queues and exchanges, and the levels of the delay
  *   events    celeryev
- *   control   pidbox: remote control and inspection
+ *   control   pidbox: remote control and inspection; alone: whether there is another node
  *   revoked, rates   what is not to run, or not yet */
 #ifndef FEEDMILL_WORKERS_CELERY_NODE_H
 #define FEEDMILL_WORKERS_CELERY_NODE_H
@@ -114,7 +114,7 @@ struct node {
 	int64_t mingle_until, inform_until; /* monotonic; 0: not begun */
 	char oid[37];                      /* of replies to us: mingle */
 
-	_Atomic bool is_consuming, is_stalled;
+	_Atomic bool is_consuming, is_stalled, is_childless;
 	_Atomic int64_t beat_ms;           /* monotonic: the loop turned */
 	struct metric *received, *outcomes[JOB_LOST + 1], *run_seconds, *wait_seconds, *reconnects, *dead, *retries, *deduplicated;
 };

@@ -94,7 +94,9 @@ static void bear(int fd, int signals, int slot, const struct settings *settings)
 
 	while (i < MOST && born[i].pid != 0)
 		i++;
+	errno = EAGAIN;
 	if (i == MOST || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0) {
+		letter.status = errno;
 		post_letter(fd, &letter, -1);
 		return;
 	}
@@ -105,6 +107,7 @@ static void bear(int fd, int signals, int slot, const struct settings *settings)
 		close(ends[0]);
 		be_child(ends[1], fd, signals, settings);
 	}
+	letter.status = pid < 0 ? errno : 0;
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	close(ends[1]);
 	if (pid > 0) {

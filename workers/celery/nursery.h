@@ -13,7 +13,7 @@ struct nursery_news {
 	int slot;     /* as asked for */
 	pid_t pid;
 	int fd;       /* NURSERY_BORN: our end of its socket, the caller's now */
-	int status;   /* NURSERY_DIED: of waitpid() */
+	int status;   /* NURSERY_DIED: of waitpid(); with pid -1, none could be made: an errno */
 };
 
 int nursery_start(const struct settings *settings, int *fd, struct err *err); /* call it before the first thread */
