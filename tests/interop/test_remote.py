@@ -78,3 +78,21 @@ def test_queues_that_were_added_or_cancelled_stay_so(make_cluster):
     assert cluster.count("quiet") == 1
     assert "ok" in ask(app, worker.node, "add_consumer", queue="quiet")
     wait_for(lambda: cluster.count("quiet") == 0, "what waited there is taken", 60)
+
+
+def test_a_question_for_no_id_while_an_unreadable_message_waits(make_cluster):
+    """It has no id either, and nothing that could be told of it."""
+    cluster = make_cluster(**{"log.level": "debug"})
+    with cluster.channel() as channel:
+        channel.queue_declare("feed.jobs.dead", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    worker = cluster.job()
+    app = cluster.app()
+    cluster.publish("the only one that there is room for", queue="feed.jobs.dead")
+    wait_for(lambda: cluster.count("feed.jobs.dead") == 1, "it is full", 60)
+    cluster.publish("{", headers={"task": "add", "id": "unreadable"})
+    worker.wait_logged("can't keep a message", 60)
+    for ids in ("", [""], [7], [None, {}]):
+        assert ask(app, worker.node, "query_task", ids=ids) == {}
+    answers(app, worker)
+    cluster.api("DELETE", f"queues/{cluster.vhost}/feed.jobs.dead/contents")
+    assert cluster.dead(1)[0][1] == b"{"

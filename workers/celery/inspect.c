@@ -121,7 +121,7 @@ void inspect_revoked(struct node *node, const struct json *arguments, struct buf
 
 static void query_one(struct json_writer *w, const struct node *node, struct slice id)
 {
-	const struct task *task = node_find(node, id);
+	const struct task *task = id.len > 0 ? node_find(node, id) : NULL; /* none: of messages that could not be read */
 
 	if (task == NULL)
 		return;
