@@ -350,7 +350,7 @@ void node_leave(struct node *node, bool at_once)
 {
 	if (node->stage == NODE_RUNNING) {
 		node->stage = NODE_DRAINING;
-		node->drain_until = clock_mono_ms() + (quits > 0 ? node->settings->job.soft_shutdown_ms : node->settings->drain_timeout_ms);
+		node->drain_until = clock_mono_ms() + node->settings->drain_timeout_ms;
 		log_info("draining", log_int("tasks", (int64_t)node->task_count));
 		if (node->amqp != NULL) {
 			struct err err = ERR_INIT;
@@ -374,6 +374,15 @@ void node_leave(struct node *node, bool at_once)
 	}
 }
 
+/* The first SIGQUIT, also one that comes while a warm shutdown waits for jobs. */
+static void turn_cold(struct node *node, int64_t now)
+{
+	if (quits == 0 || node->is_cold || node->stage != NODE_DRAINING)
+		return;
+	node->is_cold = true;
+	node->drain_until = now + node->settings->job.soft_shutdown_ms;
+}
+
 static bool is_over(struct node *node)
 {
 	const int64_t now = clock_mono_ms();
@@ -385,6 +394,7 @@ static bool is_over(struct node *node)
 	if (node->task_count == 0)
 		return true;
 	node_return_waiting(node, false); /* what came meanwhile */
+	turn_cold(node, now);
 	if (node->stage == NODE_DRAINING && (now >= node->drain_until || quits > 1))
 		node_leave(node, true);
 	return node->stage == NODE_LEAVING && now >= node->drain_until;

@@ -71,6 +71,7 @@ struct node {
 	char name[NODE_NAME_MAX], host[128];
 	struct outgoing outgoing;
 	enum node_stage stage;
+	bool is_cold;                      /* SIGQUIT was heard: job.soft_shutdown_ms counts from then on */
 	int64_t started_mono_ms, drain_until;
 
 	struct inbox inbox;
