@@ -1,6 +1,7 @@
 """celery inspect, celery control and events, against this worker as if it were a Python one."""
 import contextlib
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -31,6 +32,16 @@ def test_ping_and_names(app, worker, inspect):
     assert app.control.inspect(pattern="feed*", matcher="glob", timeout=5, limit=1).ping()
     assert app.control.inspect(pattern="^feed[0-9]+@", matcher="pcre", timeout=5, limit=1).ping()
     assert not app.control.inspect(pattern="other*", matcher="glob", timeout=1).ping()
+
+
+@pytest.mark.parametrize("pattern, is_match", [
+    ("feed", True), (r"feed\d+@", True), (r"[\w]{4}[\d@]+", True), (r"(?:food|feed)\d", True), (r"feed[^\d]", False), (r"feed\D", False),
+    ("eed[0-9]", False), ("eed|node", False), (r"feed\d+\.test", False), (r"feed\d+.test", True), ("[]f]eed", True), ("fee[", False), ("x*", True)])
+def test_a_node_is_named_by_an_expression_as_python_matches_it(app, worker, pattern, is_match):
+    """From the start of its name; a request behind it shows that this one was read."""
+    assert bool(re.match(pattern, worker.node) if pattern != "fee[" else None) == is_match
+    app.control.broadcast("revoke", arguments={"task_id": ["named " + pattern]}, pattern=pattern, matcher="pcre")
+    assert ("named " + pattern in app.control.inspect(destination=[worker.node], timeout=10).revoked()[worker.node]) == is_match
 
 
 def test_stats(app, worker, inspect):
