@@ -128,17 +128,40 @@ static bool keep_stamps(struct node *node, const struct buf *text)
 	return true;
 }
 
-void command_revoke_by_stamps(struct node *node, const struct json *arguments, struct buf *out)
+/* As `celery control` sends them: ["name=value", …]; of two with a name the later one holds. false: one is none. */
+static bool read_stamps(const struct json *list, struct buf *object)
 {
-	const struct json *headers = json_get(arguments, "headers");
+	struct json_writer w = JSON_WRITER(object);
+	size_t count = 0;
+
+	json_open(&w, NULL, '{');
+	for (const struct json *item = json_first(list); item != NULL; item = json_next(item)) {
+		struct slice value = json_string(item);
+		const struct slice name = slice_cut(&value, '=');
+		bool is_last = true;
+		char key[256];
+
+		if (value.data == NULL || name.len == 0 || name.len >= sizeof(key) || ++count > NODE_STAMPS_MAX)
+			return false;
+		for (const struct json *later = json_next(item); later != NULL; later = json_next(later)) {
+			struct slice rest = json_string(later);
+
+			is_last = is_last && !slice_equal(slice_cut(&rest, '='), name);
+		}
+		snprintf(key, sizeof(key), "%.*s", (int)name.len, name.data);
+		if (is_last)
+			json_put_string(&w, key, value);
+	}
+	json_close(&w, '}');
+	return true;
+}
+
+static void revoke_stamps(struct node *node, const struct json *arguments, const struct json *headers, struct buf *out)
+{
 	const bool is_terminating = is_true(json_get(arguments, "terminate"));
 	const int number = is_terminating ? signal_of(arguments) : 0;
 	struct buf text = BUF_INIT;
 
-	if (headers == NULL || json_type(headers) != JSON_OBJECT) {
-		control_error(out, "headers is no object");
-		return;
-	}
 	json_write_node(&text, headers);
 	if (!keep_stamps(node, &text)) {
 		control_error(out, "%d sets of headers are revoked already: this one is not", NODE_STAMPS_MAX);
@@ -150,6 +173,26 @@ void command_revoke_by_stamps(struct node *node, const struct json *arguments, s
 			terminate_one(node, t->request->id, number);
 	control_ok(out, "headers %.1500s flagged as revoked", text.data);
 	buf_release(&text);
+}
+
+void command_revoke_by_stamps(struct node *node, const struct json *arguments, struct buf *out)
+{
+	const struct json *headers = json_get(arguments, "headers");
+	struct buf object = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct json *read = NULL;
+
+	if (headers != NULL && json_type(headers) == JSON_ARRAY) {
+		if (read_stamps(headers, &object))
+			read = json_parse_answer((struct slice){ object.data, object.len }, &err);
+		headers = read;
+	}
+	if (headers != NULL && json_type(headers) == JSON_OBJECT)
+		revoke_stamps(node, arguments, headers, out);
+	else
+		control_error(out, "headers is no object, or one of its list is no name=value");
+	json_free(read);
+	buf_release(&object);
 }
 
 /* ---- limits */
