@@ -167,6 +167,16 @@ def test_pool_grows_shrinks_and_restarts(app, worker, inspect):
     assert "error" in ask(app, worker.node, "autoscale", max=9, min=1)
 
 
+def test_a_pool_of_threads_neither_grows_nor_shrinks(make_cluster):
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", concurrency=2)
+    app = cluster.app()
+    for verb in ("pool_grow", "pool_shrink"):
+        assert "job.concurrency" in ask(app, worker.node, verb, n=1)["error"]
+    stats = app.control.inspect(destination=[worker.node], timeout=10).stats()[worker.node]
+    assert stats["pool"]["max-concurrency"] == 2 and stats["prefetch_count"] == 8
+
+
 def test_pool_that_grows_takes_more_of_a_backlog(make_cluster):
     """On the connection that it has: its running jobs stay where they are."""
     cluster = make_cluster()

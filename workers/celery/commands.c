@@ -282,8 +282,18 @@ static int64_t number_of(const struct json *arguments)
 	return number;
 }
 
+/* What is taken ahead goes by the threads, whose number is fixed. */
+static bool is_fixed(const struct node *node, struct buf *out)
+{
+	if (node->threads != NULL)
+		control_error(out, "a pool of threads (job.pool) neither grows nor shrinks: job.concurrency says how many there are");
+	return node->threads != NULL;
+}
+
 void command_pool_grow(struct node *node, const struct json *arguments, struct buf *out)
 {
+	if (is_fixed(node, out))
+		return;
 	children_resize(node->children, children_count(node->children) + (size_t)number_of(arguments));
 	control_ok(out, "pool will grow");
 }
@@ -292,6 +302,8 @@ void command_pool_shrink(struct node *node, const struct json *arguments, struct
 {
 	const size_t by = (size_t)number_of(arguments), now = children_count(node->children);
 
+	if (is_fixed(node, out))
+		return;
 	children_resize(node->children, now > by ? now - by : 1);
 	control_ok(out, "pool will shrink");
 }
