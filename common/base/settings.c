@@ -134,7 +134,7 @@ static const struct conf_row rows[] = {
 	CHOICE("relay.webhook_addresses", sink.webhook_addresses, "public", "public|any", "whom webhooks may call: public addresses by ports 80 and 443, or also your own network"),
 	INT("relay.window", sink.window, "10000", 0, 10000000, "event ids that a thread remembers, to drop repeats"),
 
-	TEXT("job.node", job.node, "feed-%p@%h", 3, 200, "name of the job worker among Celery's nodes, no two alike: %h host, %p process id, %i instance"),
+	TEXT("job.node", job.node, "feed-%p@%h", 3, 200, "name of the job worker among Celery's nodes, no two alike: %h host, %n its first part, %d the rest, %p process id, %i instance"),
 	TEXT("job.queues", job.queues, "celery", 1, 2000, "RabbitMQ queues that it consumes: name,name; the first is where what names no queue is sent"),
 	CHOICE("job.queue_type", job.queue_type, "classic", "classic|quorum", "of queues that it declares; must be what Celery clients declare"),
 	CHOICE("job.exchange_type", job.exchange_type, "direct", "direct|topic", "of the exchanges of those queues; likewise (topic with quorum queues and countdowns)"),

@@ -2,6 +2,7 @@
 import contextlib
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ import time
 import celery.exceptions
 import pymysql
 import pytest
+from celery.utils.nodenames import host_format
 
 from conftest import wait_for
 from feedmill import server
@@ -51,7 +53,7 @@ def test_stats(app, worker, inspect):
     stats = inspect.stats()[worker.node]
     assert stats["total"]["add"] >= 1 and stats["pid"] == worker.pid
     assert stats["pool"]["max-concurrency"] == 4 and len(stats["pool"]["processes"]) == 4
-    assert stats["broker"]["transport"] == "amqp" and "feed:feed" not in str(stats)
+    assert stats["broker"]["heartbeat"] == 20 and stats["broker"]["transport"] == "amqp" and "feed:feed" not in str(stats)
     assert stats["rusage"]["maxrss"] > 0 and stats["prefetch_count"] == 16
 
 
@@ -146,6 +148,24 @@ def test_a_rate_limit_that_is_none_ends_the_start(make_cluster):
     assert worker.popen.wait(60) != 0
     assert worker.logged("job.rate_limits, echo: Invalid rate limit string: 'often'"), worker.output()
     cluster.processes.remove(worker)  # that exit status is on purpose
+
+
+def test_names_of_nodes_are_made_as_celery_makes_them(make_cluster):
+    cluster = make_cluster()
+    for pattern in ("a-%n.%d.end", "b-%n.%d%%@%h"):
+        cluster.job(node=pattern)
+    name = host_format("a-%n.%d.end")
+    names = {f"{name}@{socket.gethostname()}", host_format("b-%n.%d%%@%h")}
+    wait_for(lambda: {n for answer in cluster.app().control.ping(timeout=2) for n in answer} == names, f"{names} answer", 60)
+
+
+def test_a_sign_in_a_nodes_name_that_means_nothing_ends_the_start(make_cluster):
+    cluster = make_cluster()
+    for pattern in ("feed-%q@test", "feed%"):
+        worker = cluster.job(node=pattern, wait=False)
+        assert worker.popen.wait(60) != 0
+        assert worker.logged("setting job.node: %"), worker.output()
+        cluster.processes.remove(worker)  # that exit status is on purpose
 
 
 def test_time_limit(app, worker):

@@ -227,8 +227,9 @@ void inspect_active_queues(struct node *node, const struct json *arguments, stru
 /* ---- the node */
 
 /* Of a URL: everything but the password. */
-static void put_broker(struct json_writer *w, const char *url)
+static void put_broker(struct json_writer *w, const struct settings *settings)
 {
+	const char *url = settings->amqp.url;
 	struct slice rest = slice_of(url), host, user = SLICE_NONE, port;
 	const char *start = strstr(url, "://"), *at = strrchr(url, '@');
 	int64_t number = 5672;
@@ -255,6 +256,7 @@ static void put_broker(struct json_writer *w, const char *url)
 	json_put_string(w, "login_method", slice_of("PLAIN"));
 	json_put_raw(w, "alternates", slice_of("[]"));
 	json_put_raw(w, "transport_options", slice_of("{}"));
+	json_put_int(w, "heartbeat", settings->amqp.heartbeat_s);
 	json_close(w, '}');
 }
 
@@ -328,7 +330,7 @@ void inspect_stats(struct node *node, const struct json *arguments, struct buf *
 	json_put_string(&w, "clock", slice_of(clock));
 	json_put_int(&w, "uptime", (clock_mono_ms() - node->started_mono_ms) / 1000);
 	json_put_int(&w, "prefetch_count", node_prefetch(node));
-	put_broker(&w, node->settings->amqp.url);
+	put_broker(&w, node->settings);
 	put_pool(&w, node);
 	put_usage(&w);
 	json_close(&w, '}');

@@ -479,38 +479,44 @@ int node_run(struct node *node)
 
 /* ---- opening and closing */
 
-static void add(struct buf *out, const char *pattern, const struct node *node)
+/* What a sign of job.node means here: as Celery has them, and the process id. false: nothing. */
+static bool add_sign(struct buf *out, char sign, const struct node *node)
 {
-	for (const char *c = pattern; *c != '\0'; c++) {
-		if (*c != '%') {
-			buf_add_char(out, *c);
-			continue;
-		}
-		c++;
-		if (*c == 'h')
-			buf_add_str(out, node->host);
-		else if (*c == 'p')
-			buf_addf(out, "%d", (int)getpid());
-		else if (*c == 'i')
-			buf_add_str(out, node->settings->instance);
-		else if (*c == '%')
-			buf_add_char(out, '%');
-		else
-			break;
+	const size_t name_len = strcspn(node->host, ".");
+
+	switch (sign) {
+	case 'h': buf_add_str(out, node->host); return true;
+	case 'n': buf_add(out, node->host, name_len); return true;
+	case 'd': buf_add_str(out, node->host + name_len + (node->host[name_len] == '.')); return true;
+	case 'p': buf_addf(out, "%d", (int)getpid()); return true;
+	case 'i': buf_add_str(out, node->settings->instance); return true;
+	case '%': buf_add_char(out, '%'); return true;
+	default: return false;
 	}
 }
 
-static void set_name(struct node *node)
+static int set_name(struct node *node, struct err *err)
 {
 	struct buf text = BUF_INIT;
+	int rc = -1;
 
 	gethostname(node->host, sizeof(node->host) - 1);
-	add(&text, node->settings->job.node, node);
+	for (const char *c = node->settings->job.node; *c != '\0'; c++) {
+		if (*c != '%') {
+			buf_add_char(&text, *c);
+		} else if (!add_sign(&text, *++c, node)) {
+			err_set(err, ERR_FATAL, "setting job.node: %%%.1s means nothing: %%h, %%n, %%d, %%p, %%i and %%%% do", c);
+			goto out;
+		}
+	}
 	if (strchr(text.data, '@') == NULL)
 		buf_addf(&text, "@%s", node->host);
 	snprintf(node->name, sizeof(node->name), "%s", text.data);
-	buf_release(&text);
 	node->outgoing.node = node->name;
+	rc = 0;
+out:
+	buf_release(&text);
+	return rc;
 }
 
 static void make_metrics(struct node *node)
@@ -539,7 +545,8 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events };
 	node->waiting_last = &node->waiting;
 	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
-	set_name(node);
+	if (set_name(node, err) < 0)
+		return -1;
 	outgoing_uuid4(node->oid);
 	revoked_init(&node->revoked, REVOKED_MAX);
 	node->revoked.keep_ms = settings->job.revokes_kept_s * 1000;
