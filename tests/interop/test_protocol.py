@@ -164,6 +164,24 @@ def test_version_1_of_the_protocol(worker, cluster):
     assert value(cluster, json.dumps({"task": "echo", "id": str(uuid.uuid4())}), None) is None  # neither args nor kwargs
 
 
+def test_a_hybrid_of_both_versions(cluster, worker):
+    """Headers of version 2 before a body of version 1, as Celery takes it too: the headers win, and the body says the rest; also after a retry."""
+    sent = headers("flaky")
+    meta = raw_result(cluster, version_1(task="nobody's", id="of the body", args=[0], kwargs={}, parent_id="parent", group="family"), sent)
+    assert (meta["status"], meta["task_id"], meta["parent_id"], meta["group_id"]) == ("SUCCESS", sent["id"], "parent", "family")
+    assert value(cluster, version_1(), headers()) == 6
+    told = []
+    with cluster.channel() as channel:
+        replies = channel.queue_declare("", exclusive=True).method.queue
+        cluster.publish(json.dumps(version_1(args=[1], kwargs={})), headers=headers("flaky"), reply_to=replies)
+        for _, _, text in channel.consume(replies, auto_ack=True, inactivity_timeout=60):
+            assert text is not None, told
+            told.append(json.loads(text)["status"])
+            if told[-1] != "RETRY":
+                break
+    assert told == ["RETRY", "SUCCESS"]
+
+
 @pytest.mark.parametrize("odd, reason", [
     ({"args": None}, "args is no list"), ({"args": "12"}, "args is no list"), ({"args": {"0": 1}}, "args is no list"), ({"args": True}, "args is no list"),
     ({"kwargs": None}, "kwargs is no object"), ({"kwargs": []}, "kwargs is no object"), ({"kwargs": "y=5"}, "kwargs is no object"),

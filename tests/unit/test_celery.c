@@ -214,9 +214,31 @@ static void version_1_becomes_version_2(void **state)
 	done(r);
 }
 
+/* Headers of version 2 before a body of version 1. */
+static void a_hybrid_takes_from_its_body_what_its_headers_do_not_say(void **state)
+{
+	struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")), amqp_null("eta"), amqp_int("retries", 2),
+		amqp_text("trace", slice_of("00-1")) };
+	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
+	struct err err = ERR_INIT;
+	struct request *r = read_message(&delivery, "{\"task\":\"other\",\"id\":\"8\",\"args\":[1],\"kwargs\":{\"y\":2},\"retries\":5,\"eta\":\"2050-01-01T00:00:00\","
+		"\"root_id\":\"r\",\"parent_id\":\"p\",\"group\":\"g\",\"shadow\":\"s\",\"origin\":\"o\",\"expires\":\"2050-01-01T00:00:00\",\"timelimit\":[3,null],"
+		"\"callbacks\":[{\"task\":\"x\"}]}", &err);
+
+	(void)state;
+	assert_non_null(r);
+	assert_true(slice_is(r->task, "add") && slice_is(r->id, "7") && slice_is(r->root_id, "r") && slice_is(r->parent_id, "p"));
+	assert_true(slice_is(r->group, "g") && slice_is(r->shadow, "s") && slice_is(r->origin, "o") && slice_is(r->custom, "{\"trace\":\"00-1\"}"));
+	assert_int_equal(2, r->retries);
+	assert_true(r->eta_ms == 0 && r->expires_ms == INT64_C(2524608000000) && r->hard_ms == 3000);
+	assert_true(slice_is(r->body, "[[1],{\"y\":2},{\"callbacks\":[{\"task\":\"x\"}],\"errbacks\":null,\"chain\":null,\"chord\":null}]"));
+	done(r);
+}
+
 static void wrong_messages_are_refused(void **state)
 {
-	static const char *const bodies[] = { "", "{", "[]", "[[]]", "[{},{}]", "[[],[]]", "[[],{},[]]", "[[],{},{},1]", "[[],{},{\"chain\":{}}]", "[[NaN],{}]" };
+	static const char *const bodies[] = { "", "{", "[]", "[[]]", "[{},{}]", "[[],[]]", "[[],{},[]]", "[[],{},{},1]", "[[],{},{\"chain\":{}}]", "[[NaN],{}]",
+		"{\"kwargs\":{}}", "{\"args\":{}}", "{\"args\":[],\"kwargs\":[]}" };
 	static const char *const ids[] = { "x\r\n\r\nDELETE /jobs/1 HTTP/1.1", "x\n", "\t", "\x7f" };
 	struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")) };
 	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
@@ -593,6 +615,7 @@ int main(void)
 		cmocka_unit_test(version_2),
 		cmocka_unit_test(deliveries_are_added_up_in_any_order),
 		cmocka_unit_test(version_1_becomes_version_2),
+		cmocka_unit_test(a_hybrid_takes_from_its_body_what_its_headers_do_not_say),
 		cmocka_unit_test(wrong_messages_are_refused),
 		cmocka_unit_test(values_of_a_body_are_bounded),
 		cmocka_unit_test(settled_ids_are_those_of_the_last_minute),

@@ -368,19 +368,55 @@ static int read_body_v2(struct request *r, struct err *err)
 	return read_arguments(r, args, kwargs, err) < 0 ? -1 : read_embed(r, embed, err);
 }
 
-/* ---- version 1: everything in the body */
+/* ---- version 1: everything in the body; or what its headers do not say */
+
+static const struct {
+	const char *key, *other, *header; /* in the body, there too, and in headers */
+	size_t offset;
+} body_texts[] = {
+	{ "task", NULL, "task", offsetof(struct request, task) },
+	{ "id", NULL, "id", offsetof(struct request, id) },
+	{ "root_id", NULL, "root_id", offsetof(struct request, root_id) },
+	{ "parent_id", NULL, "parent_id", offsetof(struct request, parent_id) },
+	{ "taskset", "group", "group", offsetof(struct request, group) },
+	{ "shadow", NULL, "shadow", offsetof(struct request, shadow) },
+	{ "origin", NULL, "origin", offsetof(struct request, origin) },
+	{ "eta", NULL, "eta", offsetof(struct request, eta) },
+	{ "expires", NULL, "expires", offsetof(struct request, expires) },
+};
+#define BODY_TEXTS (sizeof(body_texts) / sizeof(body_texts[0]))
 
 /* Copies: the tree is built anew. */
 static struct slice body_text(struct request *r, const char *key)
 {
 	const struct json *node = json_get(r->tree, key);
 	const struct slice text = node != NULL ? json_string(node) : SLICE_NONE;
-	struct slice kept = { r->custom_memory.data + r->custom_memory.len, text.len };
+	struct slice kept = { r->texts_memory.data + r->texts_memory.len, text.len };
 
 	if (text.len == 0 || text.len > REQUEST_NAME_MAX)
 		return SLICE_NONE;
-	buf_add(&r->custom_memory, text.data, text.len + 1);
+	buf_add(&r->texts_memory, text.data, text.len + 1);
 	return kept;
+}
+
+/* said: headers that win, also by a null; NULL: none do. */
+static bool is_said(const struct amqp_table *said, const char *header)
+{
+	return said != NULL && amqp_table_value(said, header) != NULL;
+}
+
+static void take_texts(struct request *r, const struct amqp_table *said)
+{
+	buf_reserve(&r->texts_memory, BODY_TEXTS * (REQUEST_NAME_MAX + 1)); /* does not move from now on */
+	for (size_t i = 0; i < BODY_TEXTS; i++) {
+		struct slice *out = (struct slice *)(void *)((char *)r + body_texts[i].offset);
+
+		if (is_said(said, body_texts[i].header))
+			continue;
+		*out = body_text(r, body_texts[i].key);
+		if (out->len == 0 && body_texts[i].other != NULL)
+			*out = body_text(r, body_texts[i].other);
+	}
 }
 
 /* As version 2 has it, so that a child or a later try reads one form alone. */
@@ -421,23 +457,16 @@ static int rewrite_body(struct request *r, struct err *err)
 	return r->tree == NULL ? -1 : read_body_v2(r, err);
 }
 
-static int read_v1(struct request *r, struct err *err)
+static int read_v1(struct request *r, const struct amqp_table *said, struct err *err)
 {
-	const struct json *retries = json_get(r->tree, "retries");
+	const struct json *retries = is_said(said, "retries") ? NULL : json_get(r->tree, "retries");
 
 	if (json_type(r->tree) != JSON_OBJECT)
 		return wrong(err, "no header task, and the body is no task of version 1");
-	buf_release(&r->custom_memory);
-	r->custom = SLICE_NONE;
-	buf_reserve(&r->custom_memory, 8 * (REQUEST_NAME_MAX + 1)); /* does not move from now on */
-	r->task = body_text(r, "task");
-	r->id = body_text(r, "id");
-	r->eta = body_text(r, "eta");
-	r->expires = body_text(r, "expires");
-	r->group = body_text(r, "taskset");
+	take_texts(r, said);
 	if (retries != NULL && json_type(retries) != JSON_NULL && (!json_int64(retries, &r->retries) || r->retries < 0))
 		return wrong(err, "retries is no number");
-	if (read_limits(r, json_get(r->tree, "timelimit"), err) < 0)
+	if (!is_said(said, "timelimit") && read_limits(r, json_get(r->tree, "timelimit"), err) < 0)
 		return -1;
 	return rewrite_body(r, err);
 }
@@ -465,6 +494,13 @@ static int check(struct request *r, struct err *err)
 	return 0;
 }
 
+static int read_tree(struct request *r, const struct amqp_table *headers, struct err *err)
+{
+	if (r->task.len == 0)
+		return read_v1(r, NULL, err);
+	return json_get(r->tree, "args") != NULL ? read_v1(r, headers, err) : read_body_v2(r, err);
+}
+
 static int fill(struct request *r, const struct amqp_delivery *d, struct err *err)
 {
 	const struct amqp_properties *p = &d->properties;
@@ -487,7 +523,7 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 	r->tree = json_parse_answer(r->body, err);
 	if (r->tree == NULL)
 		return -1;
-	if (r->task.len > 0 ? read_body_v2(r, err) < 0 : read_v1(r, err) < 0)
+	if (read_tree(r, &p->headers, err) < 0)
 		return -1;
 	return check(r, err);
 }
@@ -496,7 +532,7 @@ struct request *request_bare(struct amqp_delivery *delivery)
 {
 	struct request *r = mem_zalloc(sizeof(*r));
 
-	r->custom_memory = r->stamps_memory = r->stamped_memory = r->body_memory = (struct buf)BUF_INIT;
+	r->custom_memory = r->stamps_memory = r->stamped_memory = r->body_memory = r->texts_memory = (struct buf)BUF_INIT;
 	r->delivery = delivery;
 	return r;
 }
@@ -522,6 +558,7 @@ void request_free(struct request *r)
 	buf_release(&r->stamps_memory);
 	buf_release(&r->stamped_memory);
 	buf_release(&r->body_memory);
+	buf_release(&r->texts_memory);
 	amqp_delivery_free(r->delivery);
 	free(r);
 }

@@ -1,4 +1,5 @@
-/* request: one task message of the Celery protocol, version 2 (fields in headers) or 1 (all in the body), checked and read.
+/* request: one task message of the Celery protocol, version 2 (fields in headers), 1 (all in the body) or a hybrid (headers of version 2
+ * before a body of version 1: the headers win), checked and read.
  *
  * request_read() keeps the delivery: texts point into it. What it can't take (another content type, a body that is no JSON, no
  * lists where lists belong, times that are none) is ERR_INVALID: such a message is for the dead letters, and never comes back.
@@ -46,7 +47,7 @@ struct request {
 	const struct json *callbacks, *errbacks, *chain, *chord; /* NULL: none */
 
 	struct amqp_delivery *delivery;     /* behind the texts */
-	struct buf custom_memory, stamps_memory, stamped_memory, body_memory;
+	struct buf custom_memory, stamps_memory, stamped_memory, body_memory, texts_memory;
 };
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */
