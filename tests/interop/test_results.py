@@ -48,7 +48,9 @@ def test_started_is_seen(app):
     result = app.send_task("sleep", [2])
     wait_for(lambda: result.state == "STARTED", "the state STARTED", 10)
     assert app.backend.get_task_meta(result.id)["result"]["pid"] > 0
+    assert app.backend.get_task_meta(result.id)["date_done"] is None  # and so it is not one of those that expire
     assert result.get(timeout=30) == 2
+    assert result.date_done is not None
 
 
 def test_each_state_is_told_by_rpc(make_cluster):

@@ -116,7 +116,7 @@ static struct result_row *table_row(const struct node *node, const struct task *
 	write_value(&row->result, node, task);
 	if (task->reply.trace.len > 0 && strcmp(task->status, "SUCCESS") != 0)
 		buf_add(&row->trace, task->reply.trace.data, task->reply.trace.len);
-	row->done_wall_ms = clock_wall_ms();
+	row->done_wall_ms = is_final(task->status) ? clock_wall_ms() : 0;
 	if (node->settings->job.result_extended) {
 		buf_add(&row->name, r->task.data, r->task.len);
 		json_write_node(&row->args, r->args);

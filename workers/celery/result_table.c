@@ -218,7 +218,8 @@ static int write_result(struct result_table *t, const struct result_row *row, st
 	encode(t, row, &value);
 	write_statement(t, &sql);
 	struct store_value values[] = {
-		store_text(slice_of(row->id)), store_text(slice_of(row->status)), store_bytes(bytes(&value)), store_text(rows_time(row->done_wall_ms, done)),
+		store_text(slice_of(row->id)), store_text(slice_of(row->status)), store_bytes(bytes(&value)),
+		row->done_wall_ms > 0 ? store_text(rows_time(row->done_wall_ms, done)) : (struct store_value){ .type = STORE_NULL },
 		text_or_null(&row->trace), text_or_null(&row->name),
 		row->args.len > 0 ? store_bytes(bytes(&row->args)) : (struct store_value){ .type = STORE_NULL },
 		row->kwargs.len > 0 ? store_bytes(bytes(&row->kwargs)) : (struct store_value){ .type = STORE_NULL },
