@@ -193,6 +193,22 @@ def test_link_to_a_queue_that_nobody_made(cluster, s):
     wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/made-on-the-way").get("messages") == 1, "the message waits there", 20)
 
 
+def test_what_is_made_on_the_way_is_as_a_worker_would_make_it(make_cluster):
+    """Else no client that wants priorities there could declare it. The queue of the dead letters has none, made again too."""
+    cluster = make_cluster(**{"job.max_priority": 10})
+    cluster.job()
+    app = cluster.app(task_queue_max_priority=10)
+    assert app.send_task("add", [1, 2], link=app.signature("add", (5,), queue="made-on-the-way")).get(timeout=60) == 3
+    assert cluster.api("GET", f"queues/{cluster.vhost}/made-on-the-way")["arguments"] == {"x-max-priority": 10}
+    app.send_task("add", [1, 2], queue="made-on-the-way", priority=9)
+    wait_for(lambda: cluster.count("made-on-the-way") == 2, "both are there", 60)
+    cluster.api("DELETE", f"queues/{cluster.vhost}/feed.jobs.dead")
+    app.send_task("no.such.task")
+    wait_for(lambda: "feed.jobs.dead" in [q["name"] for q in cluster.api("GET", f"queues/{cluster.vhost}")], "it is made again", 60)
+    assert cluster.api("GET", f"queues/{cluster.vhost}/feed.jobs.dead")["arguments"] == {}
+    assert len(cluster.dead(1)) == 1
+
+
 @pytest.mark.parametrize("options, words", [
     ({"exchange": "nowhere", "routing_key": "k"}, "no exchange 'nowhere'"),
     ({"exchange": "inner", "routing_key": "k"}, "internal exchange"),

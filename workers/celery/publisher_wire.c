@@ -4,6 +4,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "workers/celery/outgoing.h"
 #include "workers/celery/publisher_parts.h"
 
 #define WINDOW 1000         /* messages that may wait for their confirm */
@@ -64,15 +65,17 @@ static void on_returned(struct publisher *p, const struct amqp_delivery *deliver
 		post->was_returned = true;
 }
 
-/* The queue that a message named was not there: as Celery does, it is made, and the message goes again, once. */
+/* The queue that a message named was not there: as Celery does, it is made, and the message goes again, once. It is made as whoever
+ * consumes it would make it, since nobody can declare it otherwise then. */
 static int declare_for(struct publisher *p, struct post *post, struct err *err)
 {
-	const bool is_quorum = strcmp(p->settings->job.queue_type, "quorum") == 0;
-	const struct amqp_field quorum[] = { amqp_text("x-queue-type", slice_of("quorum")) };
+	const bool is_dead = strcmp(post->message.routing_key, p->settings->job.dead_letter_queue) == 0;
+	struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS];
 
 	post->was_declared = true;
 	post->was_returned = false;
-	return amqp_declare_queue(p->amqp, post->message.routing_key, AMQP_DURABLE, is_quorum ? AMQP_TABLE(quorum) : AMQP_NO_TABLE, NULL, err);
+	return amqp_declare_queue(p->amqp, post->message.routing_key, AMQP_DURABLE,
+		is_dead ? AMQP_NO_TABLE : outgoing_queue_arguments(p->settings, fields), NULL, err);
 }
 
 static int confirm_one(struct publisher *p, struct post *post, bool is_ack, struct err *err)

@@ -92,18 +92,6 @@ static int declare_delay(struct node *node, struct err *err)
 
 /* ---- queues of tasks */
 
-static struct amqp_table queue_arguments(const struct node *node, struct amqp_field fields[2])
-{
-	const struct job_settings *s = &node->settings->job;
-	size_t count = 0;
-
-	if (strcmp(s->queue_type, "quorum") == 0)
-		fields[count++] = amqp_text("x-queue-type", slice_of("quorum"));
-	if (s->max_priority > 0)
-		fields[count++] = amqp_int("x-max-priority", s->max_priority);
-	return (struct amqp_table){ fields, count };
-}
-
 /* One word for each level's bit, then the key itself: with "#." a queue whose name ends alike would get a copy of each. */
 static void delayed_key(const char *key, char *out, size_t size)
 {
@@ -132,10 +120,10 @@ static int bind_to_delay(struct node *node, const struct queue_entry *queue, str
 
 static int declare_task_queue(struct node *node, const struct queue_entry *queue, struct err *err)
 {
-	struct amqp_field fields[2];
+	struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS];
 	char key[DELAYED_KEY];
 
-	if (declare_queue(node, queue->name, queue->is_ours ? queue_arguments(node, fields) : AMQP_NO_TABLE, err) < 0)
+	if (declare_queue(node, queue->name, queue->is_ours ? outgoing_queue_arguments(node->settings, fields) : AMQP_NO_TABLE, err) < 0)
 		return -1;
 	if (queue->exchange[0] != '\0') {
 		if (declare_exchange(node, queue->exchange, queue->type, AMQP_DURABLE, err) < 0 ||
