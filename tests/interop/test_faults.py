@@ -355,6 +355,28 @@ def test_a_full_queue_is_asked_again_and_again_but_not_at_once(make_cluster):
     wait_for(lambda: cluster.count("full") == 1, "it is there", 60)
 
 
+def test_what_is_sent_again_is_known_by_its_id(make_cluster):
+    """A queue takes nothing, and then it does: each try of a message has the same message id, and no other message has it, of no worker."""
+    cluster = make_cluster()
+    with cluster.channel() as channel:
+        channel.queue_declare("full", durable=True, arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    cluster.publish("{}", queue="full")
+    wait_for(lambda: cluster.count("full") == 1, "it is full", 60)
+    with cluster.traced() as published:
+        for _ in range(2):
+            cluster.job(concurrency=1, prefetch_multiplier=2)  # both have work: what was not confirmed is not acknowledged
+        app = cluster.app()
+        linked = [app.signature("add", (5,), queue="full", task_id=f"linked-{n}") for n in range(4)]
+        for signature in linked:
+            app.send_task("add", [1, 2], link=signature)
+
+        def sent():
+            return [(message.headers["id"], message.properties["message_id"]) for message in published() if message.headers.get("id", "").startswith("linked-")]
+        wait_for(lambda: len(told := sent()) >= 8 and len({ident for ident, _ in told}) == 4, "each is sent, and some again", 60)
+        told = sent()
+    assert len({ident for _, ident in told}) == len(set(told)) == 4, told
+
+
 def test_a_body_that_is_too_large_is_rejected(make_cluster):
     """It is not read and not asked for again: a failure that says so, the queue's own dead letters have it, and the connection stays."""
     cluster = make_cluster()

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "workers/celery/outgoing.h"
 #include "workers/celery/publisher_parts.h"
 #include "workers/celery/task.h"
 
@@ -117,6 +118,7 @@ struct publisher *publisher_start(const struct settings *settings, struct inbox 
 
 	p->settings = settings;
 	p->inbox = inbox;
+	outgoing_uuid4(p->name);
 	p->backoff = p->nack_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	pthread_mutex_init(&p->lock, NULL);
 	post_list_init(&p->incoming);

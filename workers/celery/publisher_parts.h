@@ -35,6 +35,8 @@ struct publisher {
 	size_t next_missing;
 	struct amqp *amqp;
 	uint64_t sent;              /* the last number on this connection */
+	char name[37];              /* of this publisher, and no other: message ids begin with it */
+	uint64_t named;             /* messages with an id so far */
 	struct backoff backoff;
 	int64_t retry_at;           /* monotonic; when to connect again */
 	_Atomic size_t depth;

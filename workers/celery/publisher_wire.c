@@ -47,20 +47,13 @@ void publisher_connect(struct publisher *p)
 	atomic_store(&p->is_connected, true);
 }
 
-static struct post *find_open(struct publisher *p, uint64_t number)
-{
-	for (struct post *post = p->open.first; post != NULL; post = post->next)
-		if (post->number == number)
-			return post;
-	return NULL;
-}
-
-/* A mandatory message is known by its message id, which is its number. */
+/* A mandatory message is known by its id. */
 static void on_returned(struct publisher *p, const struct amqp_delivery *delivery)
 {
-	int64_t number;
-	struct post *post = str_int64(delivery->properties.message_id, &number) ? find_open(p, (uint64_t)number) : NULL;
+	struct post *post = p->open.first;
 
+	while (post != NULL && !(post->message.mandatory && slice_equal(post->message.properties.message_id, delivery->properties.message_id)))
+		post = post->next;
 	if (post != NULL)
 		post->was_returned = true;
 }
@@ -146,14 +139,20 @@ int publisher_read(struct publisher *p, struct err *err)
 	return 0;
 }
 
-static int send_one(struct publisher *p, struct post *post, uint64_t number, struct err *err)
+/* One that is sent again has the id that it had. */
+static void give_id(struct publisher *p, struct post *post)
 {
-	char id[24];
+	char id[64];
 
-	if (post->message.mandatory) {
-		snprintf(id, sizeof(id), "%llu", (unsigned long long)number);
-		post->message.properties.message_id = slice_of(id);
-	}
+	if (!post->message.mandatory || post->message.properties.message_id.len > 0)
+		return;
+	snprintf(id, sizeof(id), "%s.%llu", p->name, (unsigned long long)++p->named);
+	post->message.properties.message_id = post_keep(post, slice_of(id));
+}
+
+static int send_one(struct publisher *p, struct post *post, struct err *err)
+{
+	give_id(p, post);
 	post->message.body = (struct slice){ post->body.data, post->body.len };
 	if (post->is_next && post->body.len > AMQP_BODY_MAX)
 		return err_set(err, ERR_INVALID, "the body has %zu bytes; %u are read", post->body.len, AMQP_BODY_MAX);
@@ -170,7 +169,7 @@ int publisher_send_waiting(struct publisher *p, struct err *err)
 		struct err why = ERR_INIT;
 
 		post = post_list_take(&p->waiting);
-		if (send_one(p, post, p->sent + 1, &why) == 0) {
+		if (send_one(p, post, &why) == 0) {
 			p->sent = post->number;
 			post_list_add(&p->open, post);
 			p->suspects -= p->suspects > 0;

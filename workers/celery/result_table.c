@@ -251,7 +251,17 @@ static int write_row(struct result_table *t, const struct result_row *row, struc
 
 static int compare_rows(const void *a, const void *b)
 {
-	return strcmp((*(struct result_row *const *)a)->id, (*(struct result_row *const *)b)->id);
+	const struct result_row *one = *(struct result_row *const *)a, *other = *(struct result_row *const *)b;
+	const int order = strcmp(one->id, other->id);
+
+	return order != 0 ? order : one->place < other->place ? -1 : one->place > other->place;
+}
+
+void result_rows_sort(struct result_row **rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		rows[i]->place = i;
+	qsort(rows, count, sizeof(*rows), compare_rows);
 }
 
 static int write_rows(struct result_table *t, struct result_row **rows, size_t count, struct err *err)
@@ -338,7 +348,7 @@ static void write_all(struct result_table *t, struct result_row **rows, size_t c
 	struct err err = ERR_INIT;
 	size_t width = count, at = 0;
 
-	qsort(rows, count, sizeof(*rows), compare_rows);
+	result_rows_sort(rows, count);
 	while (at < count && !is_ending(t)) {
 		if (width > count - at)
 			width = count - at;

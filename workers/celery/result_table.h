@@ -26,10 +26,13 @@ struct result_row {
 	int64_t retries;
 	int64_t done_wall_ms;    /* 0: not in a state that is an end */
 	bool is_revoke;          /* only the id, for job_revoked */
+	size_t place;            /* among those that are written with it */
 };
 
 struct result_row *result_row_new(struct slice id, const char *status);
 void result_row_free(struct result_row *row);
+/* By id, so that nodes take their locks in one order; of one id the later row stays the later. */
+void result_rows_sort(struct result_row **rows, size_t count);
 
 /* revoked: told of ids in job_revoked that were not known here; from the table's thread. May be NULL. */
 struct result_table *result_table_start(const struct settings *settings, struct inbox *inbox);
