@@ -1,4 +1,6 @@
 """The logical clock of a cluster, and the events that are seldom: of jobs that are rejected, ignored, or go round once more."""
+import json
+
 import billiard.exceptions
 import celery.exceptions
 import pytest
@@ -49,6 +51,19 @@ def test_a_worker_that_starts_takes_over_the_others_clock(make_cluster, listen):
     wait_beyond(listener, first.node, AHEAD)
     second = cluster.job()
     wait_beyond(listener, second.node, AHEAD)
+
+
+@pytest.mark.parametrize("zone, west", [("UTC-2", -2), ("EST5", 5), ("IST-5:30", -5.5), ("UTC", 0)])
+def test_hours_west_of_utc(make_cluster, zone, west):
+    """Of the worker's host, as it sends them: who listens elsewhere shows the time right."""
+    cluster = make_cluster()
+    with cluster.channel() as channel:
+        channel.exchange_declare("celeryev", "topic", durable=True)
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "celeryev", "worker.#")
+        cluster.job(env={"TZ": zone})
+        body = wait_for(lambda: channel.basic_get(queue, auto_ack=True)[2], "its heart beats", 60)
+    assert json.loads(body)["utcoffset"] == west
 
 
 @pytest.fixture(scope="module")

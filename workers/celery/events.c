@@ -25,6 +25,19 @@ static void put_double(struct json_writer *w, const char *key, double value)
 	json_put_raw(w, key, slice_of(text));
 }
 
+/* Hours west of UTC, now; a zone that is half an hour off has a fraction, as Celery 5.7 writes it. */
+static void put_offset(struct json_writer *w)
+{
+	const time_t now = (time_t)(clock_wall_ms() / 1000);
+	struct tm local = { .tm_gmtoff = 0 };
+
+	localtime_r(&now, &local);
+	if (local.tm_gmtoff % 3600 == 0)
+		json_put_int(w, "utcoffset", local.tm_gmtoff / -3600);
+	else
+		put_double(w, "utcoffset", (double)local.tm_gmtoff / -3600);
+}
+
 static void begin(struct node *node, struct event *event, const char *type)
 {
 	event->body = (struct buf)BUF_INIT;
@@ -33,7 +46,7 @@ static void begin(struct node *node, struct event *event, const char *type)
 	json_put_string(&event->w, "type", slice_of(type));
 	json_put_string(&event->w, "hostname", slice_of(node->name));
 	put_double(&event->w, "timestamp", (double)clock_wall_ms() / 1000);
-	json_put_int(&event->w, "utcoffset", 0);
+	put_offset(&event->w);
 	json_put_int(&event->w, "pid", getpid());
 	json_put_int(&event->w, "clock", (int64_t)node_tick(node));
 }
