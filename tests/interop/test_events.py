@@ -88,6 +88,30 @@ def test_a_job_that_its_handler_rejects(cluster, app, listener):
     assert properties.headers["id"] == result.id and properties.headers["x-feed-reason"] == "rejected by its handler"
 
 
+def test_a_job_is_received_once_and_only_if_it_is_taken(app, one, listener):
+    """What is for later is received when it comes, and not again when its time has come; what is revoked before it comes never is."""
+    later = app.send_task("add", [1, 2], queue="one", countdown=2)
+    wait_for(lambda: listener.of(later.id) == ["task-received"], "it is received")
+    assert later.get(timeout=60) == 3
+    wait_for(lambda: "task-succeeded" in listener.of(later.id), "it has succeeded", 60)
+    assert listener.of(later.id) == ["task-received", "task-started", "task-succeeded"]
+    again = app.send_task("flaky", [1], queue="one")
+    assert again.get(timeout=60) == 1
+    wait_for(lambda: "task-succeeded" in listener.of(again.id), "it has succeeded", 60)
+    once = ["task-received", "task-started"]
+    assert listener.of(again.id) == [*once, "task-retried", *once, "task-succeeded"]
+    revoked = app.send_task("add", [1, 2], queue="one", countdown=3)
+    wait_for(lambda: listener.of(revoked.id) == ["task-received"], "it is received")
+    ask(app, one.node, "revoke", task_id=[revoked.id, "never-received"])
+    wait_for(lambda: listener.of(revoked.id) == ["task-received", "task-revoked"], "it is revoked when its time has come", 60)
+    never = app.send_task("add", [1, 2], queue="one", task_id="never-received")
+    for result in (revoked, never):
+        with pytest.raises(celery.exceptions.TaskRevokedError):
+            result.get(timeout=60)
+    wait_for(lambda: listener.of(never.id), "it is revoked", 60)
+    assert listener.of(never.id) == ["task-revoked"]
+
+
 def test_a_job_that_its_handler_ignores(cluster, app, listener):
     """It is done, and nobody gets a result."""
     ignored, after = app.send_task("ignore", queue="one"), app.send_task("add", [1, 2], queue="one")

@@ -131,11 +131,12 @@ static void put_repr(struct json_writer *w, const char *key, struct slice given,
 
 void event_received(struct node *node, const struct task *task)
 {
-	const struct request *r = task->request;
+	struct request *r = task->request;
 	struct event event;
 
-	if (!event_begin(node, &event, "task-received", task))
+	if ((r->is_received && !r->redelivered) || !event_begin(node, &event, "task-received", task))
 		return;
+	r->is_received = true;
 	json_put_string(&event.w, "name", r->task);
 	put_repr(&event.w, "args", r->argsrepr, r->args);
 	put_repr(&event.w, "kwargs", r->kwargsrepr, r->kwargs);

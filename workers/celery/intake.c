@@ -79,6 +79,19 @@ static void give_back(struct node *node, struct task *task)
 	finish_unstarted(node, task);
 }
 
+/* As Celery says it: what is revoked or expired was never received, what is for later was, once. */
+static void put_off(struct node *node, struct task *task, int64_t delay_s)
+{
+	event_received(node, task);
+	finish_later(node, task, delay_s);
+}
+
+static void reserve(struct node *node, struct task *task)
+{
+	event_received(node, task);
+	node_wait(node, task);
+}
+
 static void route(struct node *node, struct task *task)
 {
 	const struct request *r = task->request;
@@ -95,11 +108,11 @@ static void route(struct node *node, struct task *task)
 	else if (is_delivered_too_often(node, task))
 		finish_dead(node, task, "delivered too often");
 	else if (later > 0)
-		finish_later(node, task, later);
+		put_off(node, task, later);
 	else if (must_be_counted(node, task))
 		finish_counted(node, task);
 	else
-		node_wait(node, task);
+		reserve(node, task);
 }
 
 void intake(struct node *node, struct amqp_delivery *delivery)
@@ -125,8 +138,6 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 	task->entry = job_find(request->task);
 	if (adopted(node, task))
 		return;
-	if (task->entry != NULL)
-		event_received(node, task);
 	if (!may_have_succeeded(node, task)) {
 		route(node, task);
 		return;
@@ -156,6 +167,7 @@ void intake_answered(struct node *node, struct task *task)
 		return;
 	}
 	metric_add(node->deduplicated, 1);
+	event_received(node, task);
 	log_info("job not run again: it had succeeded", log_slice("task", r->task), log_slice("id", r->id));
 	if (is_readable) {
 		finish_succeeded(node, task);

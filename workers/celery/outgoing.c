@@ -120,6 +120,8 @@ static void write_headers(struct buf *out, const struct outgoing_task *t)
 		json_put_int(&w, "x-feed-deliveries", t->deliveries);
 	if (t->is_repeat)
 		json_put_bool(&w, "x-feed-again", true);
+	if (t->is_received)
+		json_put_bool(&w, "x-feed-received", true);
 	put_members(&w, t->custom);
 	json_close(&w, '}');
 }
@@ -186,7 +188,7 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 		.origin = r->origin, .reply_to = r->reply_to, .eta = r->eta, .expires = r->expires, .argsrepr = r->argsrepr, .kwargsrepr = r->kwargsrepr,
 		.stamped_headers = r->stamped_headers, .stamps = r->stamps, .custom = r->custom, .retries = retries, .deliveries = deliveries,
 		.group_index = r->group_index, .has_group_index = r->has_group_index, .nesting = r->nesting, .ignore_result = r->ignore_result,
-		.is_repeat = r->is_repeat,
+		.is_repeat = r->is_repeat, .is_received = r->is_received && delay_s > 0 && retries == r->retries,
 		.hard_s = (double)r->hard_ms / 1000, .soft_s = (double)r->soft_ms / 1000, .priority = r->priority, .queue = queue, .delay_s = delay_s,
 	};
 	struct buf headers = BUF_INIT;

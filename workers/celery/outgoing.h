@@ -21,6 +21,7 @@ struct outgoing_task {
 	int64_t retries, deliveries, group_index, nesting;
 	bool has_group_index, ignore_result;
 	bool is_repeat;                                   /* it may have been sent before */
+	bool is_received;                                 /* its event task-received was sent */
 	double hard_s, soft_s;                            /* 0: none */
 	int priority;
 	const char *queue;                                /* or exchange and routing_key */

@@ -112,6 +112,7 @@ static const struct field {
 	{ "replaced_task_nesting", FIELD_INT, offsetof(struct request, nesting) },
 	{ "x-feed-deliveries", FIELD_INT, offsetof(struct request, counted) },
 	{ "x-feed-again", FIELD_BOOL, offsetof(struct request, is_repeat) },
+	{ "x-feed-received", FIELD_BOOL, offsetof(struct request, is_received) },
 	{ "ignore_result", FIELD_BOOL, offsetof(struct request, ignore_result) },
 	{ "stamped_headers", FIELD_OTHER, 0 },
 	{ "stamps", FIELD_OTHER, 0 },

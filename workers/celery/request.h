@@ -35,6 +35,7 @@ struct request {
 	int64_t group_index, nesting;
 	int64_t hard_ms, soft_ms;           /* 0: none */
 	bool has_group_index, ignore_result, redelivered;
+	bool is_received;                   /* its event task-received was sent, before it was put off until its eta */
 	bool is_repeat;                     /* it may be there twice: it follows a task that was not run again, or it was moved from queue to queue,
 	                                     * and RabbitMQ keeps what it moves in both when it is killed */
 	int priority;                       /* REQUEST_NO_PRIORITY: none */
