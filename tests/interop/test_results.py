@@ -4,6 +4,7 @@ import pickle
 import sqlite3
 import time
 
+import celery
 import celery.exceptions
 import pytest
 
@@ -156,6 +157,25 @@ def test_old_results_are_deleted(make_cluster):
     time.sleep(2)  # older than a second is what this is about
     cluster.job(results="database", result_expires_s=1)
     wait_for(lambda: cluster.one("SELECT COUNT(*) FROM celery_taskmeta") == 0, "the table is empty", 20)
+
+
+def test_a_beats_cleanup_deletes_results_and_groups(make_cluster):
+    """As Python's beat sends it each night: what is older than job.result_expires_s goes, also groups that clients have saved; the rest stays."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database())
+    cluster.job(results="database", events=True)
+    assert app.send_task("celery.backend_cleanup").get(timeout=60) is None  # where nobody has saved a group yet
+    groups = [celery.group(app.signature("add", (n, 1))).apply_async() for n in range(2)]
+    for group in groups:
+        assert group.get(timeout=60) == [groups.index(group) + 1]
+        group.save()
+    cluster.sql("UPDATE celery_taskmeta SET date_done = '2020-01-01' WHERE task_id = %s", groups[0].results[0].id)
+    cluster.sql("UPDATE celery_tasksetmeta SET date_done = '2020-01-01' WHERE taskset_id = %s", groups[0].id)
+    assert app.send_task("celery.backend_cleanup", countdown=1, expires=3600).get(timeout=60) is None
+    wait_for(lambda: cluster.sql("SELECT taskset_id FROM celery_tasksetmeta") == ((groups[1].id,),), "the old group is gone", 60)
+    ids = {row[0] for row in cluster.sql("SELECT task_id FROM celery_taskmeta")}
+    assert groups[1].results[0].id in ids and groups[0].results[0].id not in ids
+    assert app.GroupResult.restore(groups[1].id).get(timeout=60) == [2] and cluster.count("feed.jobs.dead") == 0
 
 
 def test_old_results_are_deleted_in_small_steps(make_cluster):

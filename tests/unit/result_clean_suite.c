@@ -12,6 +12,7 @@
 #include "workers/celery/result_clean.h"
 
 #define ROWS 2600
+#define TABLE "celery_taskmeta"
 #define BEFORE "2026-01-01 00:00:00"
 
 static void once(struct store *store, const char *sql)
@@ -45,7 +46,7 @@ static void what_has_expired_goes_in_small_steps(void **state)
 	for (bool more = true; more; steps++) {
 		before = id;
 		assert_true(steps < 10);
-		assert_ok(result_clean_step(store, slice_of(BEFORE), &id, &more, &err));
+		assert_ok(result_clean_step(store, TABLE, slice_of(BEFORE), &id, &more, &err));
 		assert_true(more == (id > before));
 		if (steps == 0) /* no more than it may look at */
 			assert_int_equal(ROWS - (RESULT_CLEAN_ROWS + 2) / 3, suite_count(store, "SELECT COUNT(*) FROM celery_taskmeta"));
@@ -65,15 +66,15 @@ static void a_step_that_fails_can_be_done_again(void **state)
 	bool more = false;
 
 	fill(store);
-	assert_ok(result_clean_step(store, slice_of(BEFORE), &id, &more, &err));
+	assert_ok(result_clean_step(store, TABLE, slice_of(BEFORE), &id, &more, &err));
 	assert_ok(store_begin(other, &err));
 	assert_ok(store_run(other, "UPDATE celery_taskmeta SET date_done = '2025-01-01 00:00:00' WHERE id = 4507", NULL, 0, NULL, &err));
 	there = id;
-	assert_fails(ERR_CONFLICT, result_clean_step(store, slice_of(BEFORE), &id, &more, &err));
+	assert_fails(ERR_CONFLICT, result_clean_step(store, TABLE, slice_of(BEFORE), &id, &more, &err));
 	assert_int_equal(there, id);
 	assert_ok(store_commit(other, &err));
 	while (more)
-		assert_ok(result_clean_step(store, slice_of(BEFORE), &id, &more, &err));
+		assert_ok(result_clean_step(store, TABLE, slice_of(BEFORE), &id, &more, &err));
 	assert_int_equal(0, suite_count(store, "SELECT COUNT(*) FROM celery_taskmeta WHERE date_done < '" BEFORE "'"));
 	once(store, "DROP TABLE celery_taskmeta");
 	store_close(other);

@@ -92,6 +92,17 @@ static void reserve(struct node *node, struct task *task)
 	node_wait(node, task);
 }
 
+static bool is_cleanup(const struct request *request)
+{
+	return slice_is(request->task, "celery.backend_cleanup");
+}
+
+static void clean(struct node *node, struct task *task)
+{
+	event_received(node, task);
+	finish_cleaned(node, task);
+}
+
 static void route(struct node *node, struct task *task)
 {
 	const struct request *r = task->request;
@@ -103,7 +114,7 @@ static void route(struct node *node, struct task *task)
 		finish_revoked(node, task, "expired", false, 0);
 	else if (node_is_revoked(node, r))
 		finish_revoked(node, task, "revoked", false, 0);
-	else if (task->entry == NULL)
+	else if (task->entry == NULL && !is_cleanup(r))
 		finish_unknown(node, task);
 	else if (is_delivered_too_often(node, task))
 		finish_dead(node, task, "delivered too often");
@@ -111,6 +122,8 @@ static void route(struct node *node, struct task *task)
 		put_off(node, task, later);
 	else if (must_be_counted(node, task))
 		finish_counted(node, task);
+	else if (task->entry == NULL)
+		clean(node, task);
 	else
 		reserve(node, task);
 }

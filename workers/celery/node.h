@@ -159,6 +159,7 @@ void finish_revoked(struct node *node, struct task *task, const char *why, bool 
 void finish_later(struct node *node, struct task *task, int64_t delay_s); /* it is for then */
 void finish_counted(struct node *node, struct task *task);                 /* again at once, with one delivery more on its count */
 void finish_unknown(struct node *node, struct task *task);
+void finish_cleaned(struct node *node, struct task *task); /* celery.backend_cleanup */
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
 void finish_again(struct node *node, struct task *task); /* it is done already: acknowledged, no more */

@@ -1,8 +1,9 @@
-/* Results that have expired go in, nothing comes out: they are deleted from celery_taskmeta, a few at a time. */
+/* Results that have expired go in, nothing comes out: they are deleted from Celery's tables, a few at a time. */
 #include "workers/celery/result_clean.h"
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "common/base/backoff.h"
@@ -39,24 +40,32 @@ static int read_range(void *arg, const struct store_value *columns, size_t count
 
 /* Along the primary key, which every table has: the one that Celery 5.6 makes has no index on date_done. The look locks nothing, and rows are
  * deleted only where there are some. */
-int result_clean_step(struct store *store, struct slice before, int64_t *id, bool *more, struct err *err)
+int result_clean_step(struct store *store, const char *table, struct slice before, int64_t *id, bool *more, struct err *err)
 {
 	const struct store_value look[] = { store_text(before), store_int(*id), store_int(RESULT_CLEAN_ROWS) };
 	struct range range = { 0, 0 };
+	struct buf sql = BUF_INIT;
+	int rc = -1;
 
-	if (store_query(store, "SELECT MAX(id), COUNT(CASE WHEN date_done < ? THEN 1 END) FROM "
-		"(SELECT id, date_done FROM celery_taskmeta WHERE id > ? ORDER BY id LIMIT ?) AS step", look, 3, read_range, &range, err) < 0)
-		return -1;
+	buf_addf(&sql, "SELECT MAX(id), COUNT(CASE WHEN date_done < ? THEN 1 END) FROM "
+		"(SELECT id, date_done FROM %s WHERE id > ? ORDER BY id LIMIT ?) AS step", table);
+	if (store_query(store, sql.data, look, 3, read_range, &range, err) < 0)
+		goto out;
 	if (range.expired > 0) {
 		const struct store_value old[] = { store_int(*id), store_int(range.last), store_text(before) };
 
-		if (store_run(store, "DELETE FROM celery_taskmeta WHERE id > ? AND id <= ? AND date_done < ?", old, 3, NULL, err) < 0)
-			return -1;
+		buf_reset(&sql);
+		buf_addf(&sql, "DELETE FROM %s WHERE id > ? AND id <= ? AND date_done < ?", table);
+		if (store_run(store, sql.data, old, 3, NULL, err) < 0)
+			goto out;
 	}
 	*more = range.last != 0;
 	if (*more)
 		*id = range.last;
-	return 0;
+	rc = 0;
+out:
+	buf_release(&sql);
+	return rc;
 }
 
 /* ---- the thread */
@@ -90,7 +99,7 @@ static bool wait_until_due(struct result_clean *c)
 	return goes_on;
 }
 
-static void clean_all(struct result_clean *c, struct store *store)
+static void clean_table(struct result_clean *c, struct store *store, const char *table)
 {
 	struct backoff backoff = { .first_ms = 200, .limit_ms = 5000 };
 	char text[ROWS_TIME];
@@ -102,18 +111,47 @@ static void clean_all(struct result_clean *c, struct store *store)
 	do {
 		struct err err = ERR_INIT;
 
-		if (result_clean_step(store, before, &id, &more, &err) == 0) {
+		if (result_clean_step(store, table, before, &id, &more, &err) == 0) {
 			failures = 0;
 			backoff_reset(&backoff);
 			wait_ms = STEP_MS;
 			continue;
 		}
 		if (++failures == TRIES_MAX) {
-			log_warn("old results are not deleted", log_err(&err));
+			log_warn("old results are not deleted", log_str("table", table), log_err(&err));
 			return;
 		}
 		wait_ms = backoff_next_ms(&backoff);
 	} while (more && nap(c, wait_ms));
+}
+
+static int note(void *arg, const struct store_value *columns, size_t count)
+{
+	(void)columns;
+	(void)count;
+	*(bool *)arg = true;
+	return 0;
+}
+
+/* Only clients make it. */
+static bool has_groups(struct store *store)
+{
+	const bool is_mysql = strcmp(store_dialect(store), "mysql") == 0;
+	const char *sql = is_mysql ? "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'celery_tasksetmeta'"
+		: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'celery_tasksetmeta'";
+	struct err err = ERR_INIT;
+	bool has = false;
+
+	if (store_query_once(store, sql, strlen(sql), note, &has, &err) < 0)
+		log_warn("old groups of results are not deleted", log_err(&err));
+	return has;
+}
+
+static void clean_all(struct result_clean *c, struct store *store)
+{
+	clean_table(c, store, "celery_taskmeta");
+	if (has_groups(store))
+		clean_table(c, store, "celery_tasksetmeta");
 }
 
 static void *run(void *arg)
