@@ -60,8 +60,17 @@ def test_two_links_and_a_group_as_link(s):
     first, second = s("add", (10,)), s("add", (20,))
     result = s("add", (1, 2)).apply_async(link=[first, second, group(s("add", (30,)), s("add", (40,)))])
     assert result.get(timeout=30) == 3
-    assert len(result.children) == 3 and len(result.children[2].results) == 2
-    assert [child.get(timeout=30) for child in [*result.children[:2], *result.children[2].results]] == [13, 23, 33, 43]
+    assert [[member.get(timeout=30) for member in child.results] for child in result.children] == [[33, 43], [13, 23]]  # what is no group is one, as Celery sends it
+
+
+def test_a_chain_in_a_linked_group(s):
+    """Its last step is the group's member, which a client waits for; a group is also what several links are."""
+    for link in (group(chain(s("add", (10,)), s("add", (100,)), s("add", (1000,))), s("add", (20,))),
+                 [chain(s("add", (10,)), s("add", (100,)), s("add", (1000,))), s("add", (20,))]):
+        result = s("add", (1, 2)).apply_async(link=link)
+        assert result.get(timeout=30) == 3
+        members, = result.children
+        assert [member.get(timeout=30) for member in members.results] == [1113, 23]
 
 
 def test_group_at_the_end_of_a_chain(s):

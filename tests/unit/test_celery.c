@@ -377,6 +377,71 @@ static void group_is_flattened_and_a_chord_refused(void **state)
 	buf_release(&children);
 }
 
+/* What is sent in the field `chain` brings its place along; the first step is nobody's child. */
+static void the_last_of_a_chain_is_the_member_of_a_group(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
+	struct json *links = parsed("[{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"options\":{\"task_id\":\"g\"},\"kwargs\":{\"tasks\":["
+		"{\"task\":\"celery.chain\",\"subtask_type\":\"chain\",\"kwargs\":{\"tasks\":[{\"task\":\"a\",\"options\":{\"task_id\":\"one\"}},"
+		"{\"task\":\"b\",\"args\":[7],\"options\":{\"task_id\":\"two\",\"queue\":\"q\"}}]}},{\"task\":\"c\",\"options\":{\"task_id\":\"three\"}}]}}]");
+	struct buf children = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct canvas canvas;
+
+	(void)state;
+	canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children);
+	assert_int_equal(0, canvas_add_callbacks(&canvas, links, slice_of("1"), &err));
+	assert_int_equal(2, canvas.count);
+	assert_int_equal(JSON_NULL, json_type(json_get(canvas.first->headers, "group")));
+	assert_string_equal("[[1],{},{\"callbacks\":null,\"errbacks\":null,\"chain\":[{\"task\":\"b\",\"args\":[7],\"options\":{\"queue\":\"q\",\"task_id\":\"two\","
+		"\"group_id\":\"g\",\"group_index\":0}}],\"chord\":null}]", canvas.first->body.data);
+	assert_true(slice_is(json_string(json_get(canvas.first->next->headers, "group")), "g"));
+	assert_true(slice_is(json_number(json_get(canvas.first->next->headers, "group_index")), "1"));
+	assert_string_equal("[[\"g\",null],[[[\"two\",null],null],[[\"three\",null],null]]]", children.data);
+	canvas_release(&canvas);
+	json_free(links);
+	buf_release(&children);
+}
+
+/* Several callbacks: groups first, then the others as one. The same run again says the same. */
+static void several_callbacks_are_a_group(void **state)
+{
+	const struct outgoing outgoing = { "home", "n@h" };
+	const struct request parent = { .id = slice_of("0189d2f4-5a8e-4c1b-9b7a-3f2e1d0c9b8a") };
+	struct json *links = parsed("[{\"task\":\"a\"},{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"options\":{\"task_id\":\"g\"},"
+		"\"kwargs\":{\"tasks\":[{\"task\":\"b\"}]}},{\"task\":\"c\"}]");
+	static const char *const tasks[] = { "b", "a", "c" };
+	struct buf children[2] = { BUF_INIT, BUF_INIT };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (int run = 0; run < 2; run++) {
+		struct canvas canvas;
+		struct slice group = SLICE_NONE;
+		const struct post *post;
+
+		canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children[run]);
+		assert_int_equal(0, canvas_add_callbacks(&canvas, links, slice_of("1"), &err));
+		assert_int_equal(3, canvas.count);
+		post = canvas.first;
+		for (int i = 0; i < 3; i++, post = post->next) {
+			const struct slice own = json_string(json_get(post->headers, "group"));
+
+			assert_true(slice_is(json_string(json_get(post->headers, "task")), tasks[i]));
+			assert_true(i == 0 ? slice_is(own, "g") : own.len == 36 && (i == 1 || slice_equal(own, group)));
+			assert_true(slice_is(json_number(json_get(post->headers, "group_index")), i == 2 ? "1" : "0"));
+			group = own;
+		}
+		canvas_release(&canvas);
+	}
+	assert_memory_equal("[[\"g\",null],[[[\"", children[0].data, 16);
+	assert_string_equal(children[0].data, children[1].data);
+	json_free(links);
+	buf_release(&children[0]);
+	buf_release(&children[1]);
+}
+
 static void options_become_headers(void **state)
 {
 	const struct outgoing outgoing = { "home", "n@h" };
@@ -622,6 +687,8 @@ int main(void)
 		cmocka_unit_test(delay_key_has_the_bits),
 		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
+		cmocka_unit_test(the_last_of_a_chain_is_the_member_of_a_group),
+		cmocka_unit_test(several_callbacks_are_a_group),
 		cmocka_unit_test(options_become_headers),
 		cmocka_unit_test(what_has_no_id_gets_the_same_one_again),
 		cmocka_unit_test(rate_is_kept),

@@ -227,17 +227,73 @@ static int add_plain(struct canvas *c, const struct json *signature, struct slic
 
 static int add_signature(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place, struct err *err);
 
-/* tasks: in the order in which they run. */
-static int add_forward_chain(struct canvas *c, const struct json *tasks, struct slice given, struct slice rest, const struct place *place, struct err *err)
+static struct slice kind_of(const struct json *signature)
 {
-	const struct json *first = tasks != NULL ? json_first(tasks) : NULL;
-	const struct json **others;
-	struct buf later = BUF_INIT;
-	size_t count = 0;
-	int rc;
+	const struct json *type = json_get(signature, "subtask_type");
 
-	if (first == NULL)
-		return 0;
+	return type != NULL ? json_string(type) : SLICE_NONE;
+}
+
+static bool is_group(const struct json *signature)
+{
+	return slice_is(kind_of(signature), "group");
+}
+
+static bool is_plain(const struct json *signature)
+{
+	const struct slice kind = kind_of(signature);
+
+	return !slice_is(kind, "group") && !slice_is(kind, "chain") && !slice_is(kind, "chord");
+}
+
+static const struct json *last_of(const struct json *list)
+{
+	const struct json *last = list != NULL ? json_first(list) : NULL;
+
+	while (last != NULL && json_next(last) != NULL)
+		last = json_next(last);
+	return last;
+}
+
+static void put_members(struct json_writer *w, const struct json *object, const char *const *without)
+{
+	for (const struct json *m = json_type(object) == JSON_OBJECT ? json_first(object) : NULL; m != NULL; m = json_next(m)) {
+		const char *const *name = without;
+
+		while (*name != NULL && strcmp(*name, json_key(m)) != 0)
+			name++;
+		if (*name != NULL)
+			continue;
+		json_put_raw(w, json_key(m), slice_of(""));
+		json_write_node(w->out, m);
+	}
+}
+
+/* The same signature, with its id and its place among its options: it is sent by whoever runs what is in front of it. */
+static void write_placed(struct buf *out, const struct json *signature, struct slice id, const struct place *place)
+{
+	static const char *const own[] = { "options", NULL }, *const said[] = { "task_id", "group_id", "group_index", NULL };
+	const struct json *options = json_get(signature, "options");
+	struct json_writer w = JSON_WRITER(out);
+
+	json_open(&w, NULL, '{');
+	put_members(&w, signature, own);
+	json_open(&w, "options", '{');
+	if (options != NULL)
+		put_members(&w, options, said);
+	json_put_string(&w, "task_id", id);
+	json_put_string(&w, "group_id", place->group);
+	json_put_int(&w, "group_index", place->index);
+	json_close(&w, '}');
+	json_close(&w, '}');
+}
+
+/* What is behind `first`, the last of it at the front, as messages have it; before that, `rest`. place: of the last one, whose id that is; or NULL. */
+static void write_later(struct buf *out, const struct json *first, struct slice rest, struct slice id, const struct place *place)
+{
+	const struct json **others;
+	size_t count = 0;
+
 	for (const struct json *t = json_next(first); t != NULL; t = json_next(t))
 		count++;
 	others = calloc(count + 1, sizeof(*others));
@@ -246,18 +302,46 @@ static int add_forward_chain(struct canvas *c, const struct json *tasks, struct 
 	count = 0;
 	for (const struct json *t = json_next(first); t != NULL; t = json_next(t))
 		others[count++] = t;
-	buf_add_char(&later, '[');
+	buf_add_char(out, '[');
 	if (rest.len > 2)
-		buf_add(&later, rest.data + 1, rest.len - 2);
-	while (count-- > 0) {
-		if (later.len > 1)
-			buf_add_char(&later, ',');
-		json_write_node(&later, others[count]);
+		buf_add(out, rest.data + 1, rest.len - 2);
+	for (size_t i = count; i-- > 0;) {
+		if (out->len > 1)
+			buf_add_char(out, ',');
+		if (place != NULL && i == count - 1)
+			write_placed(out, others[i], id, place);
+		else
+			json_write_node(out, others[i]);
 	}
-	buf_add_char(&later, ']');
-	rc = add_signature(c, first, given, bytes(&later), place, err);
-	buf_release(&later);
+	buf_add_char(out, ']');
 	free(others);
+}
+
+/* tasks: in the order in which they run. In a group it is the last of them that is its member, and a child. */
+static int add_forward_chain(struct canvas *c, const struct json *tasks, struct slice given, struct slice rest, const struct place *place, struct err *err)
+{
+	const struct json *first = tasks != NULL ? json_first(tasks) : NULL, *last = last_of(tasks);
+	const bool is_member = place != NULL && last != first && is_plain(last);
+	struct buf later = BUF_INIT, unlisted = BUF_INIT, *const children = c->children;
+	struct slice id = SLICE_NONE;
+	char made[UUID_TEXT];
+	int rc;
+
+	if (first == NULL)
+		return 0;
+	if (is_member) {
+		make_id(c, made);
+		id = option_text(json_get(last, "options"), "task_id");
+		if (id.len == 0)
+			id = slice_of(made);
+		add_child(c, id);
+		c->children = &unlisted;
+	}
+	write_later(&later, first, rest, id, is_member ? place : NULL);
+	rc = add_signature(c, first, given, bytes(&later), is_member ? NULL : place, err);
+	c->children = children;
+	buf_release(&later);
+	buf_release(&unlisted);
 	return rc;
 }
 
@@ -266,9 +350,7 @@ static int add_members(struct canvas *c, const struct json *members, struct slic
 	int rc = 0;
 
 	for (const struct json *m = json_first(members); m != NULL && rc == 0; m = json_next(m)) {
-		const struct json *type = json_get(m, "subtask_type");
-
-		if (type != NULL && slice_is(json_string(type), "group")) { /* nested ones are flattened */
+		if (is_group(m)) { /* nested ones are flattened */
 			const struct json *tasks = json_get(json_get(m, "kwargs"), "tasks");
 
 			rc = tasks != NULL ? add_members(c, tasks, given, group, index, err) : 0;
@@ -281,9 +363,26 @@ static int add_members(struct canvas *c, const struct json *members, struct slic
 	return rc;
 }
 
-static int add_group(struct canvas *c, const struct json *members, struct slice given, struct slice group_id, struct err *err)
+static void open_group(struct canvas *c, struct slice id)
 {
 	struct json_writer w = JSON_WRITER(c->children);
+
+	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';
+	json_open(&w, NULL, '[');
+	json_open(&w, NULL, '[');
+	json_put_string(&w, NULL, id);
+	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
+	json_close(&w, ']');
+	json_open(&w, NULL, '[');
+}
+
+static void close_group(struct canvas *c)
+{
+	buf_add_str(c->children, "]]");
+}
+
+static int add_group(struct canvas *c, const struct json *members, struct slice given, struct slice group_id, struct err *err)
+{
 	int64_t index = 0;
 	char id[UUID_TEXT];
 	int rc;
@@ -293,16 +392,9 @@ static int add_group(struct canvas *c, const struct json *members, struct slice 
 	make_id(c, id);
 	if (group_id.len == 0)
 		group_id = slice_of(id);
-	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';
-	json_open(&w, NULL, '[');
-	json_open(&w, NULL, '[');
-	json_put_string(&w, NULL, group_id);
-	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
-	json_close(&w, ']');
-	json_open(&w, NULL, '[');
+	open_group(c, group_id);
 	rc = add_members(c, members, given, group_id, &index, err);
-	json_close(&w, ']');
-	json_close(&w, ']');
+	close_group(c);
 	return rc;
 }
 
@@ -313,8 +405,8 @@ static bool is_empty(struct slice list)
 
 static int add_signature(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place, struct err *err)
 {
-	const struct json *task = json_get(signature, "task"), *type = json_get(signature, "subtask_type"), *kwargs = json_get(signature, "kwargs");
-	const struct slice name = task != NULL ? json_string(task) : SLICE_NONE, kind = type != NULL ? json_string(type) : SLICE_NONE;
+	const struct json *task = json_get(signature, "task"), *kwargs = json_get(signature, "kwargs");
+	const struct slice name = task != NULL ? json_string(task) : SLICE_NONE, kind = kind_of(signature);
 	int rc;
 
 	if (name.len == 0 || name.len > REQUEST_NAME_MAX)
@@ -348,6 +440,42 @@ int canvas_add_all(struct canvas *c, const struct json *signatures, struct slice
 	for (const struct json *s = json_first(signatures); s != NULL && rc == 0; s = json_next(s))
 		rc = canvas_add(c, s, given, err);
 	return rc;
+}
+
+static int add_others_as_group(struct canvas *c, const struct json *callbacks, struct slice given, struct err *err)
+{
+	struct place place = { SLICE_NONE, 0 };
+	char id[UUID_TEXT];
+	int rc = 0;
+
+	make_id(c, id);
+	place.group = slice_of(id);
+	open_group(c, place.group);
+	for (const struct json *s = json_first(callbacks); s != NULL && rc == 0; s = json_next(s)) {
+		if (is_group(s))
+			continue;
+		rc = add_signature(c, s, given, SLICE_NONE, &place, err);
+		place.index++;
+	}
+	close_group(c);
+	return rc;
+}
+
+int canvas_add_callbacks(struct canvas *c, const struct json *callbacks, struct slice given, struct err *err)
+{
+	const struct json *first = json_first(callbacks);
+	bool has_others = false;
+	int rc = 0;
+
+	if (first == NULL || json_next(first) == NULL)
+		return canvas_add_all(c, callbacks, given, err);
+	for (const struct json *s = first; s != NULL && rc == 0; s = json_next(s)) {
+		if (is_group(s))
+			rc = canvas_add(c, s, given, err);
+		else
+			has_others = true;
+	}
+	return rc == 0 && has_others ? add_others_as_group(c, callbacks, given, err) : rc;
 }
 
 int canvas_add_chain(struct canvas *c, const struct json *chain, struct slice given, struct err *err)

@@ -29,7 +29,9 @@ void canvas_release(struct canvas *canvas); /* frees messages that nobody took *
 
 /* With `given`, a JSON value, before its arguments. ERR_INVALID: not a signature, or one that is refused. */
 int canvas_add(struct canvas *canvas, const struct json *signature, struct slice given, struct err *err);
-int canvas_add_all(struct canvas *canvas, const struct json *signatures, struct slice given, struct err *err); /* several: a group */
+int canvas_add_all(struct canvas *canvas, const struct json *signatures, struct slice given, struct err *err); /* each for itself */
+/* As Celery sends what is linked: groups, and where there are several all others as one group. */
+int canvas_add_callbacks(struct canvas *canvas, const struct json *callbacks, struct slice given, struct err *err);
 int canvas_add_chain(struct canvas *canvas, const struct json *chain, struct slice given, struct err *err);    /* of a body: last one first */
 
 #endif

@@ -264,7 +264,7 @@ static void succeeded(struct node *node, struct task *task)
 	canvas_init(&canvas, &node->outgoing, r, CANVAS_NEXT, &task->children);
 	canvas.is_repeat = task->has_succeeded;
 	if (r->callbacks != NULL)
-		rc = canvas_add_all(&canvas, r->callbacks, bytes(&task->reply.result), &err);
+		rc = canvas_add_callbacks(&canvas, r->callbacks, bytes(&task->reply.result), &err);
 	if (rc == 0 && r->chain != NULL)
 		rc = canvas_add_chain(&canvas, r->chain, bytes(&task->reply.result), &err);
 	if (rc < 0) {
