@@ -62,6 +62,8 @@ yaml: api-gateway/yaml.c
 zlib: workers/celery/unpack.c
 bzlib: workers/celery/unpack.c
 lzma: workers/celery/unpack.c
+zstd: workers/celery/unpack.c
+brotli/: workers/celery/unpack.c
 hiredis: workers/relay_redis.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them

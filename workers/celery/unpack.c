@@ -1,10 +1,12 @@
 /* Compressed or base64 bytes go in, plain ones come out. */
 #include "workers/celery/unpack.h"
 
+#include <brotli/decode.h>
 #include <bzlib.h>
 #include <lzma.h>
 #include <string.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #define AUTO_HEADER 32 /* inflateInit2: zlib's header or gzip's */
 #define PART 16384
@@ -90,6 +92,55 @@ static int unpack_xz(struct slice packed, size_t max, struct buf *out, struct er
 	return rc;
 }
 
+/* Its window may be 128 MiB, but no more of it is touched than comes out. */
+static int unpack_zstd(struct slice packed, size_t max, struct buf *out, struct err *err)
+{
+	ZSTD_DStream *stream = ZSTD_createDStream();
+	ZSTD_inBuffer in = { packed.data, packed.len, 0 };
+	char part[PART];
+	size_t step = 1; /* 0: the frame is whole */
+	int rc = 0;
+
+	if (stream == NULL)
+		return err_set(err, ERR_INVALID, "zstd can't begin");
+	while (rc == 0 && step != 0) {
+		ZSTD_outBuffer room = { part, sizeof(part), 0 };
+
+		step = ZSTD_decompressStream(stream, &room, &in);
+		if (ZSTD_isError(step))
+			rc = say_broken("zstd", err);
+		else
+			rc = keep(out, part, sizeof(part) - room.pos, max, step != 0 && in.pos == in.size, "zstd", err);
+	}
+	ZSTD_freeDStream(stream);
+	return rc;
+}
+
+static int unpack_brotli(struct slice packed, size_t max, struct buf *out, struct err *err)
+{
+	BrotliDecoderState *state = BrotliDecoderCreateInstance(NULL, NULL, NULL);
+	const uint8_t *in = (const uint8_t *)packed.data;
+	size_t left = packed.len;
+	char part[PART];
+	BrotliDecoderResult step = BROTLI_DECODER_RESULT_NEEDS_MORE_OUTPUT;
+	int rc = 0;
+
+	if (state == NULL)
+		return err_set(err, ERR_INVALID, "brotli can't begin");
+	while (rc == 0 && step != BROTLI_DECODER_RESULT_SUCCESS) {
+		uint8_t *at = (uint8_t *)part;
+		size_t room = sizeof(part);
+
+		step = BrotliDecoderDecompressStream(state, &left, &in, &room, &at, NULL);
+		if (step == BROTLI_DECODER_RESULT_ERROR)
+			rc = say_broken("brotli", err);
+		else
+			rc = keep(out, part, room, max, step == BROTLI_DECODER_RESULT_NEEDS_MORE_INPUT, "brotli", err);
+	}
+	BrotliDecoderDestroyInstance(state);
+	return rc;
+}
+
 /* Names as in kombu's registry, and its aliases. */
 static const struct {
 	const char *name;
@@ -105,6 +156,11 @@ static const struct {
 	{ "application/x-lzma", unpack_xz },
 	{ "lzma", unpack_xz },
 	{ "xz", unpack_xz },
+	{ "application/zstd", unpack_zstd },
+	{ "zstd", unpack_zstd },
+	{ "zstandard", unpack_zstd },
+	{ "application/x-brotli", unpack_brotli },
+	{ "brotli", unpack_brotli },
 };
 
 int unpack_compressed(struct slice how, struct slice packed, size_t max, struct buf *out, struct err *err)
@@ -114,7 +170,8 @@ int unpack_compressed(struct slice how, struct slice packed, size_t max, struct 
 	for (size_t i = 0; i < sizeof(compressions) / sizeof(compressions[0]); i++)
 		if (slice_is_nocase(how, compressions[i].name))
 			return compressions[i].unpack(packed, max, out, err);
-	return err_set(err, ERR_INVALID, "compression \"%.*s\" is not known here (there are gzip, bzip2, lzma)", (int)(how.len < 80 ? how.len : 80), how.data);
+	return err_set(err, ERR_INVALID, "compression \"%.*s\" is not known here (there are gzip, bzip2, lzma, zstd, brotli)",
+		(int)(how.len < 80 ? how.len : 80), how.data);
 }
 
 static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
