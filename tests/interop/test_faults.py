@@ -35,6 +35,12 @@ def test_fifty_thousand_jobs_and_ten_lost_connections(make_cluster):
     flood.check(flood.Flood(cluster, JOBS, RECONNECTS).run())
 
 
+def test_ten_thousand_jobs_in_children(make_cluster):
+    """The same in the default pool: what the worker has, the process that makes its children, and these, all together."""
+    cluster = make_cluster()
+    flood.check(flood.Flood(cluster, JOBS // 5, RECONNECTS // 3, is_whole=True).run(pool="children"), most_mib=64)
+
+
 @pytest.mark.parametrize("is_back", ["before it ends", "after it ended"])
 def test_job_that_runs_while_the_connection_is_lost(make_cluster, is_back):
     """It is not run again, and its delivery of the new connection is acknowledged."""
