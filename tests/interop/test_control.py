@@ -219,6 +219,13 @@ def test_pool_that_grows_takes_more_of_a_backlog(make_cluster):
     assert worker_value(worker, "feedmill_job_reconnects_total") == 0
 
 
+def test_the_mailbox_is_as_celery_makes_it(cluster, worker):
+    """It goes with its worker, and keeps nothing that nobody reads."""
+    mailbox = cluster.api("GET", f"queues/{cluster.vhost}/{worker.node}.celery.pidbox")
+    assert mailbox["arguments"] == {"x-message-ttl": 300000, "x-expires": 10000}
+    assert (mailbox["exclusive"], mailbox["auto_delete"], mailbox["durable"]) == (True, True, False)
+
+
 def test_unknown_verb_and_garbage(cluster, app, worker):
     assert "KeyError" in ask(app, worker.node, "no_such_verb")["error"]
     with cluster.channel() as channel:

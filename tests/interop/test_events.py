@@ -53,6 +53,27 @@ def test_a_worker_that_starts_takes_over_the_others_clock(make_cluster, listen):
     wait_beyond(listener, second.node, AHEAD)
 
 
+def test_an_event_is_a_message_that_may_be_lost(make_cluster):
+    """And it says whose it is before anybody has read its body."""
+    cluster = make_cluster()
+    with cluster.channel() as channel:
+        channel.exchange_declare("celeryev", "topic", durable=True)
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        channel.queue_bind(queue, "celeryev", "#")
+        worker = cluster.job(events=True)
+        cluster.publish("[[1, 2], {}, null]", headers={"task": "add", "id": "7"})
+        got = {}
+
+        def succeeded():
+            while (one := channel.basic_get(queue, auto_ack=True))[0]:
+                got[one[0].routing_key] = one[1]
+            return "task.succeeded" in got
+        wait_for(succeeded, "its events are there", 60)
+    assert {"worker.online", "task.received", "task.started"} <= set(got)
+    for properties in got.values():
+        assert properties.delivery_mode == 1 and properties.headers == {"hostname": worker.node} and properties.content_type == "application/json"
+
+
 @pytest.mark.parametrize("zone, west", [("UTC-2", -2), ("EST5", 5), ("IST-5:30", -5.5), ("UTC", 0)])
 def test_hours_west_of_utc(make_cluster, zone, west):
     """Of the worker's host, as it sends them: who listens elsewhere shows the time right."""

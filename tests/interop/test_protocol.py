@@ -12,6 +12,7 @@ import zlib
 import billiard.exceptions
 import brotli
 import celery.exceptions
+import kombu.serialization
 import pytest
 from backports import zstd
 from celery import chain
@@ -288,6 +289,55 @@ def test_pickle_and_yaml_are_refused(cluster, send, content_type):
     properties, _ = cluster.dead(1)[0]
     assert content_type in properties.headers["x-feed-reason"]
     assert send("add", 1, 2) == 3
+
+
+@pytest.mark.parametrize("serializer, content_type", [("pickle", "application/x-python-serialize"), ("yaml", "application/x-yaml")])
+def test_a_clients_pickle_and_yaml_are_refused(cluster, app, send, serializer, content_type):
+    result = app.send_task("add", [1, 2], serializer=serializer)
+    properties, _ = cluster.dead(1)[0]
+    assert properties.headers["id"] == result.id and properties.content_type == content_type and content_type in properties.headers["x-feed-reason"]
+    assert send("add", 1, 2) == 3
+
+
+def test_a_client_that_writes_base64(app):
+    """By a serializer of its own, as those for brokers that take no bytes do; also packed."""
+    def encode(value):
+        return base64.b64encode(json.dumps(value).encode())
+    kombu.serialization.register("json64", encode, None, content_type="application/json", content_encoding="base64")
+    try:
+        result = app.send_task("echo", ["b64 ü"], serializer="json64")
+    finally:
+        kombu.serialization.unregister("json64")
+        kombu.serialization.register_json()     # had the same type
+    assert result.get(timeout=60) == "b64 ü"
+
+
+def test_a_client_whose_job_has_expired_when_it_comes(app, send):
+    """RabbitMQ hands a message that may not wait to a consumer with room, or drops it."""
+    past = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(minutes=1)
+    assert send("add", 1, 2) == 3   # there is room
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="expired"):
+        app.send_task("add", [1, 2], expires=past).get(timeout=60)
+
+
+def test_what_a_result_says(cluster, worker):
+    """The family of its job, where it has one; and it is a message that no disk has to keep."""
+    with cluster.channel() as channel:
+        queue = channel.queue_declare("", exclusive=True).method.queue
+        sent = [headers(group="family", group_index=3, parent_id="parent", root_id="root"), headers()]
+        for one in sent:
+            cluster.publish("[[1, 2], {}, null]", headers=one, reply_to=queue)
+        got = {}
+        for _, properties, text in channel.consume(queue, auto_ack=True, inactivity_timeout=60):
+            assert text is not None, got
+            assert properties.delivery_mode == 1 and (properties.content_type, properties.content_encoding) == ("application/json", "utf-8")
+            got[properties.correlation_id] = json.loads(text)
+            if len(got) == 2:
+                break
+    first, second = (got[one["id"]] for one in sent)
+    assert (first["group_id"], first["parent_id"]) == ("family", "parent")
+    assert set(first) - set(second) == {"group_id", "parent_id"}
+    assert second == {"task_id": sent[1]["id"], "status": "SUCCESS", "result": 3, "traceback": None, "children": [], "date_done": second["date_done"]}
 
 
 def test_odd_properties_do_no_harm(cluster, send):
