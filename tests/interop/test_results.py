@@ -10,6 +10,7 @@ import pytest
 
 from conftest import wait_for
 from flood import worker_value
+from test_protocol import headers, raw_result
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +134,35 @@ def test_json_format_and_extended(make_cluster):
     assert result.get(timeout=30) == 3
     assert (result.name, result.queue, result.retries) == ("add", "celery", 0)
     assert cluster.one("SELECT result FROM celery_taskmeta WHERE task_id = %s", result.id) == b"3"
+
+
+@pytest.mark.parametrize("maker", ["a worker", "a client"])
+def test_children_and_stamps_in_the_table(make_cluster, maker):
+    """As Celery 5.7 keeps them, whoever has made the table."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database(), result_extended=True)
+    if maker == "a client":
+        assert app.AsyncResult("nothing-yet").state == "PENDING"
+    cluster.job(results="database", result_extended=True)
+    if maker == "a worker":
+        wait_for(lambda: "celery_taskmeta" in cluster.tables(), "the table is made", 60)
+    signature = app.signature("add", (1, 2))
+    signature.stamp(customer="7")
+    result = signature.apply_async(link=app.signature("add", (5,)))
+    assert result.get(timeout=60) == 3
+    assert [child.get(timeout=60) for child in result.children] == [8]
+    meta = app.backend.get_task_meta(result.id)
+    assert meta["stamped_headers"] == ["customer"] and meta["customer"] in ("7", ["7"])
+    many = app.send_task("add", [1, 2], link=[app.signature("add", (n,)) for n in range(1500)])
+    assert many.get(timeout=60) == 3 and not many.children  # they do not fit into every table
+
+
+def test_stamps_by_rpc(make_cluster):
+    """Each by its name, unless that is a name of the result's own."""
+    cluster = make_cluster()
+    cluster.job(result_extended=True)
+    meta = raw_result(cluster, [[1, 2], {}, None], headers(stamped_headers=["customer", "status"], stamps={"customer": ["7"], "status": "late"}))
+    assert (meta["stamped_headers"], meta["customer"], meta["status"], meta["name"]) == (["customer", "status"], ["7"], "SUCCESS", "add")
 
 
 def test_table_made_by_a_python_client(make_cluster):

@@ -473,7 +473,7 @@ void finish_again(struct node *node, struct task *task)
 	settle(node, task);
 }
 
-/* The table has no children of it, so nobody knows whether they were sent: now they are, by the same ids where those are ours. */
+/* Not every table has its children, so nobody knows whether they were sent: now they are, by the same ids where those are ours. */
 void finish_succeeded(struct node *node, struct task *task)
 {
 	task->started_us = clock_mono_us();

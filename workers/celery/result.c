@@ -41,6 +41,30 @@ static void put_or_null(struct json_writer *w, const char *key, struct slice tex
 		json_put_raw(w, key, slice_of("null"));
 }
 
+/* Each stamp of the message, by its own name. One that is called as another member is would take its place. */
+static void put_stamps(struct json_writer *w, const struct request *r)
+{
+	static const char *const taken[] = { "task_id", "status", "result", "traceback", "children", "date_done", "group_id", "parent_id", "name", "args",
+		"kwargs", "worker", "retries", "queue", "stamped_headers" };
+	struct err err = ERR_INIT;
+	struct json *stamps = r->stamps.len > 2 && r->stamped_headers.len > 2 ? json_parse_answer(r->stamps, &err) : NULL;
+
+	if (stamps == NULL)
+		return;
+	json_put_raw(w, "stamped_headers", r->stamped_headers);
+	for (const struct json *s = json_first(stamps); s != NULL; s = json_next(s)) {
+		size_t i = 0;
+
+		while (i < sizeof(taken) / sizeof(taken[0]) && strcmp(taken[i], json_key(s)) != 0)
+			i++;
+		if (i < sizeof(taken) / sizeof(taken[0]))
+			continue;
+		json_put_raw(w, json_key(s), slice_of(""));
+		json_write_node(w->out, s);
+	}
+	json_free(stamps);
+}
+
 static void put_extended(struct json_writer *w, const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
@@ -55,6 +79,7 @@ static void put_extended(struct json_writer *w, const struct node *node, const s
 	json_put_string(w, "worker", slice_of(node->name));
 	json_put_int(w, "retries", r->retries);
 	json_put_string(w, "queue", slice_of(task->queue != NULL ? task->queue->name : ""));
+	put_stamps(w, r);
 	buf_release(&text);
 }
 
@@ -117,6 +142,8 @@ static struct result_row *table_row(const struct node *node, const struct task *
 	if (task->reply.trace.len > 0 && strcmp(task->status, "SUCCESS") != 0)
 		buf_add(&row->trace, task->reply.trace.data, task->reply.trace.len);
 	row->done_wall_ms = is_final(task->status) ? clock_wall_ms() : 0;
+	if (task->children.len > 0)
+		buf_addf(&row->children, "[%s]", task->children.data);
 	if (node->settings->job.result_extended) {
 		buf_add(&row->name, r->task.data, r->task.len);
 		json_write_node(&row->args, r->args);
@@ -124,6 +151,9 @@ static struct result_row *table_row(const struct node *node, const struct task *
 		buf_add_str(&row->worker, node->name);
 		buf_add_str(&row->queue, task->queue != NULL ? task->queue->name : "");
 		row->retries = r->retries;
+		if (r->stamps.len > 2 && r->stamped_headers.len > 2)
+			buf_addf(&row->stamps, "{\"stamped_headers\":%.*s,\"stamps\":%.*s}", (int)r->stamped_headers.len, r->stamped_headers.data,
+				(int)r->stamps.len, r->stamps.data);
 	}
 	return row;
 }

@@ -38,7 +38,7 @@ struct result_table {
 
 	struct store *store;     /* the thread's */
 	struct backoff backoff;
-	bool is_prepared, has_sequence, is_extended, is_mysql;
+	bool is_prepared, has_sequence, is_extended, has_children, has_stamps, is_mysql;
 	int64_t seen_at;         /* job_revoked: newest row that was read */
 	int64_t poll_at;
 };
@@ -50,6 +50,7 @@ struct result_row *result_row_new(struct slice id, const char *status)
 	snprintf(row->id, sizeof(row->id), "%.*s", (int)id.len, id.data);
 	snprintf(row->status, sizeof(row->status), "%s", status);
 	row->result = row->trace = row->name = row->args = row->kwargs = row->worker = row->queue = (struct buf)BUF_INIT;
+	row->stamps = row->children = (struct buf)BUF_INIT;
 	return row;
 }
 
@@ -64,6 +65,8 @@ void result_row_free(struct result_row *row)
 	buf_release(&row->kwargs);
 	buf_release(&row->worker);
 	buf_release(&row->queue);
+	buf_release(&row->stamps);
+	buf_release(&row->children);
 	free(row);
 }
 
@@ -100,8 +103,8 @@ static int run_once(struct result_table *t, const char *sql, struct err *err)
 /* MariaDB's clients take ids from a sequence; MySQL's and SQLite's count by themselves. */
 static int make_table(struct result_table *t, bool is_mariadb, struct err *err)
 {
-	static const char rest[] = "task_id VARCHAR(155) UNIQUE, status VARCHAR(50), result %s, date_done DATETIME, traceback TEXT";
-	static const char extended[] = ", name VARCHAR(155), args %1$s, kwargs %1$s, worker VARCHAR(155), retries INTEGER, queue VARCHAR(155)";
+	static const char rest[] = "task_id VARCHAR(155) UNIQUE, status VARCHAR(50), result %1$s, date_done DATETIME, traceback TEXT, children %1$s";
+	static const char extended[] = ", name VARCHAR(155), args %1$s, kwargs %1$s, worker VARCHAR(155), retries INTEGER, queue VARCHAR(155), stamps %1$s";
 	const char *blob = t->is_mysql ? "LONGBLOB" : "BLOB";
 	struct buf sql = BUF_INIT;
 	int rc = 0;
@@ -121,25 +124,29 @@ static int make_table(struct result_table *t, bool is_mariadb, struct err *err)
 	return rc;
 }
 
-static int look_at_mysql(struct result_table *t, bool *is_mariadb, struct err *err)
+static int has_column(struct result_table *t, const char *column, bool *found, struct err *err)
 {
-	static const char column[] = "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'celery_taskmeta' AND ";
 	struct buf sql = BUF_INIT;
-	bool counts = false;
-	int rc = -1;
+	int rc;
 
-	if (is_there(t, "SELECT 1 FROM DUAL WHERE VERSION() LIKE '%MariaDB%'", is_mariadb, err) < 0 || make_table(t, *is_mariadb, err) < 0)
-		goto out;
-	buf_addf(&sql, "%scolumn_name = 'id' AND extra LIKE '%%auto_increment%%'", column);
-	if (is_there(t, sql.data, &counts, err) < 0)
-		goto out;
-	t->has_sequence = !counts;
-	buf_reset(&sql);
-	buf_addf(&sql, "%scolumn_name = 'retries'", column);
-	rc = is_there(t, sql.data, &t->is_extended, err);
-out:
+	buf_addf(&sql, t->is_mysql
+		? "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'celery_taskmeta' AND column_name = %s"
+		: "SELECT 1 FROM pragma_table_info('celery_taskmeta') WHERE name = %s", column);
+	rc = is_there(t, sql.data, found, err);
 	buf_release(&sql);
 	return rc;
+}
+
+/* Older Celery's tables have no children and no stamps. */
+static int look_at_columns(struct result_table *t, struct err *err)
+{
+	bool counts = true;
+
+	if (t->is_mysql && has_column(t, "'id' AND extra LIKE '%auto_increment%'", &counts, err) < 0)
+		return -1;
+	t->has_sequence = !counts;
+	return has_column(t, "'retries'", &t->is_extended, err) < 0 || has_column(t, "'children'", &t->has_children, err) < 0
+		? -1 : has_column(t, "'stamps'", &t->has_stamps, err);
 }
 
 static int prepare(struct result_table *t, struct err *err)
@@ -149,13 +156,10 @@ static int prepare(struct result_table *t, struct err *err)
 	if (t->is_prepared)
 		return 0;
 	t->is_mysql = strcmp(store_dialect(t->store), "mysql") == 0;
-	if (t->is_mysql) {
-		if (look_at_mysql(t, &is_mariadb, err) < 0)
-			return -1;
-	} else if (make_table(t, false, err) < 0 ||
-		is_there(t, "SELECT 1 FROM pragma_table_info('celery_taskmeta') WHERE name = 'retries'", &t->is_extended, err) < 0) {
+	if (t->is_mysql && is_there(t, "SELECT 1 FROM DUAL WHERE VERSION() LIKE '%MariaDB%'", &is_mariadb, err) < 0)
 		return -1;
-	}
+	if (make_table(t, is_mariadb, err) < 0 || look_at_columns(t, err) < 0)
+		return -1;
 	if (run_once(t, "CREATE TABLE IF NOT EXISTS job_revoked (task_id VARCHAR(155) NOT NULL PRIMARY KEY, at BIGINT NOT NULL)", err) < 0)
 		return -1;
 	t->is_prepared = true;
@@ -179,20 +183,65 @@ static void encode(const struct result_table *t, const struct result_row *row, s
 	json_free(node);
 }
 
-static void write_statement(const struct result_table *t, struct buf *sql)
-{
-	static const char *const plain[] = { "result", "date_done", "traceback" };
-	static const char *const more[] = { "name", "args", "kwargs", "worker", "retries", "queue" };
+#define COLUMNS_MAX 11
+#define BLOB_MAX 65535 /* bytes */
 
+struct column {
+	const char *name;
+	struct store_value value;
+};
+
+static struct store_value text_or_null(const struct buf *text)
+{
+	return text->len > 0 ? store_text(bytes(text)) : (struct store_value){ .type = STORE_NULL };
+}
+
+/* What a result is whole without: nothing rather than more than a table that Python made on MySQL takes. */
+static struct store_value if_it_fits(const struct buf *some)
+{
+	return some->len > 0 && some->len <= BLOB_MAX ? store_bytes(bytes(some)) : (struct store_value){ .type = STORE_NULL };
+}
+
+static struct store_value bytes_or_null(const struct buf *some)
+{
+	return some->len > 0 ? store_bytes(bytes(some)) : (struct store_value){ .type = STORE_NULL };
+}
+
+/* What the table has room for, but for id, task_id and status. done: of the time as text. */
+static size_t fill_columns(const struct result_table *t, const struct result_row *row, const struct buf *value, char *done, struct column *out)
+{
+	const struct column all[] = {
+		{ "result", store_bytes(bytes(value)) },
+		{ "date_done", row->done_wall_ms > 0 ? store_text(rows_time(row->done_wall_ms, done)) : (struct store_value){ .type = STORE_NULL } },
+		{ "traceback", text_or_null(&row->trace) },
+		{ "name", text_or_null(&row->name) },
+		{ "args", bytes_or_null(&row->args) },
+		{ "kwargs", bytes_or_null(&row->kwargs) },
+		{ "worker", text_or_null(&row->worker) },
+		{ "retries", store_int(row->retries) },
+		{ "queue", text_or_null(&row->queue) },
+	};
+	size_t count = t->is_extended ? 9 : 3;
+
+	memcpy(out, all, count * sizeof(*out));
+	if (t->has_children)
+		out[count++] = (struct column){ "children", if_it_fits(&row->children) };
+	if (t->has_stamps)
+		out[count++] = (struct column){ "stamps", if_it_fits(&row->stamps) };
+	return count;
+}
+
+static void write_statement(const struct result_table *t, const struct column *columns, size_t count, struct buf *sql)
+{
 	buf_addf(sql, "INSERT INTO celery_taskmeta (%stask_id, status", t->has_sequence ? "id, " : "");
-	for (size_t i = 0; i < 3; i++)
-		buf_addf(sql, ", %s", plain[i]);
-	for (size_t i = 0; i < 6 && t->is_extended; i++)
-		buf_addf(sql, ", %s", more[i]);
-	buf_addf(sql, ") VALUES (%s?, ?, ?, ?, ?%s)", t->has_sequence ? "NEXT VALUE FOR task_id_sequence, " : "", t->is_extended ? ", ?, ?, ?, ?, ?, ?" : "");
-	buf_add_str(sql, t->is_mysql ? " ON DUPLICATE KEY UPDATE " : " ON CONFLICT (task_id) DO UPDATE SET ");
-	for (size_t i = 0; i < (t->is_extended ? 9u : 3u); i++) {
-		const char *name = i < 3 ? plain[i] : more[i - 3];
+	for (size_t i = 0; i < count; i++)
+		buf_addf(sql, ", %s", columns[i].name);
+	buf_addf(sql, ") VALUES (%s?, ?", t->has_sequence ? "NEXT VALUE FOR task_id_sequence, " : "");
+	for (size_t i = 0; i < count; i++)
+		buf_add_str(sql, ", ?");
+	buf_add_str(sql, t->is_mysql ? ") ON DUPLICATE KEY UPDATE " : ") ON CONFLICT (task_id) DO UPDATE SET ");
+	for (size_t i = 0; i < count; i++) {
+		const char *name = columns[i].name;
 
 		if (t->is_mysql)
 			buf_addf(sql, "%s = IF(status = 'SUCCESS', %s, VALUES(%s)), ", name, name, name);
@@ -204,28 +253,21 @@ static void write_statement(const struct result_table *t, struct buf *sql)
 		: "status = CASE WHEN status = 'SUCCESS' THEN status ELSE excluded.status END");
 }
 
-static struct store_value text_or_null(const struct buf *text)
-{
-	return text->len > 0 ? store_text(bytes(text)) : (struct store_value){ .type = STORE_NULL };
-}
-
 static int write_result(struct result_table *t, const struct result_row *row, struct err *err)
 {
+	struct store_value values[2 + COLUMNS_MAX] = { store_text(slice_of(row->id)), store_text(slice_of(row->status)) };
+	struct column columns[COLUMNS_MAX];
 	struct buf value = BUF_INIT, sql = BUF_INIT;
 	char done[ROWS_TIME];
+	size_t count;
 	int rc;
 
 	encode(t, row, &value);
-	write_statement(t, &sql);
-	struct store_value values[] = {
-		store_text(slice_of(row->id)), store_text(slice_of(row->status)), store_bytes(bytes(&value)),
-		row->done_wall_ms > 0 ? store_text(rows_time(row->done_wall_ms, done)) : (struct store_value){ .type = STORE_NULL },
-		text_or_null(&row->trace), text_or_null(&row->name),
-		row->args.len > 0 ? store_bytes(bytes(&row->args)) : (struct store_value){ .type = STORE_NULL },
-		row->kwargs.len > 0 ? store_bytes(bytes(&row->kwargs)) : (struct store_value){ .type = STORE_NULL },
-		text_or_null(&row->worker), store_int(row->retries), text_or_null(&row->queue),
-	};
-	rc = store_run(t->store, sql.data, values, t->is_extended ? 11 : 5, NULL, err);
+	count = fill_columns(t, row, &value, done, columns);
+	write_statement(t, columns, count, &sql);
+	for (size_t i = 0; i < count; i++)
+		values[2 + i] = columns[i].value;
+	rc = store_run(t->store, sql.data, values, 2 + count, NULL, err);
 	buf_release(&value);
 	buf_release(&sql);
 	return rc;

@@ -22,7 +22,8 @@ struct result_row {
 	char status[16];
 	struct buf result;       /* JSON; empty: null */
 	struct buf trace;
-	struct buf name, args, kwargs, worker, queue; /* extended: where the table has these columns */
+	struct buf name, args, kwargs, worker, queue, stamps; /* extended: where the table has these columns; args, kwargs and stamps are JSON */
+	struct buf children;     /* JSON list; likewise */
 	int64_t retries;
 	int64_t done_wall_ms;    /* 0: not in a state that is an end */
 	bool is_revoke;          /* only the id, for job_revoked */
