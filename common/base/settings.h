@@ -83,6 +83,7 @@ struct job_settings {
 	char *queue_type;           /* "classic", "quorum" */
 	char *exchange_type;        /* "direct", "topic" */
 	int64_t max_priority;
+	bool inherit_priority;
 	char *delay_queue_type;
 	char *dead_letter_queue;
 	char *pool;                 /* "children", "threads" */

@@ -196,6 +196,27 @@ def test_parent_root_and_group_of_children(cluster, app, s, worker):
     assert properties.reply_to and properties.delivery_mode == 2
 
 
+@pytest.mark.parametrize("inherits", [True, False])
+def test_priority_of_what_follows(make_cluster, inherits):
+    """As Celery's task_inherit_parent_priority: the job's, along a chain, unless a signature has its own."""
+    cluster = make_cluster(**{"job.inherit_priority": inherits})
+    with cluster.traced() as published:
+        cluster.job()
+        app = cluster.app()
+        s = app.signature
+        errback, failing = s("echo", task_id="errback"), s("fail", ("boom",), priority=6)
+        failing.link_error(errback)
+        with pytest.raises(ValueError):
+            failing.apply_async().get(timeout=60)
+        steps = chain(s("add", (1, 2), priority=7), s("add", (1,), task_id="step", link=s("add", (2,), task_id="link")), s("add", (1,), priority=3, task_id="own"))
+        assert steps.apply_async().get(timeout=60) == 5
+
+        def told():
+            return {m.headers["id"]: m.properties.get("priority") for m in published() if m.headers.get("id") in ("step", "link", "own", "errback")}
+        priorities = wait_for(lambda: len(found := told()) == 4 and found, "all are sent", 60)
+    assert priorities == ({"step": 7, "link": 7, "own": 3, "errback": 6} if inherits else {"step": None, "link": None, "own": 3, "errback": None})
+
+
 def test_link_to_a_queue_that_nobody_made(cluster, s):
     result = s("add", (1, 2)).apply_async(link=s("add", (5,), queue="made-on-the-way"))
     assert result.get(timeout=30) == 3

@@ -177,7 +177,9 @@ static void take_options(struct outgoing_task *task, const struct canvas *c, con
 	task->ignore_result = option_bool(options, "ignore_result");
 	task->hard_s = option_number(options, "time_limit");
 	task->soft_s = option_number(options, "soft_time_limit");
-	task->priority = option_int(options, "priority", &priority) && priority >= 0 && priority <= 255 ? (int)priority : REQUEST_NO_PRIORITY;
+	task->priority = c->inherits_priority ? c->parent->priority : REQUEST_NO_PRIORITY;
+	if (option_int(options, "priority", &priority) && priority >= 0 && priority <= 255)
+		task->priority = (int)priority;
 }
 
 static void take_texts(struct outgoing_task *task, const struct texts *t)

@@ -17,6 +17,7 @@ struct canvas {
 	const char *purpose;
 	unsigned depth, made;        /* made: ids, for signatures with or without one of their own */
 	bool is_repeat;              /* they may have been sent before: marked */
+	bool inherits_priority;      /* the parent's, without one of their own */
 	size_t count;
 };
 

@@ -263,6 +263,7 @@ static void succeeded(struct node *node, struct task *task)
 	}
 	canvas_init(&canvas, &node->outgoing, r, CANVAS_NEXT, &task->children);
 	canvas.is_repeat = task->has_succeeded;
+	canvas.inherits_priority = node->settings->job.inherit_priority;
 	if (r->callbacks != NULL)
 		rc = canvas_add_callbacks(&canvas, r->callbacks, bytes(&task->reply.result), &err);
 	if (rc == 0 && r->chain != NULL)
@@ -288,6 +289,7 @@ static void failed(struct node *node, struct task *task, struct post *posts)
 	task->status = "FAILURE";
 	task->event = "task-failed";
 	canvas_init(&canvas, &node->outgoing, r, CANVAS_ERROR, &ignored);
+	canvas.inherits_priority = node->settings->job.inherit_priority;
 	json_put_string(&w, NULL, r->id);
 	if (r->errbacks != NULL && canvas_add_all(&canvas, r->errbacks, bytes(&id), &err) < 0)
 		log_warn("an errback can't be sent", log_slice("id", r->id), log_err(&err));
