@@ -152,10 +152,10 @@ def test_a_rate_limit_that_is_none_ends_the_start(make_cluster):
 
 def test_names_of_nodes_are_made_as_celery_makes_them(make_cluster):
     cluster = make_cluster()
-    for pattern in ("a-%n.%d.end", "b-%n.%d%%@%h"):
+    for pattern in ("a-%n.%d.end", "b-%n.%d@%h"):
         cluster.job(node=pattern)
     name = host_format("a-%n.%d.end")
-    names = {f"{name}@{socket.gethostname()}", host_format("b-%n.%d%%@%h")}
+    names = {f"{name}@{socket.gethostname()}", host_format("b-%n.%d@%h")}
     wait_for(lambda: {n for answer in cluster.app().control.ping(timeout=2) for n in answer} == names, f"{names} answer", 60)
 
 

@@ -340,15 +340,29 @@ def test_what_a_result_says(cluster, worker):
     assert second == {"task_id": sent[1]["id"], "status": "SUCCESS", "result": 3, "traceback": None, "children": [], "date_done": second["date_done"]}
 
 
-def test_odd_properties_do_no_harm(cluster, send):
-    """Nested headers, priorities and times out of range, a reply_to of somebody else: the task runs, or it is dead, and the worker goes on."""
+@pytest.mark.parametrize("more", [{"priority": 255}, {"timestamp": 2**62}, {"expiration": "1000000"}, {"correlation_id": "x" * 255}, {"message_id": "y" * 255}], ids=str)
+def test_odd_properties_do_no_harm(cluster, worker, more):
+    """Nested headers, a root and a parent that are one, priorities and times out of range: the task runs and is answered, also when it was sent on."""
     deep = {}
     for _ in range(100):
         deep = {"a": deep}
-    for more in ({"priority": 255}, {"timestamp": 2**62}, {"expiration": "1000000"}, {"reply_to": "amq.nobody"}, {"correlation_id": "x" * 255}):
-        cluster.publish(json.dumps([[1, 2], {}, None]), headers=headers(deep=deep, root_id="loop", parent_id="loop"), **more)
-    wait_for(lambda: cluster.count("celery") == 0, "all are taken")
+    odd = {"deep": deep, "root_id": "loop", "parent_id": "loop"}
+    assert value(cluster, [[1, 2], {}, None], headers(**odd), **more) == 3
+    later = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)).isoformat()
+    assert value(cluster, [[1, 2], {}, None], headers(**odd, eta=later), **more) == 3
+
+
+def test_a_reply_to_that_is_somebody_elses(cluster, send):
+    """The result goes there and is nothing there: no job, and it is not answered itself."""
+    sent = {queue: headers() for queue in ("celery", "feed.jobs.dead", "amq.nobody")}
+    for queue, mine in sent.items():
+        cluster.publish(json.dumps([[1, 2], {}, None]), headers=mine, reply_to=queue)
+    dead = {json.loads(body)["task_id"]: properties for properties, body in cluster.dead(2)}
+    assert set(dead) == {sent["celery"]["id"], sent["feed.jobs.dead"]["id"]}
+    assert dead[sent["celery"]["id"]].headers["x-feed-reason"], "it came as a job, which it is not"
+    assert not dead[sent["feed.jobs.dead"]["id"]].headers, "it came as it was sent"
     assert send("add", 1, 2) == 3
+    assert cluster.count("celery") == 0 and cluster.count("feed.jobs.dead") == 0
 
 
 def test_same_id_twice(worker, cluster):
