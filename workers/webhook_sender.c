@@ -19,6 +19,7 @@
 #include "workers/webhook_sign.h"
 
 #define LOOK_MS 1000         /* for what another process wrote, or what is due again */
+#define TRIES_MIN 5          /* before a webhook is given up: the time since its first failure alone may be time that nobody tried */
 #define TURN 100             /* deliveries to one webhook before others have their turn, */
 #define TURN_MS 1000         /* of which the last begins within this time: a slow one has short turns */
 /* On top of a call's time limit: to write down what became of it. The lease is renewed for each delivery, so this is not about how long a
@@ -147,7 +148,7 @@ static int note_failure(struct sender *s, const char *id, int status, const char
 		log_str("reason", why));
 	if (status == GONE)
 		return disable(s, id, "it answered 410 Gone", err);
-	if (s->delivery.failing_ms < s->settings->sink.webhook_give_up_s * 1000)
+	if (s->delivery.failing_ms < s->settings->sink.webhook_give_up_s * 1000 || s->delivery.tries + 1 < TRIES_MIN)
 		return webhooks_failed(s->store, s->holder, id, why, wait_after(s, status), err);
 	snprintf(reason, sizeof(reason), "no success for %lld s; at last: %.300s", (long long)(s->delivery.failing_ms / 1000), why);
 	return disable(s, id, reason, err);

@@ -2,7 +2,8 @@
  * Uses store, http_client.
  *
  * A webhook is called by one thread of one process at a time, in the order of its deliveries; an answer of 200 … 299 is a
- * success, 410 disables it at once, all else is tried again, with backoff and jitter, until relay.webhook_give_up_s. */
+ * success, 410 disables it at once, all else is tried again, with backoff and jitter, until relay.webhook_give_up_s, five
+ * times at least. */
 #ifndef FEEDMILL_WORKERS_WEBHOOK_SENDER_H
 #define FEEDMILL_WORKERS_WEBHOOK_SENDER_H
 

@@ -218,6 +218,55 @@ def test_slow_ones_leave_the_others_their_turn(make_feed):
 
 
 @pytest.mark.servers("rows that are written by hand")
+def test_time_that_nobody_tried_disables_nobody(hooked):
+    """The relay was off for more than a day between two tries. It takes five; and where they all fail, so long after the first, no more."""
+    failures = {"/well": 10**6, "/ill": 10**6}
+    sink = Sink(lambda path, body: 503 if len(sink.ids(path)) <= failures[path] else 204)
+    ids = {path: hooked.client.ok("POST", "/webhooks", {"url": sink.url(path)})["id"] for path in ("/well", "/ill")}
+    relay = hooked.worker("relay")
+    hooked.produce_all("product_events", [event(1)])
+    wait_for(lambda: all("503" in webhook(hooked, id).get("reason", "") for id in ids.values()), "a first failure")
+    assert relay.stop() == 0
+    sink.calls.clear()
+    failures["/well"] = 3
+    hooked.sql(f"UPDATE webhook SET tries = 1, next_try = 0, failing_since = {int((time.time() - 25 * 3600) * 1000)}")
+    hooked.worker("relay")
+    wait_for(lambda: webhook(hooked, ids["/well"])["waiting"] == 0, "delivered, by the fifth try", 60)
+    state = webhook(hooked, ids["/well"])
+    assert state["status"] == "active" and "reason" not in state and len(sink.ids("/well")) == 4
+    wait_for(lambda: webhook(hooked, ids["/ill"])["status"] == "disabled", "given up", 60)
+    assert "no success for 90" in webhook(hooked, ids["/ill"])["reason"] and len(sink.ids("/ill")) == 4
+    sink.close()
+
+
+@pytest.mark.servers("rows that are written by hand")
+def test_waits_grow_up_to_their_limit_and_are_spread(make_feed):
+    """As they are written down at each failure, for two dozen webhooks. Hours, so that none is over meanwhile; the test ends them."""
+    hour, count, tries, waits = 3600 * 1000, 24, 5, defaultdict(dict)
+    feed = make_feed(**{**HOOKS, "relay__webhook_retry_ms": hour, "relay__webhook_retry_max_ms": 4 * hour}).prepare()
+    feed.client = Client(feed.gateway().url)
+    sink = Sink(lambda path, body: 503)
+    for n in range(count):
+        feed.client.ok("POST", "/webhooks", {"url": sink.url(f"/{n}")})
+    feed.worker("relay")
+    feed.produce_all("product_events", [event(1)])
+
+    def failed(least):
+        rows = feed.sql("SELECT id, tries, next_try - lease_until FROM webhook WHERE lease_holder = '' AND next_try > 0")
+        for id, done, wait in rows:
+            waits[done][id] = wait
+        return len(rows) == count and all(done >= least for _, done, _ in rows)
+    for n in range(1, tries + 1):
+        wait_for(lambda: failed(n), f"failure {n} of each", 60)
+        feed.sql("UPDATE webhook SET next_try = 0 WHERE tries = %s AND lease_holder = ''", n)
+    for n in range(1, tries + 1):
+        limit, seen = min(hour * 2 ** (n - 1), 4 * hour), waits[n].values()
+        assert len(seen) >= count - 4, "a wait that was over at once is not seen, and is not often that short"
+        assert 1 <= min(seen) < limit / 2 < max(seen) <= limit, (n, sorted(seen))
+    sink.close()
+
+
+@pytest.mark.servers("rows that are written by hand")
 def test_old_deliveries_go_faster_than_they_come(hooked):
     """More than a minute's worth: a step's rows a minute would never catch up."""
     def rows(where):
@@ -320,13 +369,13 @@ def test_slow_and_endless_answers_end(make_feed):
 
 
 def test_killed_workers_lose_nothing(hooked, sink):
-    """kill -9 again and again, two replicas: each event comes, in order, to each webhook."""
+    """kill -9 again and again, two replicas: each event comes to each webhook, first occurrences of a product in their order."""
     for n in range(3):
         hooked.client.ok("POST", "/webhooks", {"url": sink.url(f"/{n}")})
     sent = []
     hooked.worker("relay")
     for _ in range(2):
-        more = [event(len(sent) + n) for n in range(200)]
+        more = [event((len(sent) + n) // 2, ("created", "deleted")[n % 2]) for n in range(200)]
         before = len(sink.ids("/0"))
         victim = hooked.worker("relay", wait=False)
         hooked.produce_all("product_events", more)
@@ -335,6 +384,10 @@ def test_killed_workers_lose_nothing(hooked, sink):
         victim.kill()
     for n in range(3):
         wait_for(lambda: set(sink.ids(f"/{n}")) == {id_of(record) for record in sent}, "all events", 90)
+        actions = defaultdict(list)
+        for body in map(json.loads, dict.fromkeys(sink.bodies(f"/{n}"))):
+            actions[body["id"]].append(body["action"])
+        assert len(actions) == len(sent) // 2 and all(seen == ["created", "deleted"] for seen in actions.values()), actions
 
 
 @pytest.mark.servers("a table that is renamed away")
