@@ -183,6 +183,25 @@ def test_systemd_understands_the_units(installed, units, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_stop_is_told_to_the_worker_alone(units):
+    """Its children, and the programs that they run, would die of the same SIGTERM, and their jobs with them. Killed in the end they all are."""
+    service = (units / "feed-worker@.service").read_text().split("[Service]\n")[1].split("\n[")[0].splitlines()
+    assert [line for line in service if line.startswith(("KillMode=", "KillSignal=", "SendSIGKILL="))] == ["KillMode=mixed"]
+
+
+def test_the_drop_in_of_the_manual_gives_the_job_worker_room(units, tmp_path):
+    """As docs/operations.md has it: systemd takes it, and it is what the unit lacks for job.files and job.state_file."""
+    text = (ROOT / "docs/operations.md").read_text()
+    drop_in = "".join(line[4:] + "\n" for line in re.search(r"(?:^    .*\n)+", text[text.index("systemctl edit feed-worker@job"):], re.M)[0].splitlines())
+    unit = (units / "feed-worker@.service").read_text()
+    assert "ProtectSystem=strict" in unit and not re.search(r"^(StateDirectory|ReadWritePaths)=", unit, re.M), "then it needs no drop-in"
+    assert re.search(r"^StateDirectory=feedmill$", drop_in, re.M) and '"/var/lib/feedmill"' in text
+    whole = tmp_path / "feed-worker@job.service"
+    whole.write_text(re.sub(r"^ExecStart=.*", "ExecStart=/bin/true", unit, flags=re.M).replace("\n[Install]", drop_in.replace("[Service]", "") + "\n[Install]"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", whole], capture_output=True, text=True, timeout=60)
+    assert whole.name not in done.stderr, done.stderr
+
+
 def test_target_wants_gateway_and_every_worker(units):
     wanted = {unit for key, value in settings_of(units / "feedmill.target") if key == "Wants" for unit in value.split()}
     assert wanted == {"feed-gateway.socket", "feed-gateway.service", *(f"feed-worker@{name}.service" for name in workers())}
