@@ -82,6 +82,8 @@ static int say_sent(const struct sending *sending, const struct job_message *job
 		return err_set(err, ERR_INVALID, "there is no queue %s: no worker has made it yet; nothing was sent", job->queue);
 	case AMQP_SENT_NOT:
 		return err_set(err, ERR_UNAVAILABLE, "%s; nothing was sent", sending->why);
+	case AMQP_SENT_UNFIT:
+		return err_set(err, ERR_INVALID, "%s; nothing was sent", sending->why);
 	default:
 		return err_set(err, ERR_UNKNOWN, "%s; whether job %s was stored is not known", sending->why, job->id);
 	}

@@ -29,7 +29,8 @@ struct rabbitmq {
 	pthread_cond_t reported;
 	struct flight *flights; /* of the wave */
 	size_t pending;
-	char why[200]; /* one of the wave was not stored; "": all were */
+	char why[200]; /* one of the wave was not stored; "": all were, or were unfit, */
+	char unfit[200]; /* which says why; "": none was */
 };
 
 struct flight {
@@ -106,7 +107,9 @@ static void on_sent(void *arg, enum amqp_sent sent, const char *why)
 	FAULT_POINT("relay.confirmed");
 	pthread_mutex_lock(&sink->lock);
 	flight->is_stored = sent == AMQP_SENT_STORED || sent == AMQP_SENT_UNROUTABLE;
-	if (!flight->is_stored && sink->why[0] == '\0')
+	if (sent == AMQP_SENT_UNFIT)
+		snprintf(sink->unfit, sizeof(sink->unfit), "%s", why);
+	else if (!flight->is_stored && sink->why[0] == '\0')
 		snprintf(sink->why, sizeof(sink->why), "%s", why);
 	if (sent == AMQP_SENT_UNROUTABLE)
 		metric_add(sink->unroutable, 1);
@@ -171,6 +174,7 @@ static int send_event(struct rabbitmq *sink, const struct relay_event *event, st
 
 /* ---- a wave: events of different products */
 
+/* What is down comes first: an event that does not fit is found among those that are left when it is up again. */
 static int wait_reports(struct rabbitmq *sink, struct err *err)
 {
 	int rc = 0;
@@ -180,6 +184,8 @@ static int wait_reports(struct rabbitmq *sink, struct err *err)
 		pthread_cond_wait(&sink->reported, &sink->lock); /* each is reported, when its time is up at the latest */
 	if (sink->why[0] != '\0')
 		rc = err_set(err, ERR_UNAVAILABLE, "%s", sink->why);
+	else if (sink->unfit[0] != '\0')
+		rc = err_set(err, ERR_INVALID, "%s", sink->unfit);
 	pthread_mutex_unlock(&sink->lock);
 	return rc;
 }
@@ -189,7 +195,7 @@ static int send_wave(struct rabbitmq *sink, const struct relay_event *events, si
 	int rc = 0;
 	size_t sent;
 
-	sink->why[0] = '\0';
+	sink->why[0] = sink->unfit[0] = '\0';
 	for (sent = 0; sent < count && rc == 0; sent++) {
 		sink->flights[sent] = (struct flight){ sink, false };
 		pthread_mutex_lock(&sink->lock);

@@ -231,7 +231,7 @@ static int hand_over(struct amqp_publisher *publisher, struct err *err)
 		const int rc = amqp_publish(publisher->amqp, &out->message, &out->sequence, err);
 
 		if (rc < 0 && err->kind == ERR_INVALID) {
-			report(publisher, out, AMQP_SENT_NOT, err->message);
+			report(publisher, out, AMQP_SENT_UNFIT, err->message);
 			continue;
 		}
 		out->was_handed = true;

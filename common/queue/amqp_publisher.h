@@ -1,7 +1,7 @@
 /* amqp_publisher: messages to RabbitMQ from any thread, by a thread and a connection of its own that comes back by itself.
  *
  * amqp_publisher_send() copies and never blocks; each message is reported once, from the publisher's thread or its close: stored
- * (confirmed by the server), stored nowhere because no queue wanted it, certainly not stored, or nobody knows. What was under
+ * (confirmed by the server), stored nowhere because no queue wanted it, certainly not stored (now, or never as it is), or nobody knows. What was under
  * way when a connection was lost is published again by the next, in the same order, with all its properties (so a message may be
  * there twice, with the same message_id). Order is kept but around a report that is neither of the first two: what was sent behind
  * such a message may be there without it. */
@@ -21,6 +21,7 @@ enum amqp_sent {
 	AMQP_SENT_UNROUTABLE, /* mandatory, and no queue is bound for it */
 	AMQP_SENT_NOT,
 	AMQP_SENT_UNKNOWN,
+	AMQP_SENT_UNFIT, /* not stored, and it never will be: its headers or a name are too long */
 };
 /* why: NULL when stored; borrowed. Must not block, and must not call the publisher. */
 typedef void amqp_sent_fn(void *arg, enum amqp_sent sent, const char *why);

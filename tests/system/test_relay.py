@@ -2,6 +2,7 @@
 import json
 import threading
 import time
+import urllib.parse
 import uuid
 from collections import defaultdict
 
@@ -143,6 +144,25 @@ def test_what_is_no_product_event_goes_to_the_dead_letters(place, vhost):
     wait_for(lambda: subscriber.ids() == [id_of(good)], "the good one")
     for sink in ("rabbitmq", "redis"):
         assert len(place.records(f"relay.{sink}.dlq", lambda records: len(records) >= len(bad))) == len(bad)
+    subscriber.close()
+
+
+def test_headers_that_no_frame_takes_go_to_the_dead_letters(place, vhost):
+    """Kafka takes a megabyte, RabbitMQ 128 KiB. What is around the event, and what comes behind it, arrives."""
+    subscriber = Subscriber(vhost.url, exchange=place.exchange)
+    large = event(2)
+    large["headers"] = [*large["headers"], ("ce_big", b"x" * 140_000)]
+    sent = [event(1), event(2), event(3), large, event(2, "deleted"), event(4)]
+    place.produce_all("product_events", sent)
+    relay = place.worker("relay")
+    wait_for(lambda: set(subscriber.ids()) >= {id_of(record) for record in sent} - {id_of(large)}, "all others", 60)
+    letter, = place.records("relay.rabbitmq.dlq", lambda records: len(records) >= 1)
+    assert dict(letter.headers())["ce_id"].decode() == id_of(large)
+    wait_for(lambda: place.lag("relay.rabbitmq", "product_events") == 0, "it is not tried again")
+    assert id_of(large) not in subscriber.ids() and state(relay, "rabbitmq") == "ok"
+    last = event(9)
+    place.produce_all("product_events", [last])
+    wait_for(lambda: id_of(last) in subscriber.ids(), "the next event")
     subscriber.close()
 
 
@@ -294,11 +314,11 @@ def test_refused_messages_come_again(place, vhost):
 
 
 def test_killed_between_publish_and_confirm(place, vhost):
-    """kill -9 of the worker while events flow: all of them arrive, some twice."""
+    """kill -9 of the worker while events flow: all of them arrive, some twice, first occurrences of a product in their order."""
     subscriber = Subscriber(vhost.url, exchange=place.exchange)
     sent = []
     for _ in range(2):
-        sent += [event(len(sent) + n) for n in range(3000)]
+        sent += [event((len(sent) + n) // 2, ("created", "deleted")[n % 2]) for n in range(3000)]
         subscriber.take()
         relay = place.worker("relay", wait=False)
         place.produce_all("product_events", sent[-3000:])
@@ -306,6 +326,10 @@ def test_killed_between_publish_and_confirm(place, vhost):
         relay.kill()
     place.worker("relay")
     wait_for(lambda: set(subscriber.ids()) == {id_of(record) for record in sent}, "all events", 90)
+    actions = defaultdict(list)
+    for body in map(json.loads, dict.fromkeys(body for _, _, body in subscriber.messages)):
+        actions[body["id"]].append(body["action"])
+    assert all(actions[product] == ["created", "deleted"] for product in range(len(sent) // 2)), actions
     subscriber.close()
 
 
@@ -321,6 +345,29 @@ def test_redis_away_and_back(make_feed):
     feed.worker("relay", config=feed.write_config(feed.folder / f"{feed.name}-2.cfg", **{"redis.url": server("REDIS_URL")}))
     wait_for(lambda: len(channel.take()) == 1, "the event")
     channel.close()
+
+
+def test_redis_with_an_account(make_feed):
+    """Of the URL, where what is special in one is written as %XX; a wrong password is told, and not shown."""
+    name, password = "pe-" + uuid.uuid4().hex[:8], "p@ss:w/\u00f6%"
+    host = urllib.parse.urlsplit(server("REDIS_URL")).netloc.rpartition("@")[2]
+    link = redis.Redis.from_url(server("REDIS_URL"))
+    link.execute_command("ACL", "SETUSER", name, "on", ">" + password, "+@all", "allchannels")
+    channel = Channel(name)
+    try:
+        feed = make_feed(redis__url=f"redis://{name}:not-{name}@{host}", relay__channel=name).prepare()
+        feed.produce_all("product_events", [event(1)])
+        relay = feed.worker("relay", wait=False)
+        relay.wait_logged(r'event="dependency is down, waiting" dependency=redis .*WRONGPASS')
+        assert relay.stop() == 0 and "not-" + name not in relay.output()
+        right = urllib.parse.quote(password, safe="")
+        relay = feed.worker("relay", config=feed.write_config(feed.folder / f"{feed.name}-2.cfg", **{"redis.url": f"redis://{name}:{right}@{host}"}))
+        wait_for(lambda: len(channel.take()) == 1, "the event")
+        assert relay.stop() == 0 and right not in relay.output() and password not in relay.output()
+    finally:
+        link.execute_command("ACL", "DELUSER", name)
+        link.close()
+        channel.close()
 
 
 def test_wrong_urls_end_the_worker(make_feed):

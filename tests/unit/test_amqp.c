@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "common/base/clock.h"
+#include "common/base/mem.h"
 #include "common/base/uuid.h"
 #include "common/queue/amqp.h"
 #include "common/queue/amqp_publisher.h"
@@ -411,13 +412,13 @@ static void silent_server_is_given_up(void **state)
 /* ---- the publisher */
 
 struct reports {
-	_Atomic int stored, unroutable, not, unknown;
+	_Atomic int stored, unroutable, not, unknown, unfit;
 };
 
 static void count(void *arg, enum amqp_sent sent, const char *why)
 {
 	struct reports *reports = arg;
-	_Atomic int *counts[] = { &reports->stored, &reports->unroutable, &reports->not, &reports->unknown };
+	_Atomic int *counts[] = { &reports->stored, &reports->unroutable, &reports->not, &reports->unknown, &reports->unfit };
 
 	assert_true((why == NULL) == (sent == AMQP_SENT_STORED));
 	(*counts[sent])++;
@@ -425,7 +426,7 @@ static void count(void *arg, enum amqp_sent sent, const char *why)
 
 static int all_reports(const struct reports *reports)
 {
-	return reports->stored + reports->unroutable + reports->not + reports->unknown;
+	return reports->stored + reports->unroutable + reports->not + reports->unknown + reports->unfit;
 }
 
 static void wait_reports(const struct reports *reports, int wanted)
@@ -528,6 +529,33 @@ static void publisher_has_room_for_who_was_told(void **state)
 	amqp_close(amqp);
 }
 
+/* What can't be sent by any connection is told as that, and what is behind it goes. */
+static void publisher_tells_what_never_fits(void **state)
+{
+	const struct settings settings = settings_for(getenv("AMQP_URL"));
+	struct amqp *amqp = connect_real();
+	struct amqp_publisher *publisher = open_publisher(&settings, 10, 100);
+	char *text = mem_zalloc(AMQP_PROPERTIES_MAX + 1), queue[64];
+	const struct amqp_field large = amqp_text("large", (struct slice){ text, AMQP_PROPERTIES_MAX });
+	struct amqp_message message = { .exchange = "", .body = slice_of("x"), .properties = { .headers = { &large, 1 } } };
+	struct reports bad = { 0 }, good = { 0 };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	make_queue(amqp, queue);
+	message.routing_key = queue;
+	assert_int_equal(0, amqp_publisher_send(publisher, &message, PATIENCE_MS, count, &bad, &err));
+	message.properties.headers = AMQP_NO_TABLE;
+	assert_int_equal(0, amqp_publisher_send(publisher, &message, PATIENCE_MS, count, &good, &err));
+	wait_reports(&bad, 1);
+	assert_int_equal(1, bad.unfit);
+	wait_reports(&good, 1);
+	assert_int_equal(1, good.stored);
+	amqp_publisher_close(publisher, 1000);
+	amqp_close(amqp);
+	free(text);
+}
+
 /* Publishing to an exchange that is not there ends the channel: what else was under way goes again. */
 static void publisher_comes_back(void **state)
 {
@@ -575,6 +603,7 @@ int main(void)
 		cmocka_unit_test(publisher_keeps_order_and_reports_each),
 		cmocka_unit_test(publisher_gives_up_in_time_and_is_bounded),
 		cmocka_unit_test(publisher_has_room_for_who_was_told),
+		cmocka_unit_test(publisher_tells_what_never_fits),
 		cmocka_unit_test(publisher_comes_back),
 	};
 
