@@ -58,7 +58,7 @@ struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer)
 	client->curl = curl_easy_init();
 	if (client->curl == NULL)
 		abort();
-	client->timeout_ms = timeout_ms;
+	client->timeout_ms = timeout_ms > 0 ? timeout_ms : 1; /* 0 would be no limit to libcurl */
 	client->max_answer = max_answer;
 	client->headers = add_header(NULL, "Expect:"); /* else a large body waits up to a second for a 100 that may not come */
 	return client;
@@ -239,6 +239,11 @@ int http_client_send(struct http_client *client, const char *method, const char 
 		return failed(client, code, url, err);
 	*status = (int)response;
 	return 0;
+}
+
+bool http_client_was_too_large(const struct http_client *client)
+{
+	return client->is_too_large;
 }
 
 int64_t http_client_retry_after_s(const struct http_client *client)

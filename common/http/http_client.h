@@ -14,7 +14,7 @@
 struct http_client;
 
 void http_client_global_init(void); /* once a process, before threads */
-struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer);
+struct http_client *http_client_new(int64_t timeout_ms, size_t max_answer); /* of each request; 0 and less: none has the time */
 void http_client_free(struct http_client *client); /* NULL is fine */
 
 /* A header of every request from now on ("Prefer", "wait=5"); copies. -1, ERR_INVALID: there is a control character in the value. */
@@ -35,6 +35,8 @@ bool http_client_is_public(const struct sockaddr *address);
  * larger than max_answer). */
 int http_client_send(struct http_client *client, const char *method, const char *url, const char *content_type, struct slice body,
 	int *status, struct buf *answer, struct err *err);
+
+bool http_client_was_too_large(const struct http_client *client); /* the last answer: another try would not help */
 
 /* What the last answer's Retry-After asked for, in seconds or as a date: seconds from then, 0: it had none. */
 int64_t http_client_retry_after_s(const struct http_client *client);

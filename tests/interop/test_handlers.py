@@ -14,8 +14,10 @@ import statistics
 import threading
 import time
 
+import billiard.exceptions
 import pytest
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 from PIL import Image
 
 from certificate import make_certificate
@@ -156,6 +158,49 @@ def test_mail_by_tls_alone(cluster, module_folder):
         assert len(safe.mails) == 1 and plain.mails == []
 
 
+def logins(user, password):
+    """For a sink that takes nothing without a login by TLS: its options, and a list of who tried."""
+    tried = []
+
+    def authenticate(server, session, envelope, mechanism, data):
+        tried.append((data.login.decode(), data.password.decode()))
+        return AuthResult(success=tried[-1] == (user, password), handled=False)
+    return {"authenticator": authenticate, "auth_required": True, "auth_require_tls": True}, tried
+
+
+def test_mail_with_a_login(cluster, tmp_path):
+    """After STARTTLS; a wrong password is told and not tried again."""
+    certificate, key = make_certificate(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    options, tried = logins("feed", "pass:w\u00f6rd")
+    with listening(tls_context=context, require_starttls=True, **options) as sink:
+        for queue, password in (("login", "pass:w\u00f6rd"), ("wrong-login", "secret")):
+            cluster.job(queues=queue, concurrency=1, retry_limit_ms=50, **{"smtp.url": f"smtp://127.0.0.1:{sink.port}", "smtp.ca_file": str(certificate),
+                        "smtp.sender": "feed@example.org", "smtp.user": "feed", "smtp.password": password})
+        app = cluster.app()
+        assert app.send_task("email.send", ["a@example.org", "s", "t"], queue="login").get(timeout=60) == {"sent": True}
+        assert len(sink.mails) == 1 and tried == [("feed", "pass:w\u00f6rd")]
+        with pytest.raises(Exception, match="535") as refused:
+            app.send_task("email.send", ["a@example.org", "s", "t"], queue="wrong-login").get(timeout=60)
+        assert len(sink.mails) == 1 and set(tried[1:]) == {("feed", "secret")} and "secret" not in str(refused.value)
+
+
+def test_mail_by_tls_from_the_first_byte(cluster, tmp_path):
+    """smtps://, with a login; a certificate that nobody vouches for ends it before anything is said."""
+    certificate, key = make_certificate(tmp_path, "127.0.0.1")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    with listening(ssl_context=context) as sink:
+        for queue, trust in (("smtps", {"smtp.ca_file": str(certificate)}), ("smtps-unknown", {})):
+            cluster.job(queues=queue, concurrency=1, retry_limit_ms=50, **{"smtp.url": f"smtps://127.0.0.1:{sink.port}", "smtp.sender": "feed@example.org", **trust})
+        app = cluster.app()
+        assert app.send_task("email.send", ["a@example.org", "s", "t"], queue="smtps").get(timeout=60) == {"sent": True}
+        with pytest.raises(Exception, match="certificate"):
+            app.send_task("email.send", ["a@example.org", "s", "t"], queue="smtps-unknown").get(timeout=60)
+        assert len(sink.mails) == 1
+
+
 # ---- pictures
 
 def picture(folder, name, size, colours=("red", "blue"), **options):
@@ -231,6 +276,44 @@ def test_picture_of_too_many_pixels(cluster, folder):
     picture(folder, "many.png", (100, 100))
     with pytest.raises(Exception, match="10000 pixels, more than job.image_max_pixels"):
         cluster.app().send_task("image.resize", ["many.png", "x.png", 10], queue="pixels").get(timeout=30)
+    picture(folder, "few.png", (10, 10))
+    large = dict(args=["few.png", "grown.png", 100, 11], queue="pixels")
+    with pytest.raises(Exception, match="1100 pixels, more than job.image_max_pixels"):
+        cluster.app().send_task("image.resize", kwargs={"fit": "cover"}, **large).get(timeout=30)
+    assert not (folder / "grown.png").exists()
+    assert cluster.app().send_task("image.resize", **large).get(timeout=30)["width"] == 10, "it does not grow to fit into a box"
+
+
+def test_picture_at_a_url_of_this_host_is_not_fetched(send, receiver, folder):
+    """Where job.local_urls is off; nor is anything brought there."""
+    receiver.files["/x.png"] = (folder / picture(folder, "x-source.png", (20, 20))).read_bytes()
+    with pytest.raises(Exception, match="must not be called"):
+        send("image.resize", receiver.base + "/x.png", "fetched.png", 10)
+    with pytest.raises(Exception, match="must not be called"):
+        send("image.resize", "x-source.png", receiver.base + "/y.png", 10)
+    assert receiver.gets == receiver.calls == [] and not (folder / "fetched.png").exists()
+
+
+def test_what_is_larger_than_the_limit_is_not_read(cluster, sink, receiver, folder):
+    """Neither a file nor what a URL has, for which it is asked once; exactly the limit is fine."""
+    cluster.job(queues="limit", concurrency=1, files=str(folder), file_max=1000, local_urls=True, retry_limit_ms=50, **{
+        "smtp.url": f"smtp://127.0.0.1:{sink.port}", "smtp.tls": False, "smtp.sender": "feed@example.org"})
+    app = cluster.app()
+
+    def attach(path):
+        return app.send_task("email.send", ["a@example.org", "s", "t"], {"attachments": [{"path": path}]}, queue="limit").get(timeout=60)
+    for size in (1000, 1001):
+        (folder / f"{size}.bin").write_bytes(b"x" * size)
+        receiver.files[f"/{size}.bin"] = b"x" * size
+    sink.mails.clear()
+    for path in ("1000.bin", receiver.base + "/1000.bin"):
+        assert attach(path) == {"sent": True}
+    assert [part.get_payload(decode=True) for _, mail in sink.mails for part in mail.iter_attachments()] == [b"x" * 1000] * 2
+    with pytest.raises(ValueError, match="larger than job.file_max, 1000 bytes"):
+        attach("1001.bin")
+    with pytest.raises(ValueError, match="more than job.file_max, 1000 bytes"):
+        attach(receiver.base + "/1001.bin")
+    assert receiver.gets == ["/1000.bin", "/1001.bin"] and len(sink.mails) == 2
 
 
 def test_picture_from_a_url_to_a_url(local, receiver, folder):
@@ -303,6 +386,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             self.server.files[self.path] = body
 
     def do_GET(self):
+        self.server.gets.append(self.path)
         self.answer(200 if self.path in self.server.files else 404, self.server.files.get(self.path, b""))
 
     def log_message(self, *_):
@@ -312,7 +396,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def receiver():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    server.calls, server.times, server.answers, server.files = [], [], [], {}
+    server.calls, server.times, server.answers, server.gets, server.files = [], [], [], [], {}
     server.base = f"http://127.0.0.1:{server.server_port}"
     server.url = server.base + "/hook"
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -369,6 +453,50 @@ def test_webhook_is_tried_later_and_later(cluster, receiver):
     assert statistics.mean(waits[0]) < statistics.mean(waits[1]) < statistics.mean(sum(waits[2:], [])), "they grow"
     assert all(statistics.median(of_all) < min(0.5 * 2 ** n, 2) + patience_s for n, of_all in enumerate(waits)), "up to the limit"
     assert all(len({round(wait) for wait in of_all}) > 1 for of_all in waits[2:]), "and are spread"
+
+
+@contextlib.contextmanager
+def silence():
+    """A server that takes connections and says nothing: its port, and the connections that came."""
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def take():
+            with contextlib.suppress(OSError):
+                while True:
+                    came.append(server.accept()[0])
+        threading.Thread(target=take, daemon=True).start()
+        try:
+            yield server.getsockname()[1], came
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            for connection in came:
+                connection.close()
+
+
+@pytest.mark.parametrize("pool", ["children", "threads"])
+def test_a_soft_limit_ends_what_waits_for_a_server(make_cluster, folder, pool):
+    """As a limit, and not as a failure that another try may mend."""
+    with silence() as (port, came):
+        base = f"http://127.0.0.1:{port}"
+        cluster = make_cluster()
+        cluster.job(pool=pool, concurrency=4, local_urls=True, files=str(folder), http=f"stars={base}/stars", retry_limit_ms=50, **{
+            "job.gateway_url": base, "smtp.url": f"smtp://127.0.0.1:{port}", "smtp.tls": False, "smtp.sender": "feed@example.org"})
+        app = cluster.app()
+        jobs = {"webhook.deliver": [base + "/hook", {}], "image.resize": [base + "/a.png", "never.png", 10], "feed.post": [1, "s", "t"],
+                "feed.befriend": [1, 2], "email.send": ["a@example.org", "s", "t"], "stars": [1]}
+        results = {name: app.send_task(name, args, soft_time_limit=1) for name, args in jobs.items()}
+        for name, result in results.items():
+            with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded):
+                result.get(timeout=60)
+        assert len(came) == len(jobs), "one call of each"
+
+
+def test_a_picture_that_took_too_long_is_none(app, folder):
+    """Nothing interrupts libvips; what it has made when the limit has passed is not written."""
+    picture(folder, "vast.png", (3000, 3000))
+    with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded):
+        app.send_task("image.resize", ["vast.png", "late.png", 2000], soft_time_limit=0.002).get(timeout=60)
+    assert not (folder / "late.png").exists()
 
 
 def test_webhook_to_this_host_is_refused(send, receiver):

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "common/base/clock.h"
@@ -237,6 +238,19 @@ static void a_slow_answer_has_a_deadline(void **state)
 	assert_int_equal(get(scene), 0);
 }
 
+/* To libcurl a limit of 0 is none. */
+static void who_has_no_time_left_does_not_wait(void **state)
+{
+	struct scene *scene = *state;
+
+	http_client_free(scene->client);
+	scene->client = http_client_new(0, CAP);
+	scene->first = STUB_SILENCE;
+	alarm(30); /* ends the test, if it waits */
+	assert_int_equal(get(scene), -1);
+	alarm(0);
+}
+
 static void half_an_answer_is_none(void **state)
 {
 	struct scene *scene = *state;
@@ -316,6 +330,7 @@ int main(void)
 		IN_SCENE(dead_connections_are_replaced),
 		IN_SCENE(answers_are_capped),
 		IN_SCENE(a_slow_answer_has_a_deadline),
+		IN_SCENE(who_has_no_time_left_does_not_wait),
 		IN_SCENE(half_an_answer_is_none),
 		IN_SCENE(a_reset_is_unknown),
 		IN_SCENE(nobody_there_is_unavailable),

@@ -19,6 +19,7 @@
 #define SIZE 200000
 
 static struct settings settings;
+static const struct job_call call = { .settings = &settings };
 static char folder[] = "/tmp/feedmill-files-XXXXXX";
 
 struct writer {
@@ -45,8 +46,8 @@ static void *write_files(void *arg)
 	memset(bytes, w->letter, SIZE);
 	for (int i = 0; i < TIMES; i++) {
 		buf_reset(&got);
-		if (files_write(&settings, slice_of(name), "text/plain", (struct slice){ bytes, SIZE }, &w->err) < 0 ||
-			files_read(&settings, slice_of(name), &got, &w->err) < 0 || !is_all(&got, w->letter))
+		if (files_write(&call, slice_of(name), "text/plain", (struct slice){ bytes, SIZE }, &w->err) < 0 ||
+			files_read(&call, slice_of(name), &got, &w->err) < 0 || !is_all(&got, w->letter))
 			w->wrong++;
 	}
 	buf_release(&got);

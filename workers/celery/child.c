@@ -26,6 +26,10 @@ void child_handle(const struct job_call *call, struct job_reply *reply)
 
 	if (call->entry->run(call, reply, &err) == 0)
 		return;
+	if (may_go_again(&err) && job_is_over(call)) { /* most likely why */
+		job_over(call, reply);
+		return;
+	}
 	if (may_go_again(&err) && call->retries < call->entry->max_retries) {
 		job_again(reply, 0, -1, err.message);
 		return;

@@ -63,7 +63,7 @@ static bool read_part(const struct job_call *call, const struct json *given, str
 
 	if (json_type(given) != JSON_OBJECT || (base64.data == NULL) == (path.data == NULL))
 		return part_fails(reply, "is an object with name and content (base64), or with path");
-	if (path.data != NULL && (*rc = files_read(call->settings, path, content, err)) < 0)
+	if (path.data != NULL && (*rc = files_read(call, path, content, err)) < 0)
 		return false;
 	if (base64.data != NULL && !base64_decode(content, base64))
 		return part_fails(reply, "has a content that is not base64");

@@ -157,15 +157,17 @@ static int write_file(const struct settings *settings, const char *path, struct 
 
 /* ---- URLs */
 
-static int exchange(const struct settings *settings, const char *method, const char *url, const char *type, struct slice bytes, struct buf *answer,
+static int exchange(const struct job_call *call, const char *method, const char *url, const char *type, struct slice bytes, struct buf *answer,
 	struct err *err)
 {
-	struct http_client *client = http_client_new(URL_TIMEOUT_MS, (size_t)settings->job.file_max);
+	struct http_client *client = http_client_new(job_left_ms(call, URL_TIMEOUT_MS), (size_t)call->settings->job.file_max);
 	int status = 0, rc;
 
-	if (!settings->job.local_urls)
+	if (!call->settings->job.local_urls)
 		http_client_guard(client);
 	rc = http_client_send(client, method, url, type, bytes, &status, answer, err);
+	if (rc < 0 && http_client_was_too_large(client))
+		err_set(err, ERR_INVALID, "%s %s: more than job.file_max, %lld bytes", method, url, (long long)call->settings->job.file_max);
 	http_client_free(client);
 	if (rc < 0)
 		return -1;
@@ -184,19 +186,19 @@ static char *place_copy(struct slice place, struct err *err)
 	return NULL;
 }
 
-int files_read(const struct settings *settings, struct slice place, struct buf *out, struct err *err)
+int files_read(const struct job_call *call, struct slice place, struct buf *out, struct err *err)
 {
 	char *text = place_copy(place, err);
 	int rc = -1;
 
 	if (text == NULL)
 		return -1;
-	rc = is_url(place) ? exchange(settings, "GET", text, NULL, SLICE_NONE, out, err) : read_file(settings, text, out, err);
+	rc = is_url(place) ? exchange(call, "GET", text, NULL, SLICE_NONE, out, err) : read_file(call->settings, text, out, err);
 	free(text);
 	return rc;
 }
 
-int files_write(const struct settings *settings, struct slice place, const char *type, struct slice bytes, struct err *err)
+int files_write(const struct job_call *call, struct slice place, const char *type, struct slice bytes, struct err *err)
 {
 	struct buf answer = BUF_INIT;
 	char *text = place_copy(place, err);
@@ -204,7 +206,7 @@ int files_write(const struct settings *settings, struct slice place, const char 
 
 	if (text == NULL)
 		return -1;
-	rc = is_url(place) ? exchange(settings, "PUT", text, type, bytes, &answer, err) : write_file(settings, text, bytes, err);
+	rc = is_url(place) ? exchange(call, "PUT", text, type, bytes, &answer, err) : write_file(call->settings, text, bytes, err);
 	buf_release(&answer);
 	free(text);
 	return rc;

@@ -5,12 +5,13 @@
 
 #include "common/base/buf.h"
 #include "common/base/err.h"
-#include "common/base/settings.h"
 #include "common/base/str.h"
+#include "workers/jobs/job.h"
 
-/* The whole of it, at most job.file_max bytes. -1: ERR_INVALID (no such place, not allowed, larger), ERR_UNAVAILABLE (try again). */
-int files_read(const struct settings *settings, struct slice place, struct buf *out, struct err *err);
+/* The whole of it, at most job.file_max bytes; a URL has until the job's soft limit, at most 30 s. -1: ERR_INVALID (no such place, not
+ * allowed, larger), ERR_UNAVAILABLE (try again). */
+int files_read(const struct job_call *call, struct slice place, struct buf *out, struct err *err);
 /* In place of what is there, in one step; a URL gets a PUT. */
-int files_write(const struct settings *settings, struct slice place, const char *type, struct slice bytes, struct err *err);
+int files_write(const struct job_call *call, struct slice place, const char *type, struct slice bytes, struct err *err);
 
 #endif

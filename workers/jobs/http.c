@@ -55,8 +55,6 @@ int job_http(const struct job_call *call, struct job_reply *reply, struct err *e
 	rc = http_client_send(client, "POST", call->entry->target, "application/json", (struct slice){ body.data, body.len }, &status, &answer, err);
 	if (rc == 0)
 		rc = finish((struct slice){ answer.data, answer.len }, status, reply);
-	else if (job_is_over(call))
-		rc = job_over(call, reply);
 out:
 	http_client_free(client);
 	buf_release(&body);

@@ -177,7 +177,11 @@ static int write_picture(const struct job_call *call, const struct wish *wish, c
 
 	if (vips.write_to_buffer(image, kind->suffix, &bytes, &len, NULL) != 0)
 		return vips_fails(reply, "the picture can't be written");
-	rc = files_write(call->settings, wish->target, kind->type, (struct slice){ bytes, len }, err);
+	if (job_is_over(call)) { /* libvips is not interrupted */
+		vips.free(bytes);
+		return job_over(call, reply);
+	}
+	rc = files_write(call, wish->target, kind->type, (struct slice){ bytes, len }, err);
 	vips.free(bytes);
 	return rc < 0 ? -1 : answer(reply, kind, vips.get_width(image), vips.get_height(image), len);
 }
@@ -217,6 +221,10 @@ static bool read_wish(const struct job_call *call, struct wish *wish, struct job
 	if (wish->height == 0)
 		wish->height = wish->width;
 	wish->is_cover = slice_is(fit, "cover");
+	if (wish->is_cover && wish->width * wish->height > call->settings->job.image_max_pixels) { /* to fill a box a picture grows */
+		job_fail(reply, "ValueError", "builtins", "the box has %lld pixels, more than job.image_max_pixels", (long long)(wish->width * wish->height));
+		return false;
+	}
 	wish->kind = format.data != NULL ? kind_named(format) : NULL;
 	if ((fit.data == NULL || wish->is_cover || slice_is(fit, "inside")) && (format.data == NULL || wish->kind != NULL))
 		return true;
@@ -236,8 +244,10 @@ int job_image_resize(const struct job_call *call, struct job_reply *reply, struc
 	pthread_once(&once, load);
 	if (missing[0] != '\0')
 		return job_fail(reply, "RuntimeError", "builtins", "%s", missing);
-	rc = files_read(call->settings, wish.source, &bytes, err);
-	if (rc == 0)
+	rc = files_read(call, wish.source, &bytes, err);
+	if (rc == 0 && job_is_over(call))
+		rc = job_over(call, reply);
+	else if (rc == 0)
 		rc = resize(call, &wish, (struct slice){ bytes.data, bytes.len }, reply, err);
 	if (rc < 0 && err->kind == ERR_INVALID)
 		rc = job_fail(reply, "ValueError", "builtins", "%s", err->message);
