@@ -393,7 +393,7 @@ FIGURES = [
     Figure("jobs_children", "jobs that do nothing, in child processes", "jobs/s", jobs_ours("children"), jobs_floor, 0.4, by("noop")),
     Figure("gateway_memory", "memory of the gateway after its load", "MiB", ("post64", "pss"), None, None,
            by("gateway_pss"), is_time=True, limit=32),
-    Figure("worker_memory", "memory of a worker with one thread", "MiB", ("fanout20", "pss"), None, None,
+    Figure("worker_memory", "memory of a fan-out worker, two threads", "MiB", ("fanout20", "pss"), None, None,
            by("worker_pss"), is_time=True, limit=24),
     Figure("backlog", "fan-out with 1,000,000 posts queued, against 10,000", "posts/s", backlog(1_000_000), backlog(10_000), 0.95, only=FULL),
 ]

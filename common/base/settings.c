@@ -116,7 +116,7 @@ static const struct conf_row rows[] = {
 	WORKER(command, "1", "200", "0"),
 	INT("command.prune_s", command_prune_s, "3600", 0, 30 * 86400, "how often rows that nobody asks for any more are deleted, seconds; 0: never"),
 
-	WORKER(fanout, "1", "100", "2"),
+	WORKER(fanout, "2", "100", "2"),
 	INT("fanout.chunk", fanout_chunk, "5000", 1, 100000, "a friend list longer than this is planned in chunks of this length"),
 
 	WORKER(chunk, "2", "1", "0"),
