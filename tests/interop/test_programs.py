@@ -128,3 +128,16 @@ def test_http_endpoint_that_is_busy_or_refuses(app, endpoint):
         app.send_task("wrong", [1]).get(timeout=30)
     with pytest.raises(RuntimeError):
         app.send_task("nobody", [1]).get(timeout=60)
+
+
+def test_a_line_that_would_be_cut_ends_the_start(make_cluster, tmp_path):
+    """The longest one runs with all its words."""
+    count = program(tmp_path / "count.sh", '#!/bin/sh\ncat >/dev/null\necho $#\n')
+    cluster = make_cluster()
+    cluster.job(exec=f"count={count}{' x' * 62}")
+    assert cluster.app().send_task("count").get(timeout=60) == 62
+    for line in (f"{count}{' x' * 63}", f"{count} {'x' * 4096}"):
+        worker = cluster.job(exec=f"count={line}", wait=False)
+        assert worker.popen.wait(60) != 0
+        assert worker.logged("setting job.exec: the line of count has more than 4095 bytes or 63 words"), worker.output()
+        cluster.processes.remove(worker)  # that exit status is on purpose

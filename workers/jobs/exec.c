@@ -18,7 +18,8 @@
 
 #define OUTPUT_MAX (16u << 20) /* bytes of standard output */
 #define ERRORS_MAX 65536       /* of standard error: the rest is read and dropped */
-#define WORDS_MAX 64
+#define LINE_ROOM 4096         /* a program and its arguments, */
+#define WORDS_MAX 64           /* with NULL behind them */
 #define TRY_LATER 75
 #define ORPHANED SIGUSR2       /* to the guard, when the child has died */
 #define GRACE_MS 2000          /* from SIGTERM to SIGKILL, once the soft limit has passed */
@@ -51,6 +52,21 @@ static size_t split(char *line, char **words)
 	return count;
 }
 
+/* As split() cuts it. */
+bool job_exec_takes(struct slice line)
+{
+	size_t words = 0;
+	bool is_gap = true;
+
+	for (size_t i = 0; i < line.len; i++) {
+		const bool was_gap = is_gap;
+
+		is_gap = line.data[i] == ' ' || line.data[i] == '\t';
+		words += was_gap && !is_gap;
+	}
+	return line.len < LINE_ROOM && words < WORDS_MAX;
+}
+
 static void set_environment(const struct job_call *call)
 {
 	char text[300];
@@ -66,7 +82,7 @@ static void set_environment(const struct job_call *call)
 /* In the program's process. */
 static _Noreturn void become(const struct job_call *call, const int in[2], const int out[2], const int errors[2])
 {
-	char line[4096], *words[WORDS_MAX];
+	char line[LINE_ROOM], *words[WORDS_MAX];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGTERM, SIG_DFL);

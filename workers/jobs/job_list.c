@@ -39,6 +39,8 @@ static int read_named(const char *setting, struct slice text, job_fn *run, struc
 			continue;
 		if (name.len == 0 || target.len == 0)
 			return err_set(err, ERR_FATAL, "setting %s: \"%.*s\" is not task=target", setting, (int)name.len, name.len > 0 ? name.data : "");
+		if (run == job_exec && !job_exec_takes(target))
+			return err_set(err, ERR_FATAL, "setting %s: the line of %.*s has more than 4095 bytes or 63 words", setting, (int)name.len, name.data);
 		if (job_find(name) != NULL)
 			return err_set(err, ERR_FATAL, "setting %s: there is a job %.*s already", setting, (int)name.len, name.data);
 		named = mem_grow(named, named_count + 1, sizeof(*named));
