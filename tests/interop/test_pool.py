@@ -122,3 +122,16 @@ def test_a_hard_limit_holds_with_threads_too(make_cluster):
     assert worker.logged("threads can't be ended")
     with pytest.raises(billiard.exceptions.TimeLimitExceeded):
         app.send_task("sleep", [60]).get(timeout=30)
+
+
+def test_a_soft_limit_holds_with_threads_too(make_cluster):
+    """By remote control, until it is taken back; a message's own wins, and the settings' is what is left."""
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", concurrency=1, soft_time_limit_ms=3_600_000)
+    app = cluster.app()
+    app.control.time_limit("sleep", soft=0.5, destination=[worker.node], reply=True, timeout=10)
+    with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded, match="0.5"):
+        app.send_task("sleep", [60]).get(timeout=30)
+    with pytest.raises(billiard.exceptions.SoftTimeLimitExceeded, match="0.25"):
+        app.send_task("sleep", [60], soft_time_limit=0.25).get(timeout=30)
+    assert app.send_task("sleep", [1], soft_time_limit=3600).get(timeout=30) == 1

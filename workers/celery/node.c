@@ -160,6 +160,7 @@ static void start(struct node *node, struct task *task)
 	const struct job_settings *s = &node->settings->job;
 
 	total->count++;
+	task->soft_ms = limit(node, task->request->soft_ms, total->soft_ms, s->soft_time_limit_ms);
 	if (goes_to_thread(node, task)) {
 		task->is_in_thread = true;
 		task->worker_pid = getpid();
@@ -167,8 +168,7 @@ static void start(struct node *node, struct task *task)
 		threads_start(node->threads, task);
 		return;
 	}
-	children_start(node->children, task, limit(node, task->request->soft_ms, total->soft_ms, s->soft_time_limit_ms),
-		hard_limit(node, task));
+	children_start(node->children, task, task->soft_ms, hard_limit(node, task));
 	FAULT_POINT("job.started");
 	finish_started(node, task);
 }

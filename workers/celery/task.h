@@ -40,6 +40,7 @@ struct task {
 	int64_t received_us, started_us; /* monotonic */
 	int64_t started_wall_ms;
 	int worker_pid;
+	int64_t soft_ms;               /* limit that it runs with; 0: none */
 	struct job_reply reply;
 	const char *status;            /* SUCCESS, FAILURE, …: what is stored; NULL: nothing */
 	struct buf children;           /* JSON list of result tuples */

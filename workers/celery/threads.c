@@ -46,7 +46,6 @@ static struct task *take(struct threads *t)
 static void handle(const struct threads *t, struct task *task)
 {
 	const struct request *request = task->request;
-	const int64_t soft_ms = request->soft_ms > 0 ? request->soft_ms : t->settings->job.soft_time_limit_ms;
 	const struct job_call call = {
 		.task = request->task,
 		.id = request->id,
@@ -55,8 +54,8 @@ static void handle(const struct threads *t, struct task *task)
 		.kwargs = request->kwargs,
 		.settings = t->settings,
 		.entry = task->entry,
-		.soft_limit_ms = soft_ms,
-		.deadline_mono_ms = soft_ms > 0 ? clock_mono_ms() + soft_ms : 0,
+		.soft_limit_ms = task->soft_ms,
+		.deadline_mono_ms = task->soft_ms > 0 ? clock_mono_ms() + task->soft_ms : 0,
 	};
 
 	child_handle(&call, &task->reply);

@@ -16,7 +16,7 @@ struct threads *threads_open(const struct settings *settings, size_t count, stru
 /* Waits for what runs up to wait_ms; false: a thread does not end, and nothing was freed. NULL is fine. */
 bool threads_close(struct threads *threads, int64_t wait_ms);
 
-void threads_start(struct threads *threads, struct task *task); /* NOTICE_RAN when it has its reply */
+void threads_start(struct threads *threads, struct task *task); /* with its soft_ms; NOTICE_RAN when it has its reply */
 size_t threads_in_hand(const struct threads *threads);           /* started, and not taken back by threads_taken() */
 void threads_taken(struct threads *threads, size_t count);
 size_t threads_count(const struct threads *threads);
