@@ -2,6 +2,7 @@
 import base64
 import collections
 import contextlib
+import datetime
 import email
 import email.policy
 import hmac
@@ -13,6 +14,7 @@ import ssl
 import statistics
 import threading
 import time
+import uuid
 
 import billiard.exceptions
 import pytest
@@ -107,6 +109,19 @@ def test_mail_with_attachments(send, last, folder):
     assert max(map(len, envelope.content.splitlines())) < 1000
 
 
+def test_mail_of_types_that_json_lacks(send, last):
+    """As Python's clients have them: bytes, text or not, are themselves; an id or a date is its text."""
+    assert send("email.send", kwargs={
+        "to": [b"one@example.org"], "subject": datetime.date(2026, 1, 2), "text": "pl\u00e4in".encode(), "attachments": [
+            {"name": b"a.txt", "content": "\u00fc is no base64".encode()}, {"name": "b.bin", "content": b"\x00\xff\x80"}, {"name": "empty", "content": b""},
+            {"name": uuid.UUID(int=7), "content": base64.b64encode(b"a text").decode()}]}) == {"sent": True}
+    envelope, mail = last()
+    assert envelope.rcpt_tos == ["one@example.org"] and mail["Subject"] == "2026-01-02"
+    assert mail.get_body(("plain",)).get_content().strip() == "pl\u00e4in"
+    assert [(part.get_filename(), part.get_payload(decode=True)) for part in mail.iter_attachments()] == [
+        ("a.txt", "\u00fc is no base64".encode()), ("b.bin", b"\x00\xff\x80"), ("empty", b""), ("0" * 31 + "7", b"a text")]
+
+
 def test_mail_says_which_job_sent_it(app, last):
     result = app.send_task("email.send", ["one@example.org", "short", "text alone"])
     result.get(timeout=30)
@@ -124,6 +139,9 @@ def test_mail_is_tried_again_when_the_server_says_later(send, sink, last):
     ({"to": "a@b", "subject": "s\r\nBcc: x@y", "text": "t"}, "control character"), ({"to": [], "subject": "s", "text": "t"}, "no recipient"),
     ({"to": 7, "subject": "s"}, "to must be an address"), ({"to": "a@b"}, "missing required argument: 'subject'"),
     ({"to": "a@b", "subject": "s", "attachments": [{"name": "x", "content": "%%%"}]}, "not base64"),
+    ({"to": "a@b", "subject": "s", "attachments": [{"name": "x", "content": 7}]}, "not base64"),
+    ({"to": "a@b", "subject": b"\xff"}, "subject must be a string, not object"),
+    ({"to": "a@b", "subject": {"__type__": "bytes", "__value__": "s", "more": 1}}, "subject must be a string, not object"),
     ({"to": "a@b", "subject": "s", "attachments": [{"path": "../secret"}]}, "outside of job.files"),
     ({"to": "a@b", "subject": "s", "attachments": [{"path": "nothing"}]}, "No such file"),
     ({"to": "a@b", "subject": "s", "attachments": [{"name": "x", "content": "", "type": "a\r\nb"}]}, "attachment's type"),

@@ -39,6 +39,20 @@ def test_kombus_types_pass_through(send):
         assert send("echo", value) == value
 
 
+def test_kombus_types_as_arguments(send):
+    """Where a number is asked for a Decimal is one; text that has digits is none."""
+    assert send("add", decimal.Decimal("1.25"), 2) == 3.25
+    assert send("sleep", decimal.Decimal("0.01")) == decimal.Decimal("0.01")
+    assert send("flaky", decimal.Decimal("1")) == 1
+    for wrong in ("1.25", decimal.Decimal("NaN"), b"1", uuid.UUID(int=1)):
+        with pytest.raises(TypeError):
+            send("add", wrong, 1)
+    with pytest.raises(ValueError, match="d\u00e4te 1"):
+        send("fail", "d\u00e4te 1".encode())
+    with pytest.raises(ValueError, match="2026-01-02T03:04:05"):
+        send("fail", datetime.datetime(2026, 1, 2, 3, 4, 5))
+
+
 def test_failure_is_an_exception_of_the_client(app):
     result = app.send_task("fail", ["boom"])
     with pytest.raises(ValueError, match="boom"):

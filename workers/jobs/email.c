@@ -31,7 +31,7 @@ static size_t count_of(const struct json *list)
 /* One text, or a list of them. Without the argument there are none. */
 static bool read_texts(const struct job_call *call, const char *name, struct slice **list, size_t *count, struct job_reply *reply)
 {
-	const struct json *given = job_argument(call, name);
+	const struct json *given = job_plain(job_argument(call, name));
 	const bool is_list = given != NULL && json_type(given) == JSON_ARRAY;
 
 	*count = 0;
@@ -39,7 +39,7 @@ static bool read_texts(const struct job_call *call, const char *name, struct sli
 		return true;
 	*list = mem_array(is_list ? count_of(given) : 1, sizeof(**list));
 	for (const struct json *one = is_list ? json_first(given) : given; one != NULL; one = is_list ? json_next(one) : NULL) {
-		(*list)[*count] = json_string(one);
+		(*list)[*count] = json_string(job_plain(one));
 		if ((*list)[(*count)++].data != NULL)
 			continue;
 		job_fail(reply, "TypeError", "builtins", "%s must be an address, or a list of them", name);
@@ -54,22 +54,37 @@ static bool part_fails(struct job_reply *reply, const char *why)
 	return false;
 }
 
-/* {"name": …, "type": …, "content": base64} or {"path": …}. *rc is -1 with err where the file is not to be had. */
+/* base64, or bytes of a Python client: themselves where they are UTF-8, else in base64. */
+static bool read_content(const struct json *given, struct buf *content)
+{
+	const struct slice plain = json_string(job_typed(given, "bytes"));
+	const struct json *typed = job_typed(given, "base64");
+	const struct slice coded = json_string(typed != NULL ? typed : given);
+
+	if (plain.data == NULL)
+		return coded.data != NULL && base64_decode(content, coded);
+	buf_add(content, plain.data, plain.len);
+	return true;
+}
+
+/* {"name": …, "type": …, "content": base64 or bytes} or {"path": …}. *rc is -1 with err where the file is not to be had. */
 static bool read_part(const struct job_call *call, const struct json *given, struct mail_part *part, struct buf *content, struct job_reply *reply, int *rc,
 	struct err *err)
 {
-	const struct slice base64 = json_string(json_get(given, "content")), path = json_string(json_get(given, "path"));
+	const struct json *content_given = json_get(given, "content");
+	const struct slice path = json_string(job_plain(json_get(given, "path")));
+	const struct json *inside = content_given != NULL && json_type(content_given) == JSON_NULL ? NULL : content_given;
 	const char *slash = path.data != NULL ? memrchr(path.data, '/', path.len) : NULL;
 
-	if (json_type(given) != JSON_OBJECT || (base64.data == NULL) == (path.data == NULL))
+	if (json_type(given) != JSON_OBJECT || (inside == NULL) == (path.data == NULL))
 		return part_fails(reply, "is an object with name and content (base64), or with path");
 	if (path.data != NULL && (*rc = files_read(call, path, content, err)) < 0)
 		return false;
-	if (base64.data != NULL && !base64_decode(content, base64))
+	if (inside != NULL && !read_content(inside, content))
 		return part_fails(reply, "has a content that is not base64");
 	part->bytes = (struct slice){ content->data, content->len };
-	part->name = json_string(json_get(given, "name"));
-	part->type = json_string(json_get(given, "type"));
+	part->name = json_string(job_plain(json_get(given, "name")));
+	part->type = json_string(job_plain(json_get(given, "type")));
 	if (part->name.data == NULL && path.data != NULL)
 		part->name = slash != NULL ? (struct slice){ slash + 1, (size_t)(path.data + path.len - slash) - 1 } : path;
 	if (part->name.data == NULL)

@@ -1,8 +1,10 @@
 /* What a handler has to say goes in, a reply comes out; and arguments by position or keyword. */
 #include "workers/jobs/job.h"
 
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/clock.h"
@@ -137,6 +139,44 @@ const struct json *job_argument(const struct job_call *call, const char *name)
 	return NULL;
 }
 
+const struct json *job_typed(const struct json *given, const char *type)
+{
+	const struct json *value = json_get(given, "__value__");
+
+	if (value == NULL || !slice_is(json_string(json_get(given, "__type__")), type) || json_next(json_next(json_first(given))) != NULL)
+		return NULL;
+	return value;
+}
+
+const struct json *job_plain(const struct json *given)
+{
+	static const char *const texts[] = { "bytes", "datetime", "date", "time", "decimal" };
+	const struct json *value = NULL;
+
+	if (given == NULL || json_type(given) != JSON_OBJECT)
+		return given;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && value == NULL; i++)
+		value = job_typed(given, texts[i]);
+	if (value == NULL)
+		value = json_get(job_typed(given, "uuid"), "hex");
+	return value != NULL && json_type(value) == JSON_STRING ? value : given;
+}
+
+bool job_real(const struct json *given, double *out)
+{
+	const struct slice decimal = json_string(job_typed(given, "decimal"));
+	char *end;
+
+	if (decimal.len > 0) {
+		*out = strtod(decimal.data, &end);
+		return *end == '\0' && isfinite(*out);
+	}
+	if (given == NULL || json_type(given) != JSON_NUMBER)
+		return false;
+	*out = strtod(json_number(given).data, NULL);
+	return true;
+}
+
 static bool missing(const struct job_call *call, const char *name, struct job_reply *reply)
 {
 	job_fail(reply, "TypeError", "builtins", "%.*s() missing required argument: '%s'", (int)call->task.len, call->task.data, name);
@@ -145,7 +185,7 @@ static bool missing(const struct job_call *call, const char *name, struct job_re
 
 bool job_text(const struct job_call *call, const char *name, bool is_optional, struct slice *out, struct job_reply *reply)
 {
-	const struct json *given = job_argument(call, name);
+	const struct json *given = job_plain(job_argument(call, name));
 
 	*out = SLICE_NONE;
 	if (given == NULL || (is_optional && json_type(given) == JSON_NULL))
@@ -160,11 +200,12 @@ bool job_text(const struct job_call *call, const char *name, bool is_optional, s
 bool job_number(const struct job_call *call, const char *name, int64_t initial, int64_t min, int64_t max, int64_t *out, struct job_reply *reply)
 {
 	const struct json *given = job_argument(call, name);
+	const struct slice decimal = json_string(job_typed(given, "decimal"));
 
 	*out = initial;
 	if (given == NULL || json_type(given) == JSON_NULL)
 		return true;
-	if (json_int64(given, out) && *out >= min && *out <= max)
+	if ((json_int64(given, out) || (decimal.len > 0 && str_int64(decimal, out))) && *out >= min && *out <= max)
 		return true;
 	job_fail(reply, "ValueError", "builtins", "%s must be a whole number from %lld to %lld", name, (long long)min, (long long)max);
 	return false;

@@ -69,9 +69,14 @@ struct job_entry {
 	const char *target;     /* of handlers that settings name: program, URL; else NULL */
 };
 
-/* The argument of that name, given by position or by keyword; NULL: missing. */
+/* The argument of that name, given by position or by keyword, as it was sent; NULL: missing. */
 const struct json *job_argument(const struct job_call *call, const char *name);
-/* The same as a text, or a TypeError in reply and false. A missing optional one is SLICE_NONE and true. */
+/* What Python's clients send of types that JSON lacks is {"__type__": T, "__value__": V}. Of bytes that are UTF-8, datetime, date, time and
+ * decimal this is their text, of uuid its 32 digits; all else is as given. NULL is NULL. */
+const struct json *job_plain(const struct json *given);
+const struct json *job_typed(const struct json *given, const char *type); /* V, of that T; else NULL */
+bool job_real(const struct json *given, double *out); /* a number or a decimal; false: neither */
+/* A plain one as a text, or a TypeError in reply and false. A missing optional one is SLICE_NONE and true. */
 bool job_text(const struct job_call *call, const char *name, bool is_optional, struct slice *out, struct job_reply *reply);
 bool job_number(const struct job_call *call, const char *name, int64_t initial, int64_t min, int64_t max, int64_t *out, struct job_reply *reply);
 

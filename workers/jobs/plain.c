@@ -27,14 +27,6 @@ int job_echo(const struct job_call *call, struct job_reply *reply, struct err *e
 	return x != NULL ? return_node(reply, x) : job_return_null(reply);
 }
 
-static bool real(const struct json *node, double *out)
-{
-	if (node == NULL || json_type(node) != JSON_NUMBER)
-		return false;
-	*out = strtod(json_number(node).data, NULL);
-	return true;
-}
-
 /* Whole numbers stay whole, as long as 64 bits hold them. */
 int job_add(const struct job_call *call, struct job_reply *reply, struct err *err)
 {
@@ -44,7 +36,7 @@ int job_add(const struct job_call *call, struct job_reply *reply, struct err *er
 	char text[40];
 
 	(void)err;
-	if (!real(x, &c) || !real(y, &d))
+	if (!job_real(x, &c) || !job_real(y, &d))
 		return job_fail(reply, "TypeError", "builtins", "add() takes two numbers, x and y");
 	if (json_int64(x, &a) && json_int64(y, &b) && !__builtin_add_overflow(a, b, &sum))
 		snprintf(text, sizeof(text), "%lld", (long long)sum);
@@ -62,7 +54,7 @@ int job_sleep(const struct job_call *call, struct job_reply *reply, struct err *
 	double s;
 
 	(void)err;
-	if (!real(seconds, &s) || s < 0 || s > 86400)
+	if (!job_real(seconds, &s) || s < 0 || s > 86400)
 		return job_fail(reply, "ValueError", "builtins", "sleep() takes seconds, 0 to 86400");
 	until = clock_mono_ms() + (int64_t)(s * 1000);
 	while (clock_mono_ms() < until) {
