@@ -268,6 +268,21 @@ def test_an_order_that_is_past_is_not_obeyed(app, worker, inspect):
     assert "in time" in revoked and "too late" not in revoked
 
 
+def test_no_control_leaves_the_mailbox_closed(make_cluster):
+    """Nobody is answered or obeyed; jobs run."""
+    cluster = make_cluster()
+    worker = cluster.job(control="none")
+    app = cluster.app()
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    assert not app.control.inspect(timeout=2).ping()
+    app.control.shutdown()
+    revoked = app.send_task("add", [2, 2], countdown=1)
+    app.control.revoke(revoked.id)
+    assert revoked.get(timeout=60) == 4 and worker.running()
+    names = [queue["name"] for queue in cluster.api("GET", f"queues/{cluster.vhost}")]
+    assert "celery" in names and not [name for name in names if worker.node in name and "pidbox" in name]
+
+
 def test_control_that_may_only_look(make_cluster):
     cluster = make_cluster()
     worker = cluster.job(control="inspect")
