@@ -11,11 +11,12 @@
 
 #define TEXT_MAX (16u << 20) /* of all that is made: a pickle may name a text again and again */
 
-enum kind { MARK, VALUE, LIST, DICT };
+enum kind { MARK, HOOK /* the one function */, VALUE, LIST, DICT };
 
 struct item {
 	enum kind kind;
 	struct buf text; /* JSON; of a list or dict without its closing bracket */
+	size_t count;    /* of a tuple */
 };
 
 struct memo {
@@ -73,7 +74,7 @@ static struct buf *push(struct machine *m, enum kind kind)
 		m->room = m->room > 0 ? m->room * 2 : 16;
 		m->stack = mem_grow(m->stack, m->room, sizeof(*m->stack));
 	}
-	m->stack[m->depth] = (struct item){ kind, BUF_INIT };
+	m->stack[m->depth] = (struct item){ kind, BUF_INIT, 0 };
 	return &m->stack[m->depth++].text;
 }
 
@@ -105,7 +106,7 @@ static bool add_item(struct machine *m, struct buf *out, const struct item *item
 {
 	static const char *const closing[] = { [VALUE] = "", [LIST] = "]", [DICT] = "}" };
 
-	if (item->kind == MARK)
+	if (item->kind < VALUE)
 		return false;
 	buf_add(out, item->text.data, item->text.len);
 	buf_add_str(out, closing[item->kind]);
@@ -242,6 +243,7 @@ static bool op_text(struct machine *m, size_t bytes)
 /* The top n values, or those behind the mark, as a list of their own. */
 static bool gather(struct machine *m, size_t from, size_t drop)
 {
+	const size_t count = m->depth - from;
 	struct buf text = BUF_INIT;
 	bool is_right = true;
 
@@ -253,6 +255,7 @@ static bool gather(struct machine *m, size_t from, size_t drop)
 	buf_add_char(&text, ']');
 	drop_to(m, drop);
 	*push(m, VALUE) = text;
+	m->stack[m->depth - 1].count = count;
 	return is_right;
 }
 
@@ -341,6 +344,35 @@ static bool op_set_items(struct machine *m, size_t n)
 	return find_mark(m, &mark) && set_items(m, mark + 1, mark);
 }
 
+/* ---- the one call */
+
+static bool op_global(struct machine *m, size_t n)
+{
+	struct slice module, name;
+
+	(void)n;
+	if (!take_line(m, &module) || !take_line(m, &name) || !slice_is(module, "kombu.utils.json") || !slice_is(name, "object_hook"))
+		return false;
+	push(m, HOOK);
+	return true;
+}
+
+/* With one dict: that stays. */
+static bool op_reduce(struct machine *m, size_t n)
+{
+	struct item *hook, *tuple;
+
+	(void)n;
+	if (m->depth < 2 || (hook = &m->stack[m->depth - 2])->kind != HOOK || (tuple = &m->stack[m->depth - 1])->count != 1 ||
+		tuple->text.data[1] != '{')
+		return false;
+	buf_add(&hook->text, tuple->text.data + 1, tuple->text.len - 2); /* without the brackets */
+	hook->kind = VALUE;
+	m->made += hook->text.len;
+	drop_to(m, m->depth - 1);
+	return m->made <= TEXT_MAX;
+}
+
 /* ---- the memo */
 
 static bool remember(struct machine *m, uint64_t at)
@@ -359,7 +391,7 @@ static bool remember(struct machine *m, uint64_t at)
 	if (top->kind == VALUE)
 		buf_add(&m->memo[at].text, top->text.data, top->text.len);
 	m->made += top->text.len;
-	return top->kind != MARK && m->made <= TEXT_MAX;
+	return top->kind >= VALUE && m->made <= TEXT_MAX;
 }
 
 static bool op_memoize(struct machine *m, size_t n)
@@ -404,6 +436,7 @@ static const struct {
 	{ ')', 0, op_tuple_of }, { 0x85, 1, op_tuple_of }, { 0x86, 2, op_tuple_of }, { 0x87, 3, op_tuple_of }, { 't', 0, op_tuple },
 	{ 0x94, 0, op_memoize }, { 'q', 1, op_put },      { 'r', 4, op_put },
 	{ 'h', 1, op_get },      { 'j', 4, op_get },
+	{ 'c', 0, op_global },   { 'R', 0, op_reduce },
 };
 
 static bool step(struct machine *m, unsigned char code)
@@ -420,7 +453,7 @@ static bool run(struct machine *m)
 
 	while (take(m, 1, &code)) {
 		if (code.data[0] == '.') /* STOP */
-			return m->depth == 1 && m->stack[0].kind != MARK;
+			return m->depth == 1 && m->stack[0].kind >= VALUE;
 		if (!step(m, (unsigned char)code.data[0]))
 			return false;
 	}

@@ -1,7 +1,8 @@
 /* unpickle: a Python pickle of plain values (None, bool, numbers, str, list, tuple, dict), as Celery's database back end keeps
  * results, read as JSON. Uses base. Format: Python's pickletools, protocols 2 to 5.
  *
- * Nothing is ever called or made: an opcode that would, such as GLOBAL, is refused like any other that plain values do not need. */
+ * Nothing is ever called or made: an opcode that would is refused like any other that plain values do not need. One call is read, as what it
+ * is called with: kombu.utils.json.object_hook, by which our worker writes {"__type__": T, "__value__": V}. */
 #ifndef FEEDMILL_MODEL_UNPICKLE_H
 #define FEEDMILL_MODEL_UNPICKLE_H
 

@@ -1,4 +1,6 @@
 """Run by an older Celery's Python: its client against our worker. Arguments: the broker's URL, the back end's. One line of JSON comes out."""
+import datetime
+import decimal
 import json
 import sys
 
@@ -22,6 +24,7 @@ print(json.dumps({
     "version": celery.__version__,
     "add": outcome(app.send_task("add", [1, 2])),
     "echo": outcome(app.send_task("echo", [{"a": [1, 2.5, None, "ü"]}])),
+    "types": repr(outcome(app.send_task("echo", [[datetime.date(2026, 1, 2), decimal.Decimal("1.10"), b"\xff"]]))),
     "fail": outcome(app.send_task("fail", ["boom"])),
     "unknown": outcome(app.send_task("no.such.task")),
     "flaky": outcome(app.send_task("flaky", [2])),

@@ -20,6 +20,6 @@ def test_celery_5_4(make_cluster, backend):
     answers = json.loads(done.stdout.splitlines()[-1])
     assert answers.pop("version").startswith("5.4")
     assert answers == {
-        "add": 3, "echo": {"a": [1, 2.5, None, "ü"]}, "fail": "ValueError: boom", "unknown": "NotRegistered: 'no.such.task'", "flaky": 2,
+        "types": "[datetime.date(2026, 1, 2), Decimal('1.10'), b'\\xff']", "add": 3, "echo": {"a": [1, 2.5, None, "ü"]}, "fail": "ValueError: boom", "unknown": "NotRegistered: 'no.such.task'", "flaky": 2,
         "countdown": 4, "chain": 13, "group": [1, 2, 3, 4, 5], "limit": "TimeLimitExceeded: TimeLimitExceeded(1,)",
         "ping": [{"ok": "pong"}], "registered": True}

@@ -1,8 +1,11 @@
 """The results' table: written by us, read by unmodified clients; and in the other order of who made it."""
 import contextlib
+import datetime
+import decimal
 import pickle
 import sqlite3
 import time
+import uuid
 
 import celery
 import celery.exceptions
@@ -32,6 +35,15 @@ def test_result_in_the_table(app):
     result = app.send_task("echo", [{"a": [1, 2.5, None, True, "ü😀", -5, 2**40, 2**70]}])
     assert result.get(timeout=30) == {"a": [1, 2.5, None, True, "ü😀", -5, 2**40, 2**70]}
     assert result.state == "SUCCESS" and result.date_done is not None
+
+
+def test_kombus_types_in_the_table(app):
+    """They come back as what they are in Python, as from a Python worker, and not as how JSON says it."""
+    now = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.timezone.utc)
+    values = [now, now.date(), now.timetz(), decimal.Decimal("1.10"), uuid.UUID(int=7), b"text", b"\x00\xff", {"deep": [{"er": now}]},
+              {"__type__": "date", "and": "more"}]
+    back = app.send_task("echo", [values]).get(timeout=30)
+    assert back == values and [type(value) for value in back] == [type(value) for value in values]
 
 
 def test_failure_in_the_table(app):

@@ -102,6 +102,10 @@ static void pickles(void **state)
 		{ "\"\xc3\xa4\"", "\x80\x02X\x02\0\0\0\xc3\xa4.", 10 },
 		{ "[1]", "\x80\x02](J\x01\0\0\0e.", 11 },
 		{ "{\"a\":null}", "\x80\x02}(X\x01\0\0\0aNu.", 13 },
+#define CALLED "\x80\x02" "ckombu.utils.json\nobject_hook\n}(X\x08\0\0\0__type__X\x04\0\0\0dateX\x09\0\0\0__value__X\x01\0\0\0xu\x85R."
+		{ "{\"__type__\":\"date\",\"__value__\":\"x\"}", CALLED, sizeof(CALLED) - 1 },
+#define NOT_CALLED "\x80\x02}(X\x08\0\0\0__type__X\x04\0\0\0dareX\x09\0\0\0__value__X\x01\0\0\0xu."
+		{ "{\"__type__\":\"dare\",\"__value__\":\"x\"}", NOT_CALLED, sizeof(NOT_CALLED) - 1 }, /* of which it would raise an error */
 	};
 
 	(void)state;

@@ -76,7 +76,8 @@ static void what_python_writes(void **state)
 static void what_our_worker_writes(void **state)
 {
 	static const char *const texts[] = { "null", "[]", "{}", "\"\"", "-2147483648", "12345678901234567890", "[1,[2,{\"a\":\"\xc3\xa9\"}],false]",
-		"{\"exc_type\":\"ValueError\",\"exc_message\":[\"boom\"],\"exc_module\":\"builtins\"}" };
+		"{\"exc_type\":\"ValueError\",\"exc_message\":[\"boom\"],\"exc_module\":\"builtins\"}",
+		"[{\"__type__\":\"decimal\",\"__value__\":\"1.10\"},{\"a\":{\"__type__\":\"uuid\",\"__value__\":{\"hex\":\"07\"}}}]" };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
@@ -104,6 +105,16 @@ static void what_is_refused(void **state)
 	       "abc.");
 	REFUSE("\x80\x04\x8c\x01\xff.");                                   /* no UTF-8 */
 	REFUSE("cos\nsystem\n(S'true'\ntR.");                              /* calls */
+	REFUSE("\x80\x02" "ckombu.utils.json\nloads\nX\x02\x00\x00\x00{}\x85R.");
+	REFUSE("\x80\x02" "cos\nobject_hook\n}\x85R.");
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n.");              /* not called */
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n}\x94R.");
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n})R.");
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n)R.");
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n}}\x86R.");         /* two */
+	REFUSE("\x80\x02" "ckombu.utils.json\nobject_hook\n]\x85R.");          /* no dict */
+	REFUSE("\x80\x02" "](ckombu.utils.json\nobject_hook\ne.");
+	REFUSE("\x80\x02" "}\x85R.");
 	REFUSE("\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94.");      /* STACK_GLOBAL */
 	REFUSE("\x80\x04\x43\x01x.");                                      /* bytes */
 	REFUSE("\x80\x04]\x94h\x00.");                                     /* two values */

@@ -1,4 +1,5 @@
-/* pickle: JSON values as Python pickles, for the results' table. Writing alone: nothing is ever read from a pickle here. */
+/* pickle: JSON values as Python pickles, for the results' table. Writing alone: nothing is ever read from a pickle here.
+ * Bytes, dates, decimals and uuids, as kombu (5.3 and later) has them in JSON, become what they are in Python. */
 #ifndef FEEDMILL_WORKERS_CELERY_PICKLE_H
 #define FEEDMILL_WORKERS_CELERY_PICKLE_H
 
