@@ -208,7 +208,7 @@ static amqp_field_value_t value_to(struct amqp_arena *arena, const struct amqp_v
 		out.value.f64 = in->real;
 		break;
 	case AMQP_VALUE_TEXT:
-		out.kind = AMQP_FIELD_KIND_UTF8;
+		out.kind = str_utf8_valid(in->text) ? AMQP_FIELD_KIND_UTF8 : AMQP_FIELD_KIND_BYTES; /* clients of Python take no other as text */
 		out.value.bytes = bytes_of(in->text);
 		break;
 	case AMQP_VALUE_TIME:

@@ -42,6 +42,26 @@ def test_a_retry_changes_nothing_but_its_count(make_cluster):
         assert {name: message.properties.get(name) for name in KEPT} == {name: first.properties.get(name) for name in KEPT}
 
 
+def test_headers_that_are_no_json_go_from_try_to_try(make_cluster):
+    """A NUL, and bytes that are no text: of a job that is for later, of one that is tried again, and of a dead letter."""
+    cluster = make_cluster()
+    with cluster.traced() as published:
+        cluster.job()
+        app = cluster.app()
+        odd = {"nul": "a\0b", "bytes": b"\xff\x00", "nested": {"list": ["\0", b"\xfe", 1]}}
+        assert app.send_task("add", [1, 2], countdown=1, headers={"nul": "a\0b"}).get(timeout=60) == 3
+        assert app.send_task("flaky", [2], headers={"nul": "a\0b"}).get(timeout=60) == 2
+        cluster.publish("[[1], {}, null]", headers={"task": "flaky", "id": "odd", **odd})
+
+        def tries():
+            return [message.headers for message in published() if message.headers.get("id") == "odd" and message.key != "feed.jobs.dead"]
+        for sent in wait_for(lambda: len(tries()) == 2 and tries(), "its second try"):
+            assert {name: sent[name] for name in odd} == odd
+        cluster.publish("{", headers={"task": "add", "id": "dead", **odd})
+    (properties, _), = cluster.dead(1)
+    assert {name: properties.headers[name] for name in ("id", *odd)} == {"id": "dead", **odd}
+
+
 def test_chains_and_groups_of_jobs_that_are_tried_again(app):
     s = app.signature
     result = chain(s("flaky", (2,)), s("add", (10,)), s("flaky", (1,), immutable=True), s("add", (5,))).apply_async()

@@ -179,7 +179,9 @@ static void version_2(void **state)
 	assert_int_equal(2, r->retries);
 	assert_int_equal(10000, r->hard_ms);
 	assert_int_equal(0, r->soft_ms);
-	assert_true(slice_is(r->custom, "{\"traceparent\":\"00-1\\\"\"}"));
+	assert_int_equal(1, r->custom.count);
+	assert_string_equal("traceparent", r->custom.fields[0].name);
+	assert_true(slice_is(r->custom.fields[0].value.text, "00-1\""));
 	assert_null(r->callbacks);
 	assert_null(r->errbacks);
 	assert_non_null(r->chain);
@@ -201,9 +203,85 @@ static void deliveries_are_added_up_in_any_order(void **state)
 
 		assert_non_null(r);
 		assert_int_equal(4, r->deliveries);
-		assert_int_equal(0, r->custom.len);
+		assert_int_equal(0, r->custom.count);
 		done(r);
 	}
+}
+
+/* JSON has no name twice and no bytes that are no text; AMQP has both. Nothing of the delivery is needed any more. */
+static void headers_of_others_go_on_as_they_came(void **state)
+{
+	struct amqp_field inside[] = { amqp_int("n", 1), amqp_int("n", 2) };
+	struct amqp_field headers[] = {
+		amqp_text("task", slice_of("flaky")), amqp_text("twice", slice_of("a")), amqp_text("nul", (struct slice){ "a\0b", 3 }),
+		{ "table", { .type = AMQP_VALUE_TABLE, .items = AMQP_TABLE(inside) } }, amqp_text("id", slice_of("7")),
+		amqp_text("twice", slice_of("b")), amqp_text("bytes", slice_of("\xff\xfe")), amqp_text("x-first-death-queue", slice_of("q")),
+	};
+	struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
+	struct err err = ERR_INIT;
+	struct request *r = read_message(&delivery, "[[1],{},null]", &err);
+	struct post *post;
+	const struct amqp_table *sent;
+	const struct amqp_field *last;
+
+	(void)state;
+	assert_non_null(r);
+	post = outgoing_again(r, "celery", 1, 0, 0, 0);
+	done(r);
+	memset(headers, 0, sizeof(headers));
+	memset(inside, 0, sizeof(inside));
+	sent = &post->message.properties.headers;
+	assert_true(slice_is(amqp_table_value(sent, "task")->text, "flaky"));
+	assert_true(sent->count > 5);
+	last = &sent->fields[sent->count - 5];
+	assert_string_equal("twice", last[0].name);
+	assert_true(slice_is(last[0].value.text, "a"));
+	assert_true(last[1].value.text.len == 3 && memcmp(last[1].value.text.data, "a\0b", 3) == 0);
+	assert_int_equal(2, last[2].value.items.count);
+	assert_string_equal("n", last[2].value.items.fields[1].name);
+	assert_int_equal(2, last[2].value.items.fields[1].value.number);
+	assert_true(slice_is(last[3].value.text, "b"));
+	assert_string_equal("bytes", last[4].name);
+	assert_true(slice_is(last[4].value.text, "\xff\xfe"));
+	post_free(post);
+}
+
+static void stamps_that_json_does_not_have_are_left_out(void **state)
+{
+	const struct amqp_field good[] = { amqp_text("customer", slice_of("7")) }, bad[] = { amqp_text("x", (struct slice){ "a\0b", 3 }) };
+	const struct amqp_table stamps[] = { AMQP_TABLE(good), AMQP_TABLE(bad) };
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct amqp_field headers[] = { amqp_text("task", slice_of("add")), amqp_text("id", slice_of("7")),
+			{ "stamps", { .type = AMQP_VALUE_TABLE, .items = stamps[i] } } };
+		struct amqp_delivery delivery = { .properties = { .headers = AMQP_TABLE(headers), .has_headers = true } };
+		struct request *r = read_message(&delivery, "[[],{},null]", &err);
+		struct post *post;
+
+		assert_non_null(r);
+		assert_true(slice_is(r->stamps, i == 0 ? "{\"customer\":\"7\"}" : ""));
+		post = outgoing_again(r, "celery", 1, 0, 0, 0);
+		assert_true(slice_is(amqp_table_value(&post->message.properties.headers, "id")->text, "7"));
+		post_free(post);
+		done(r);
+	}
+}
+
+/* They would arrive as nobody's message. */
+static void headers_that_are_no_json_are_not_sent(void **state)
+{
+	struct post *post = post_new(slice_of(""), slice_of("q"));
+
+	(void)state;
+	post_headers(post, slice_of("{\"task\":\"add\"}"));
+	assert_false(post->is_broken);
+	assert_int_equal(1, post->message.properties.headers.count);
+	post_headers(post, slice_of("{\"a\":1,\"a\":2}"));
+	assert_true(post->is_broken);
+	assert_int_equal(0, post->message.properties.headers.count);
+	post_free(post);
 }
 
 static void version_1_becomes_version_2(void **state)
@@ -234,7 +312,9 @@ static void a_hybrid_takes_from_its_body_what_its_headers_do_not_say(void **stat
 	(void)state;
 	assert_non_null(r);
 	assert_true(slice_is(r->task, "add") && slice_is(r->id, "7") && slice_is(r->root_id, "r") && slice_is(r->parent_id, "p"));
-	assert_true(slice_is(r->group, "g") && slice_is(r->shadow, "s") && slice_is(r->origin, "o") && slice_is(r->custom, "{\"trace\":\"00-1\"}"));
+	assert_true(slice_is(r->group, "g") && slice_is(r->shadow, "s") && slice_is(r->origin, "o"));
+	assert_int_equal(1, r->custom.count);
+	assert_string_equal("trace", r->custom.fields[0].name);
 	assert_int_equal(2, r->retries);
 	assert_true(r->eta_ms == 0 && r->expires_ms == INT64_C(2524608000000) && r->hard_ms == 3000);
 	assert_true(slice_is(r->body, "[[1],{\"y\":2},{\"callbacks\":[{\"task\":\"x\"}],\"errbacks\":null,\"chain\":null,\"chord\":null}]"));
@@ -685,6 +765,9 @@ int main(void)
 		cmocka_unit_test(python_shows_values),
 		cmocka_unit_test(version_2),
 		cmocka_unit_test(deliveries_are_added_up_in_any_order),
+		cmocka_unit_test(headers_of_others_go_on_as_they_came),
+		cmocka_unit_test(stamps_that_json_does_not_have_are_left_out),
+		cmocka_unit_test(headers_that_are_no_json_are_not_sent),
 		cmocka_unit_test(version_1_becomes_version_2),
 		cmocka_unit_test(a_hybrid_takes_from_its_body_what_its_headers_do_not_say),
 		cmocka_unit_test(wrong_messages_are_refused),

@@ -103,7 +103,7 @@ static struct task *start(const char *name, const char *body, int64_t soft_ms, i
 	struct request *request = calloc(1, sizeof(*request));
 	struct task *task;
 
-	request->custom_memory = request->stamps_memory = request->stamped_memory = request->body_memory = (struct buf)BUF_INIT;
+	request->texts_memory = request->stamps_memory = request->stamped_memory = request->body_memory = (struct buf)BUF_INIT;
 	request->task = slice_of(name);
 	request->id = slice_of("7");
 	request->body = slice_of(body);

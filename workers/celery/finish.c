@@ -172,69 +172,7 @@ static void post_then_store(struct node *node, struct task *task, struct post *p
 	publisher_send_for(node->publisher, task, posts);
 }
 
-/* ---- dead letters */
-
-#define SHORT_HEADERS 64
-#define SHORT_BYTES 256
-#define DEAD_SPARE 4096 /* for what the broker adds */
-
-/* As they came, and why it is dead. is_short: they take a frame nearly alone, what is large is left out. */
-static void write_dead_headers(struct buf *out, const struct node *node, const struct amqp_delivery *delivery, const char *why, bool is_short)
-{
-	const struct amqp_table *headers = &delivery->properties.headers;
-	const size_t most = is_short && headers->count > SHORT_HEADERS ? SHORT_HEADERS : headers->count;
-	struct json_writer w = JSON_WRITER(out);
-	char queue[256];
-
-	json_open(&w, NULL, '{');
-	for (size_t i = 0; i < most; i++) {
-		const struct amqp_value *value = &headers->fields[i].value;
-
-		if (strncmp(headers->fields[i].name, "x-feed-", 7) == 0)
-			continue;
-		if (!is_short || (value->items.count == 0 && value->text.len <= SHORT_BYTES))
-			wire_put(&w, headers->fields[i].name, value);
-	}
-	json_put_string(&w, "x-feed-reason", slice_of(why));
-	json_put_string(&w, "x-feed-node", slice_of(node->name));
-	snprintf(queue, sizeof(queue), "%.*s", (int)delivery->routing_key.len, delivery->routing_key.data);
-	json_put_string(&w, "x-feed-queue", slice_of(queue));
-	json_close(&w, '}');
-}
-
-static struct post *make_dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why, bool is_short)
-{
-	const struct amqp_properties *p = &delivery->properties;
-	const char *queue = node->settings->job.dead_letter_queue;
-	struct buf headers = BUF_INIT;
-	struct post *post;
-
-	if (queue[0] == '\0')
-		return NULL;
-	post = post_new(slice_of(""), slice_of(queue));
-	write_dead_headers(&headers, node, delivery, why, is_short);
-	post_headers(post, bytes(&headers));
-	buf_release(&headers);
-	post->message.properties.content_type = post_keep(post, p->content_type);
-	post->message.properties.content_encoding = post_keep(post, p->content_encoding);
-	post->message.properties.correlation_id = post_keep(post, p->correlation_id.len <= 255 ? p->correlation_id : SLICE_NONE);
-	post->message.properties.reply_to = post_keep(post, p->reply_to.len <= 255 ? p->reply_to : SLICE_NONE);
-	post->message.properties.delivery_mode = 2;
-	post->message.mandatory = true;
-	post->is_lasting = true;
-	buf_add(&post->body, delivery->body.data, delivery->body.len);
-	return post;
-}
-
-struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why)
-{
-	struct post *post = make_dead_letter(node, delivery, why, false);
-
-	if (post == NULL || amqp_properties_size(&post->message.properties) + DEAD_SPARE <= AMQP_PROPERTIES_MAX)
-		return post;
-	post_free(post);
-	return make_dead_letter(node, delivery, why, true);
-}
+/* ---- outcomes */
 
 static struct post *dead_task(struct node *node, struct task *task, const char *why)
 {
@@ -245,8 +183,6 @@ static struct post *dead_task(struct node *node, struct task *task, const char *
 	task->end = post != NULL ? END_ACK : END_DROP;
 	return post;
 }
-
-/* ---- outcomes */
 
 static void succeeded(struct node *node, struct task *task)
 {

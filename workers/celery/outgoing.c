@@ -186,7 +186,7 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 	struct outgoing_task t = {
 		.task = r->task, .id = r->id, .root_id = r->root_id, .parent_id = r->parent_id, .group = r->group, .shadow = r->shadow,
 		.origin = r->origin, .reply_to = r->reply_to, .eta = r->eta, .expires = r->expires, .argsrepr = r->argsrepr, .kwargsrepr = r->kwargsrepr,
-		.stamped_headers = r->stamped_headers, .stamps = r->stamps, .custom = r->custom, .retries = retries, .deliveries = deliveries,
+		.stamped_headers = r->stamped_headers, .stamps = r->stamps, .retries = retries, .deliveries = deliveries,
 		.group_index = r->group_index, .has_group_index = r->has_group_index, .nesting = r->nesting, .ignore_result = r->ignore_result,
 		.is_repeat = r->is_repeat, .is_received = r->is_received && delay_s > 0 && retries == r->retries,
 		.hard_s = (double)r->hard_ms / 1000, .soft_s = (double)r->soft_ms / 1000, .priority = r->priority, .queue = queue, .delay_s = delay_s,
@@ -201,6 +201,7 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 	post = address(&t);
 	write_headers(&headers, &t);
 	post_headers(post, bytes(&headers));
+	post_add_headers(post, r->custom);
 	buf_release(&headers);
 	buf_add(&post->body, r->body.data, r->body.len);
 	return post;

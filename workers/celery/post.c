@@ -42,11 +42,21 @@ void post_headers(struct post *post, struct slice json)
 
 	json_free(post->headers);
 	wire_release(&post->wire);
+	post->message.properties.headers = AMQP_NO_TABLE;
 	post->headers = json_parse_answer(json, &err);
-	if (post->headers == NULL)
-		return; /* what we wrote ourselves is JSON */
+	post->is_broken = post->headers == NULL;
+	if (post->is_broken)
+		return;
 	post->message.properties.headers = wire_fields(&post->wire, post->headers);
 	post->message.properties.has_headers = true;
+}
+
+void post_add_headers(struct post *post, struct amqp_table more)
+{
+	struct amqp_properties *p = &post->message.properties;
+
+	p->headers = wire_add(&post->wire, p->headers, more);
+	p->has_headers = true;
 }
 
 void post_json(struct post *post)

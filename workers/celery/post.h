@@ -19,6 +19,7 @@ struct post {
 	bool is_lasting;         /* sent again after the connection was lost; else forgotten then */
 	bool is_next;            /* a task that follows another: when it can't be sent, it has failed */
 	bool was_returned, was_declared, was_nacked;
+	bool is_broken;          /* its headers are no JSON: without them it would be nobody's, so that it is not sent */
 	bool is_refused;         /* it can never be sent: it does not fit, or the broker refuses it */
 	int64_t refused_at;      /* monotonic ms, the first time; 0: never */
 	uint64_t number;         /* its confirm; the publisher's */
@@ -30,7 +31,8 @@ struct post *post_new(struct slice exchange, struct slice routing_key); /* copie
 void post_free(struct post *post); /* NULL is fine */
 
 struct slice post_keep(struct post *post, struct slice text); /* a copy that lives as long as the post, with a NUL behind it */
-void post_headers(struct post *post, struct slice json);      /* an object */
+void post_headers(struct post *post, struct slice json);      /* an object, in the place of all others */
+void post_add_headers(struct post *post, struct amqp_table more); /* behind them; copies */
 void post_json(struct post *post);                            /* content type and encoding of what kombu writes */
 
 #endif

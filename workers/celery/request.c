@@ -189,15 +189,23 @@ static int read_field(struct request *r, const struct field *field, const struct
 	}
 }
 
+/* What JSON does not have, a name twice or bytes that are no text, leaves it out. */
 static struct slice keep_json(struct buf *memory, const struct amqp_value *value)
 {
+	struct err err = ERR_INIT;
+	struct json *tree;
+	bool is_json;
+
 	if (value->type != AMQP_VALUE_TABLE && value->type != AMQP_VALUE_ARRAY)
 		return SLICE_NONE;
 	if (value->items.count == 0)
 		return value->type == AMQP_VALUE_TABLE ? slice_of("{}") : slice_of("[]");
 	buf_reset(memory);
 	wire_write(memory, value);
-	return (struct slice){ memory->data, memory->len };
+	tree = json_parse_answer((struct slice){ memory->data, memory->len }, &err);
+	is_json = tree != NULL;
+	json_free(tree);
+	return is_json ? (struct slice){ memory->data, memory->len } : SLICE_NONE;
 }
 
 /* Headers that take more than a look. */
@@ -217,9 +225,16 @@ static int read_other(struct request *r, struct slice name, const struct amqp_va
 	return 0;
 }
 
+static void keep_custom(struct request *r, const struct amqp_field *field, size_t most)
+{
+	if (r->custom_fields == NULL)
+		r->custom_fields = mem_array(most, sizeof(*r->custom_fields));
+	r->custom_fields[r->custom.count++] = *field;
+	r->custom.fields = r->custom_fields;
+}
+
 static int read_headers(struct request *r, const struct amqp_table *headers, struct err *err)
 {
-	struct json_writer w = JSON_WRITER(&r->custom_memory);
 	int rc = 0;
 
 	for (size_t i = 0; i < headers->count && rc == 0; i++) {
@@ -232,14 +247,8 @@ static int read_headers(struct request *r, const struct amqp_table *headers, str
 		} else if (is_broker_header(name)) {
 			r->is_repeat |= starts(name, "x-death");
 		} else {
-			if (r->custom_memory.len == 0)
-				json_open(&w, NULL, '{');
-			wire_put(&w, name.data, value);
+			keep_custom(r, &headers->fields[i], headers->count);
 		}
-	}
-	if (r->custom_memory.len > 0) {
-		json_close(&w, '}');
-		r->custom = (struct slice){ r->custom_memory.data, r->custom_memory.len };
 	}
 	return rc;
 }
@@ -533,7 +542,7 @@ struct request *request_bare(struct amqp_delivery *delivery)
 {
 	struct request *r = mem_zalloc(sizeof(*r));
 
-	r->custom_memory = r->stamps_memory = r->stamped_memory = r->body_memory = r->texts_memory = (struct buf)BUF_INIT;
+	r->stamps_memory = r->stamped_memory = r->body_memory = r->texts_memory = (struct buf)BUF_INIT;
 	r->delivery = delivery;
 	return r;
 }
@@ -555,7 +564,7 @@ void request_free(struct request *r)
 	if (r == NULL)
 		return;
 	json_free(r->tree);
-	buf_release(&r->custom_memory);
+	free(r->custom_fields);
 	buf_release(&r->stamps_memory);
 	buf_release(&r->stamped_memory);
 	buf_release(&r->body_memory);

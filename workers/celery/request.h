@@ -40,7 +40,7 @@ struct request {
 	                                     * and RabbitMQ keeps what it moves in both when it is killed */
 	int priority;                       /* REQUEST_NO_PRIORITY: none */
 	struct slice stamped_headers, stamps; /* JSON */
-	struct slice custom;                /* JSON object: headers that are nobody's here, without what dead-lettering added */
+	struct amqp_table custom;           /* headers that are nobody's here, as they came, without what dead-lettering added */
 
 	struct slice body;                  /* [args, kwargs, embed] as text */
 	struct json *tree;                  /* of the body */
@@ -48,7 +48,8 @@ struct request {
 	const struct json *callbacks, *errbacks, *chain, *chord; /* NULL: none */
 
 	struct amqp_delivery *delivery;     /* behind the texts */
-	struct buf custom_memory, stamps_memory, stamped_memory, body_memory, texts_memory;
+	struct amqp_field *custom_fields;
+	struct buf texts_memory, stamps_memory, stamped_memory, body_memory;
 };
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */

@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/mem.h"
 
@@ -50,13 +51,13 @@ void wire_write(struct buf *out, const struct amqp_value *value)
 	wire_put(&w, NULL, value);
 }
 
-static struct amqp_field *allocate(struct wire *wire, size_t count)
+static void *allocate(struct wire *wire, size_t size)
 {
-	struct wire_block *block = mem_zalloc(sizeof(*block) + count * sizeof(struct amqp_field));
+	struct wire_block *block = mem_zalloc(sizeof(*block) + size);
 
 	block->next = wire->blocks;
 	wire->blocks = block;
-	return (struct amqp_field *)(void *)block->memory;
+	return block->memory;
 }
 
 struct amqp_table wire_fields(struct wire *wire, const struct json *container)
@@ -66,7 +67,7 @@ struct amqp_table wire_fields(struct wire *wire, const struct json *container)
 
 	for (const struct json *child = json_first(container); child != NULL; child = json_next(child))
 		count++;
-	fields = allocate(wire, count);
+	fields = allocate(wire, count * sizeof(*fields));
 	for (const struct json *child = json_first(container); child != NULL; child = json_next(child), i++) {
 		fields[i].name = json_key(child);
 		wire_value(wire, child, &fields[i].value);
@@ -101,6 +102,44 @@ void wire_value(struct wire *wire, const struct json *node, struct amqp_value *o
 		out->items = wire_fields(wire, node);
 		return;
 	}
+}
+
+/* ---- copies */
+
+static struct slice copy_text(struct wire *wire, struct slice text)
+{
+	char *copy;
+
+	if (text.data == NULL)
+		return text;
+	copy = allocate(wire, text.len + 1);
+	memcpy(copy, text.data, text.len);
+	return (struct slice){ copy, text.len };
+}
+
+static struct amqp_field copy_field(struct wire *wire, const struct amqp_field *field)
+{
+	struct amqp_field copy = *field;
+
+	if (field->name != NULL)
+		copy.name = copy_text(wire, slice_of(field->name)).data;
+	copy.value.text = copy_text(wire, field->value.text);
+	copy.value.items = wire_add(wire, AMQP_NO_TABLE, field->value.items);
+	return copy;
+}
+
+struct amqp_table wire_add(struct wire *wire, struct amqp_table to, struct amqp_table more)
+{
+	struct amqp_field *fields;
+
+	if (more.count == 0)
+		return to;
+	fields = allocate(wire, (to.count + more.count) * sizeof(*fields));
+	if (to.count > 0)
+		memcpy(fields, to.fields, to.count * sizeof(*fields));
+	for (size_t i = 0; i < more.count; i++)
+		fields[to.count + i] = copy_field(wire, &more.fields[i]);
+	return (struct amqp_table){ fields, to.count + more.count };
 }
 
 void wire_release(struct wire *wire)

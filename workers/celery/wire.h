@@ -16,6 +16,9 @@ struct wire {
 #define WIRE_INIT { NULL }
 struct amqp_table wire_fields(struct wire *wire, const struct json *object);
 void wire_value(struct wire *wire, const struct json *node, struct amqp_value *out);
+/* The fields of one table and copies of another's, texts and all, which live as long. They go on as they came: JSON has no name twice and
+ * no bytes that are no text. */
+struct amqp_table wire_add(struct wire *wire, struct amqp_table to, struct amqp_table more);
 void wire_release(struct wire *wire);
 
 #endif
