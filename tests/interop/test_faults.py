@@ -427,6 +427,36 @@ def test_a_fixed_id_is_not_taken_for_its_last_run(make_cluster):
     assert worker.stop() == 0 and cluster.count("celery") == 0
 
 
+def test_a_fixed_id_runs_again_after_two_lost_connections(make_cluster):
+    """One is lost after its run, so that its acknowledgement may be lost too; the other while its next message waits, which is no delivery of the
+    first that came again."""
+    cluster = make_cluster()
+    proxy, url = through_proxy(cluster)
+    try:
+        worker, app = cluster.job(concurrency=1, **{"amqp.url": url}), cluster.app()
+        inspect = app.control.inspect(destination=[worker.node], timeout=5)
+
+        def lose(times):
+            proxy.drop()
+            wait_for(lambda: worker_value(worker, "feedmill_job_reconnects_total") >= times and flood.is_ready(worker), "it is connected again", 60)
+
+        def ids(word):
+            return [task["id"] for task in (getattr(inspect, word)() or {}).get(worker.node, [])]
+        assert app.send_task("add", [1, 2], task_id="nightly").get(timeout=60) == 3
+        lose(1)
+        busy = app.send_task("sleep", [600])
+        wait_for(lambda: ids("active") == [busy.id], "the only slot is taken", 60)
+        app.send_task("add", [2, 2], task_id="nightly")
+        wait_for(lambda: ids("reserved") == ["nightly"], "it waits", 60)
+        lose(2)
+        wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") >= 5, "both came again", 60)
+        app.control.terminate(busy.id, signal="KILL")
+        wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 2, "it has run", 60)
+        assert worker.stop() == 0 and cluster.count("celery") == 0
+    finally:
+        proxy.close()
+
+
 def test_queue_names_that_are_too_long_are_refused(make_cluster):
     """At start, with words that say which."""
     cluster = make_cluster()

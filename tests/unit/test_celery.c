@@ -20,6 +20,7 @@
 #include "workers/celery/request.h"
 #include "workers/celery/settled.h"
 #include "workers/celery/revoked.h"
+#include "workers/celery/task.h"
 #include "workers/celery/unpack.h"
 
 static struct slice bytes(const struct buf *b)
@@ -655,6 +656,55 @@ static void revoked_ids_are_bounded_and_kept(void **state)
 	unlink(path);
 }
 
+static void revoked_ids_can_be_taken_from_anywhere(void **state)
+{
+	static const char *const ids[] = { "a", "b", "c", "d" };
+	static const size_t orders[][4] = { { 0, 1, 2, 3 }, { 3, 2, 1, 0 }, { 1, 2, 0, 3 } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+		struct revoked revoked;
+
+		revoked_init(&revoked, 10);
+		for (size_t n = 0; n < 4; n++)
+			assert_true(revoked_add(&revoked, slice_of(ids[n]), 1000));
+		for (size_t n = 0; n < 4; n++) {
+			assert_true(revoked_take(&revoked, slice_of(ids[orders[i][n]])));
+			assert_false(revoked_take(&revoked, slice_of(ids[orders[i][n]])));
+			assert_int_equal(3 - n, revoked.count);
+			for (size_t other = n + 1; other < 4; other++)
+				assert_true(revoked_has(&revoked, slice_of(ids[orders[i][other]])));
+		}
+		assert_null(revoked.first);
+		assert_null(revoked.last);
+		assert_true(revoked_add(&revoked, slice_of("e"), 1000));
+		revoked_forget(&revoked, 1001 + REVOKED_MS);
+		assert_int_equal(0, revoked.count);
+		revoked_release(&revoked);
+	}
+}
+
+/* A retry, a copy with a count, and what came out of a delay are messages of their own. */
+static void messages_of_one_id_are_told_apart(void **state)
+{
+	struct request requests[] = { { .id = slice_of("7") }, { .id = slice_of("7"), .retries = 1 }, { .id = slice_of("7"), .counted = 1 },
+		{ .id = slice_of("7"), .is_repeat = true }, { .id = slice_of("71") } };
+	char room[2][TASK_KEY_MAX];
+
+	(void)state;
+	for (size_t i = 0; i < 5; i++) {
+		const struct task one = { .request = &requests[i] };
+
+		for (size_t j = 0; j < 5; j++) {
+			const struct task other = { .request = &requests[j] };
+
+			assert_int_equal(i == j, slice_equal(task_key(&one, room[0]), task_key(&other, room[1])));
+		}
+	}
+	requests[0].counted_by_broker = requests[0].deliveries = 3; /* of the same message, each time another */
+	assert_true(slice_is(task_key(&(struct task){ .request = &requests[0] }, room[0]), "7"));
+}
+
 static struct slice long_id(char *out, size_t size, int number)
 {
 	snprintf(out, size, "%06d\"%0190d", number, 0);
@@ -782,6 +832,8 @@ int main(void)
 		cmocka_unit_test(what_has_no_id_gets_the_same_one_again),
 		cmocka_unit_test(rate_is_kept),
 		cmocka_unit_test(revoked_ids_are_bounded_and_kept),
+		cmocka_unit_test(revoked_ids_can_be_taken_from_anywhere),
+		cmocka_unit_test(messages_of_one_id_are_told_apart),
 		cmocka_unit_test(long_ids_are_written_as_far_as_they_fit),
 		cmocka_unit_test(too_large_a_file_is_read_as_far_as_it_goes),
 		cmocka_unit_test(acks_of_an_earlier_connection_are_nothing),

@@ -31,13 +31,23 @@ static const char *queue_of(const struct node *node, const struct task *task)
 
 /* ---- the last step */
 
-/* If its acknowledgement is lost with the connection, it is delivered again, and must not run again. */
+/* A copy that can't be told from its message: what goes back as it was, and what comes out of a delay and is for later once more. */
+static bool is_like_its_copy(const struct task *task)
+{
+	return task->is_returned || (task->is_delayed && task->request->is_repeat);
+}
+
+/* If its acknowledgement is lost with the connection, it is delivered again, and must neither run nor be sent on once more. */
 static void remember(struct node *node, const struct task *task)
 {
+	char room[TASK_KEY_MAX];
+
+	if (is_like_its_copy(task))
+		return;
 	if (node->amqp != NULL && task->generation == node->acks.generation)
-		settled_add(&node->settled, task->request->id, clock_mono_ms());
+		settled_add(&node->settled, task_key(task, room), clock_mono_ms());
 	else
-		revoked_add(&node->finished, task->request->id, clock_wall_ms());
+		revoked_add(&node->finished, task_key(task, room), clock_wall_ms());
 }
 
 static void settle(struct node *node, struct task *task)
@@ -48,8 +58,7 @@ static void settle(struct node *node, struct task *task)
 	if (!task->is_acked) {
 		task->is_acked = true;
 		if (task->end == END_ACK) {
-			if (task->status != NULL && task->reply.outcome != JOB_AGAIN)
-				remember(node, task);
+			remember(node, task);
 			acks_done(&node->acks, task->generation, task->tag);
 		} else if (node->amqp != NULL && task->generation == node->acks.generation) {
 			acks_gone(&node->acks, task->generation, task->tag);
@@ -382,6 +391,7 @@ void finish_later(struct node *node, struct task *task, int64_t delay_s)
 {
 	const struct request *r = task->request;
 
+	task->is_delayed = true;
 	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, r->deliveries, 0, delay_s));
 }
 

@@ -25,10 +25,21 @@ static bool must_be_counted(const struct node *node, const struct task *task)
 		amqp_table_value(&r->delivery->properties.headers, "x-delivery-count") == NULL;
 }
 
-/* Else it is a retry of the other, or its copy with a count: a message of its own, although of the same id. */
-static bool is_same_message(const struct request *one, const struct request *other)
+/* Else it is a retry of the other, or a copy of it: a message of its own, although of the same id. */
+static bool is_same_message(const struct task *one, const struct task *other)
 {
-	return slice_equal(one->id, other->id) && one->retries == other->retries && one->counted == other->counted;
+	char room[2][TASK_KEY_MAX];
+
+	return slice_equal(task_key(one, room[0]), task_key(other, room[1]));
+}
+
+/* It ended here, or was sent on, and its acknowledgement was lost. Known once: the next one like it is another message, of an id that is used
+ * again and again, say; and so is one that was not delivered before. */
+static bool was_finished(struct node *node, const struct task *task)
+{
+	char room[TASK_KEY_MAX];
+
+	return node->finished.count > 0 && revoked_take(&node->finished, task_key(task, room)) && task->request->redelivered;
 }
 
 /* The connection was lost while it ran here, and the broker delivers it again: it is still running, and this is its tag now. */
@@ -36,7 +47,7 @@ static bool adopted(struct node *node, struct task *new)
 {
 	struct task *old = node_find(node, new->request->id);
 
-	while (old != NULL && (old == new || old->generation == new->generation || old->is_acked || !is_same_message(old->request, new->request)))
+	while (old != NULL && (old == new || old->generation == new->generation || old->is_acked || !is_same_message(old, new)))
 		old = old->id_next;
 	if (old == NULL || !new->request->redelivered || old->state == TASK_WAITING)
 		return false;
@@ -108,9 +119,7 @@ static void route(struct node *node, struct task *task)
 	const struct request *r = task->request;
 	const int64_t later = r->eta_ms > 0 ? seconds_until(r->eta_ms) : 0;
 
-	if (r->redelivered && revoked_has(&node->finished, r->id))
-		finish_again(node, task);
-	else if (r->expires_ms > 0 && r->expires_ms <= clock_wall_ms())
+	if (r->expires_ms > 0 && r->expires_ms <= clock_wall_ms())
 		finish_revoked(node, task, "expired", false, 0);
 	else if (node_is_revoked(node, r))
 		finish_revoked(node, task, "revoked", false, 0);
@@ -151,6 +160,11 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 	task->entry = job_find(request->task);
 	if (adopted(node, task))
 		return;
+	if (was_finished(node, task)) {
+		log_info("a delivery that came again: it was done here", log_slice("task", request->task), log_slice("id", request->id));
+		finish_again(node, task);
+		return;
+	}
 	if (!may_have_succeeded(node, task)) {
 		route(node, task);
 		return;

@@ -39,11 +39,15 @@ static int consume(struct node *node, struct queue_entry *queue, struct err *err
 
 /* ---- losing them */
 
-/* Another message of the same id may wait here: it comes again too, and is to run. */
-static bool waits(const struct node *node, struct slice id)
+/* Another message that looks the same may wait here: it comes again too, and is to run. */
+static bool waits(const struct node *node, struct slice key)
 {
+	struct slice rest = key;
+	const struct slice id = slice_cut(&rest, '\n');
+	char room[TASK_KEY_MAX];
+
 	for (const struct task *t = node_find(node, id); t != NULL; t = t->id_next)
-		if (task_is_reserved(t) && slice_equal(t->request->id, id))
+		if (task_is_reserved(t) && slice_equal(task_key(t, room), key))
 			return true;
 	return false;
 }
@@ -52,12 +56,12 @@ static bool waits(const struct node *node, struct slice id)
 static void remember_settled(struct node *node)
 {
 	const int64_t now = clock_mono_ms();
-	char *id;
+	char *key;
 
-	while ((id = settled_take(&node->settled, now)) != NULL) {
-		if (!waits(node, slice_of(id)))
-			revoked_add(&node->finished, slice_of(id), clock_wall_ms());
-		free(id);
+	while ((key = settled_take(&node->settled, now)) != NULL) {
+		if (!waits(node, slice_of(key)))
+			revoked_add(&node->finished, slice_of(key), clock_wall_ms());
+		free(key);
 	}
 }
 
@@ -148,6 +152,7 @@ static void connect_deliveries(struct node *node, int64_t now)
 		}
 	}
 	backoff_reset(&node->backoff);
+	node->consuming_since = now;
 	atomic_store(&node->is_consuming, true);
 	log_info("consuming", log_str("queues", node->settings->job.queues), log_int("prefetch", node_prefetch(node)));
 	event_worker(node, "worker-online");

@@ -307,7 +307,8 @@ static void keep_state(struct node *node, int64_t now, bool is_last)
 		return;
 	node->state_at = now + STATE_MS;
 	revoked_forget(&node->revoked, clock_wall_ms());
-	revoked_forget(&node->finished, clock_wall_ms());
+	if (node->amqp != NULL && now - node->consuming_since > node->finished.keep_ms)
+		revoked_forget(&node->finished, clock_wall_ms());
 	if (path[0] != '\0' && node->revoked.is_changed && revoked_save(&node->revoked, path, &err) < 0)
 		log_warn("the state file is not written", log_err(&err));
 }
@@ -552,7 +553,7 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	node->revoked.keep_ms = settings->job.revokes_kept_s * 1000;
 	revoked_init(&node->unstarted, NODE_REMEMBERED);
 	revoked_init(&node->finished, NODE_REMEMBERED);
-	node->finished.keep_ms = NODE_FINISHED_MS;
+	node->finished.keep_ms = NODE_FINISHED_MS + settings->amqp.heartbeat_s * 2000;
 	settled_init(&node->settled);
 	make_metrics(node);
 	if (topology_read(node, err) < 0)

@@ -38,7 +38,7 @@
 #define NODE_STAMPS_MAX 1000
 #define NODE_REMEMBERED 16384 /* ids: more than any prefetch that makes sense */
 #define NODE_QUEUE_NAME_MAX 199 /* bytes: the key of a delay has 56 more, and 255 fit */
-#define NODE_FINISHED_MS (3600 * 1000) /* by then a delivery whose acknowledgement was lost has come again */
+#define NODE_FINISHED_MS 30000 /* and two heartbeats on the new connection: by then a delivery whose acknowledgement was lost has come again */
 #define NODE_IDS 1024 /* buckets */
 
 enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
@@ -96,8 +96,8 @@ struct node {
 	size_t task_count, waiting_count;
 	struct rates rates;
 	struct revoked revoked;
-	struct settled settled;            /* ids whose acknowledgement is under way on this connection */
-	struct revoked finished;           /* ids whose acknowledgement a lost connection may have taken along */
+	struct settled settled;            /* keys of messages whose acknowledgement is under way on this connection */
+	struct revoked finished;           /* keys of those whose acknowledgement a lost connection may have taken along */
 	char *stamps[NODE_STAMPS_MAX];     /* JSON: {"stamp": value or [value, …]} whose tasks are revoked */
 	size_t stamp_count;
 	struct revoked unstarted;          /* ids that a lost connection takes back to their queue */
@@ -108,7 +108,7 @@ struct node {
 	uint64_t clock;
 	bool task_events;
 	int64_t processed;
-	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at;
+	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at, consuming_since;
 	int admin_port;                    /* for the log */
 	bool is_ready;
 	bool is_informed;                  /* of what was revoked while it was away */
@@ -162,7 +162,7 @@ void finish_unknown(struct node *node, struct task *task);
 void finish_cleaned(struct node *node, struct task *task); /* celery.backend_cleanup */
 void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
-void finish_again(struct node *node, struct task *task); /* it is done already: acknowledged, no more */
+void finish_again(struct node *node, struct task *task); /* it was done, or sent on, before: acknowledged, no more */
 void finish_succeeded(struct node *node, struct task *task); /* before, with the result in its reply: what follows it is sent, once more or at last */
 void finish_return(struct node *node, struct task *task);  /* back to its queue, and counted there */
 void finish_unstarted(struct node *node, struct task *task); /* back to its queue as if it had not been delivered */

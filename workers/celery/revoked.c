@@ -16,7 +16,7 @@
 #define PART_TRIES 10
 
 struct revoked_id {
-	struct revoked_id *next, *same; /* in order of time; same bucket */
+	struct revoked_id *next, *prev, *same; /* in order of time; same bucket */
 	int64_t wall_ms;
 	size_t len;
 	char id[];
@@ -36,19 +36,28 @@ void revoked_init(struct revoked *r, size_t max)
 	*r = (struct revoked){ .buckets = mem_array(BUCKETS, sizeof(*r->buckets)), .max = max, .keep_ms = REVOKED_MS };
 }
 
-static void drop_first(struct revoked *r)
+static void drop(struct revoked *r, struct revoked_id *old)
 {
-	struct revoked_id *old = r->first;
 	struct revoked_id **at = &r->buckets[bucket((struct slice){ old->id, old->len })];
 
 	while (*at != old)
 		at = &(*at)->same;
 	*at = old->same;
-	r->first = old->next;
-	if (r->first == NULL)
-		r->last = NULL;
+	if (old->prev != NULL)
+		old->prev->next = old->next;
+	else
+		r->first = old->next;
+	if (old->next != NULL)
+		old->next->prev = old->prev;
+	else
+		r->last = old->prev;
 	r->count--;
 	free(old);
+}
+
+static void drop_first(struct revoked *r)
+{
+	drop(r, r->first);
 }
 
 void revoked_release(struct revoked *r)
@@ -59,14 +68,29 @@ void revoked_release(struct revoked *r)
 	r->buckets = NULL;
 }
 
+static struct revoked_id *find(const struct revoked *r, struct slice id)
+{
+	struct revoked_id *i = r->count > 0 ? r->buckets[bucket(id)] : NULL;
+
+	while (i != NULL && !slice_equal(id, (struct slice){ i->id, i->len }))
+		i = i->same;
+	return i;
+}
+
 bool revoked_has(const struct revoked *r, struct slice id)
 {
-	if (r->count == 0)
+	return find(r, id) != NULL;
+}
+
+bool revoked_take(struct revoked *r, struct slice id)
+{
+	struct revoked_id *found = find(r, id);
+
+	if (found == NULL)
 		return false;
-	for (const struct revoked_id *i = r->buckets[bucket(id)]; i != NULL; i = i->same)
-		if (slice_equal(id, (struct slice){ i->id, i->len }))
-			return true;
-	return false;
+	drop(r, found);
+	r->is_changed = true;
+	return true;
 }
 
 bool revoked_add(struct revoked *r, struct slice id, int64_t wall_ms)
@@ -82,6 +106,7 @@ bool revoked_add(struct revoked *r, struct slice id, int64_t wall_ms)
 	new->wall_ms = wall_ms;
 	new->same = r->buckets[b];
 	r->buckets[b] = new;
+	new->prev = r->last;
 	if (r->last != NULL)
 		r->last->next = new;
 	else

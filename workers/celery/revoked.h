@@ -26,6 +26,7 @@ void revoked_init(struct revoked *revoked, size_t max);
 void revoked_release(struct revoked *revoked);
 bool revoked_add(struct revoked *revoked, struct slice id, int64_t wall_ms); /* false: it was there */
 bool revoked_has(const struct revoked *revoked, struct slice id);
+bool revoked_take(struct revoked *revoked, struct slice id); /* true: it was there, and is no more */
 void revoked_forget(struct revoked *revoked, int64_t now_wall_ms); /* those that are too old */
 
 /* The oldest are left out where all would be too long.

@@ -1,6 +1,7 @@
 /* A request goes in, a task comes out. */
 #include "workers/celery/task.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/mem.h"
@@ -42,4 +43,14 @@ void task_free(struct task *task)
 bool task_is_reserved(const struct task *task)
 {
 	return task->state == TASK_WAITING || task->state == TASK_ASKING;
+}
+
+struct slice task_key(const struct task *task, char out[TASK_KEY_MAX])
+{
+	const struct request *r = task->request;
+
+	if (r->retries == 0 && r->counted == 0 && !r->is_repeat)
+		return r->id;
+	snprintf(out, TASK_KEY_MAX, "%.*s\n%lld %lld %d", (int)r->id.len, r->id.data, (long long)r->retries, (long long)r->counted, r->is_repeat);
+	return slice_of(out);
 }

@@ -35,6 +35,7 @@ struct task {
 	enum task_end end;
 	bool is_acked, is_counted, is_in_thread, is_terminated;
 	bool is_returned;              /* it did not start: a copy of it goes back to its queue */
+	bool is_delayed;               /* a copy of it goes to the delay */
 	bool has_succeeded;            /* before this delivery */
 	int terminated_by;             /* signal */
 	int64_t received_us, started_us; /* monotonic */
@@ -63,5 +64,10 @@ struct task *task_new(struct request *request); /* takes request */
 void task_free(struct task *task);
 void task_forget_unsent(struct task *task); /* frees them */
 bool task_is_reserved(const struct task *task); /* here, and not begun */
+
+/* What tells its message from others: the id, and behind a '\n' the rest where that is not as usual. A copy has another one, unless it says that
+ * this message did not start, or comes out of a delay once more. In out, or the id itself. */
+#define TASK_KEY_MAX (REQUEST_ID_MAX + 64)
+struct slice task_key(const struct task *task, char out[TASK_KEY_MAX]);
 
 #endif
