@@ -132,6 +132,21 @@ def test_mixed_cluster(mixed):
     assert "Traceback" not in text and "CRITICAL" not in text, text[-3000:]
 
 
+@pytest.mark.parametrize("kind", ["step", "link", "errback"])
+def test_what_follows_later_in_a_queue_of_others(mixed, kind):
+    """A countdown of what follows a job: the queues of the delay lead back to our own queues alone, so it goes at once, and Python waits."""
+    _, _, app, _ = mixed
+    s = app.signature
+    after = s("who" if kind == "errback" else "add", () if kind == "errback" else (10,), queue="theirs", countdown=1, immutable=kind == "errback")
+    if kind == "step":
+        assert (s("add", (1, 1), queue="ours") | after).apply_async().get(timeout=60) == 12
+        return
+    after.freeze()
+    app.send_task("fail" if kind == "errback" else "add", ["boom"] if kind == "errback" else [1, 1], queue="ours",
+                  **{"link_error" if kind == "errback" else "link": after})
+    assert app.AsyncResult(after.id).get(timeout=60) == ("python" if kind == "errback" else 12)
+
+
 def test_python_worker_hears_of_our_revokes_at_its_start(make_cluster, tmp_path):
     """Mingle, the other way round: our answer is one that Python can read."""
     cluster = make_cluster(**{"job.mingle": True})

@@ -417,9 +417,43 @@ static void delay_key_has_the_bits(void **state)
 	buf_release(&key);
 }
 
+static bool is_home(void *arg, const char *queue)
+{
+	(void)arg;
+	return strcmp(queue, "home") == 0;
+}
+
+/* The delay leads back to our own queues alone: what is for others has its eta, and goes at once. */
+static void what_is_for_later_and_for_others_goes_at_once(void **state)
+{
+	static const char *const rows[][2] = { { "\"queue\":\"home\"", OUTGOING_DELAY_EXCHANGE }, { "\"queue\":\"theirs\"", "" }, { "\"routing_key\":\"theirs\"", "" },
+		{ "\"exchange\":\"x\"", "x" }, { "\"priority\":1", OUTGOING_DELAY_EXCHANGE } };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
+	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
+	struct buf children = BUF_INIT;
+	struct err err = ERR_INIT;
+	char text[200];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct canvas canvas;
+		struct json *links;
+
+		snprintf(text, sizeof(text), "[{\"task\":\"a\",\"options\":{%s,\"countdown\":60}}]", rows[i][0]);
+		links = parsed(text);
+		canvas_init(&canvas, &outgoing, &parent, CANVAS_NEXT, &children);
+		assert_int_equal(0, canvas_add_all(&canvas, links, slice_of("1"), &err));
+		assert_string_equal(rows[i][1], canvas.first->message.exchange);
+		assert_int_equal(AMQP_VALUE_TEXT, amqp_table_value(&canvas.first->message.properties.headers, "eta")->type);
+		canvas_release(&canvas);
+		json_free(links);
+	}
+	buf_release(&children);
+}
+
 static void chain_sends_its_last_element_with_the_rest(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r"), .reply_to = slice_of("reply") };
 	struct json *chain = parsed("[{\"task\":\"third\",\"args\":[],\"options\":{}},{\"task\":\"second\",\"args\":[5],\"kwargs\":{},\"options\":{\"task_id\":\"s\"}}]");
 	struct buf children = BUF_INIT;
@@ -443,7 +477,7 @@ static void chain_sends_its_last_element_with_the_rest(void **state)
 
 static void group_is_flattened_and_a_chord_refused(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
 	struct json *links = parsed("[{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"kwargs\":{\"tasks\":[{\"task\":\"a\"},"
 		"{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"kwargs\":{\"tasks\":[{\"task\":\"b\"},{\"task\":\"c\"}]}}]}}]");
@@ -467,7 +501,7 @@ static void group_is_flattened_and_a_chord_refused(void **state)
 /* What is sent in the field `chain` brings its place along; the first step is nobody's child. */
 static void the_last_of_a_chain_is_the_member_of_a_group(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
 	struct json *links = parsed("[{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"options\":{\"task_id\":\"g\"},\"kwargs\":{\"tasks\":["
 		"{\"task\":\"celery.chain\",\"subtask_type\":\"chain\",\"kwargs\":{\"tasks\":[{\"task\":\"a\",\"options\":{\"task_id\":\"one\"}},"
@@ -494,7 +528,7 @@ static void the_last_of_a_chain_is_the_member_of_a_group(void **state)
 /* Several callbacks: groups first, then the others as one. The same run again says the same. */
 static void several_callbacks_are_a_group(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	const struct request parent = { .id = slice_of("0189d2f4-5a8e-4c1b-9b7a-3f2e1d0c9b8a") };
 	struct json *links = parsed("[{\"task\":\"a\"},{\"task\":\"celery.group\",\"subtask_type\":\"group\",\"options\":{\"task_id\":\"g\"},"
 		"\"kwargs\":{\"tasks\":[{\"task\":\"b\"}]}},{\"task\":\"c\"}]");
@@ -531,7 +565,7 @@ static void several_callbacks_are_a_group(void **state)
 
 static void options_become_headers(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	const struct request parent = { .id = slice_of("p"), .root_id = slice_of("r") };
 	struct json *links = parsed("[{\"task\":\"a\",\"options\":{\"stamped_headers\":[\"one\",\"two\",\"one\",\"none\",7],\"one\":[\"1\"],\"two\":\"2\","
 		"\"headers\":{\"trace\":{\"x\":1},\"id\":\"no\",\"x-death\":[]},\"eta\":{\"__type__\":\"datetime\",\"__value__\":\"2050-01-01T00:00:00+00:00\"},"
@@ -564,7 +598,7 @@ static void options_become_headers(void **state)
 
 static void what_has_no_id_gets_the_same_one_again(void **state)
 {
-	const struct outgoing outgoing = { "home", "n@h" };
+	const struct outgoing outgoing = { .queue = "home", .node = "n@h", .is_behind_delay = is_home };
 	struct request parent = { .id = slice_of("0189d2f4-5a8e-4c1b-9b7a-3f2e1d0c9b8a") };
 	struct json *links = parsed("[{\"task\":\"a\"},{\"task\":\"b\",\"options\":{\"task_id\":\"own\"}},{\"task\":\"c\"}]");
 	struct buf children[4] = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
@@ -824,6 +858,7 @@ int main(void)
 		cmocka_unit_test(values_of_a_body_are_bounded),
 		cmocka_unit_test(settled_ids_are_those_of_the_last_minute),
 		cmocka_unit_test(delay_key_has_the_bits),
+		cmocka_unit_test(what_is_for_later_and_for_others_goes_at_once),
 		cmocka_unit_test(chain_sends_its_last_element_with_the_rest),
 		cmocka_unit_test(group_is_flattened_and_a_chord_refused),
 		cmocka_unit_test(the_last_of_a_chain_is_the_member_of_a_group),

@@ -213,8 +213,8 @@ static int add_plain(struct canvas *c, const struct json *signature, struct slic
 	task.id = option_text(options, "task_id").len > 0 ? option_text(options, "task_id") : slice_of(id);
 	task.expires = option_expires(options, expires);
 	task.delay_s = option_delay(options, eta);
-	if (way.queue[0] == '\0')
-		task.delay_s = 0; /* through an exchange of others: whoever gets it waits */
+	if (way.queue[0] == '\0' || !c->outgoing->is_behind_delay(c->outgoing->arg, way.queue))
+		task.delay_s = 0; /* through an exchange, or into a queue, of others: whoever gets it waits */
 	task.eta = slice_of(eta);
 	task.queue = way.queue;
 	task.exchange = way.exchange;

@@ -496,6 +496,14 @@ static bool add_sign(struct buf *out, char sign, const struct node *node)
 	}
 }
 
+/* One that is consumed was bound to the delay before. What goes to others straight, with its eta, may come back here: then it is. */
+static bool is_behind_delay(void *arg, const char *queue)
+{
+	const struct queue_entry *entry = node_queue(arg, slice_of(queue));
+
+	return entry != NULL && entry->is_consumed;
+}
+
 static int set_name(struct node *node, struct err *err)
 {
 	struct buf text = BUF_INIT;
@@ -514,6 +522,8 @@ static int set_name(struct node *node, struct err *err)
 		buf_addf(&text, "@%s", node->host);
 	snprintf(node->name, sizeof(node->name), "%s", text.data);
 	node->outgoing.node = node->name;
+	node->outgoing.is_behind_delay = is_behind_delay;
+	node->outgoing.arg = node;
 	rc = 0;
 out:
 	buf_release(&text);

@@ -6,10 +6,12 @@
 #include "workers/celery/post.h"
 #include "workers/celery/request.h"
 
-/* Where a message without a queue of its own goes, and who sends it. */
+/* Where a message without a queue of its own goes, who sends it, and which queues the levels of the delay lead back to. */
 struct outgoing {
 	const char *queue;    /* the first of job.queues */
 	const char *node;
+	bool (*is_behind_delay)(void *arg, const char *queue);
+	void *arg;
 };
 
 /* What a task message is made of; empty: null. Everything JSON is a text. */
