@@ -99,6 +99,37 @@ def test_threads_and_children_together(make_cluster):
     assert worker.running()
 
 
+@pytest.mark.parametrize("before", ["at the start", "after quick jobs"])
+def test_what_no_thread_has_begun_waits(make_cluster, before):
+    """Quick jobs are handed to threads ahead of time. What then does not go quickly is reserved, can be revoked, and goes back when the worker
+    stops, as if it had not been delivered."""
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", concurrency=1, prefetch_multiplier=8)
+    app = cluster.app()
+    if before == "after quick jobs":
+        assert [r.get(timeout=60) for r in [app.send_task("add", [n, 1]) for n in range(300)]] == [n + 1 for n in range(300)]
+    results = [app.send_task("sleep", [600]) for _ in range(5)]
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+
+    def ids(word):
+        return [task["id"] for task in (getattr(inspect, word)() or {}).get(worker.node, [])]
+    wait_for(lambda: ids("active") == [results[0].id] and sorted(ids("reserved")) == sorted(r.id for r in results[1:]), "one runs, four wait", 60)
+    results[1].revoke()
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        results[1].get(timeout=60)
+    worker.ask_to_stop()
+    wait_for(lambda: cluster.count("celery") == 3, "three are back", 60)
+    worker.kill()
+    with cluster.channel() as channel:
+        def all_of_them():
+            while (got := channel.basic_get("celery"))[0]:
+                back[got[1].correlation_id] = got[0].redelivered, got[1].headers.get("x-feed-deliveries", 0)
+            return len(back) == 4
+        back = {}
+        wait_for(all_of_them, "and so is what ran", 60)
+    assert back == {results[0].id: (True, 0), **{r.id: (False, 0) for r in results[2:]}}
+
+
 def test_settings_limits(make_cluster):
     cluster = make_cluster()
     cluster.job(hard_time_limit_ms=500)

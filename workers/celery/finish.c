@@ -314,7 +314,7 @@ static void measure(struct node *node, struct task *task)
 
 	metric_observe_us(node->run_seconds, ran_us);
 	if (task->is_in_thread)
-		node->run_ewma_us += (ran_us - node->run_ewma_us) / 16;
+		node->run_ewma_us += (task->handler_us - node->run_ewma_us) / 16; /* not what it waited for a thread */
 	node->processed++;
 	metric_add(node->outcomes[task->reply.outcome], 1);
 }

@@ -19,8 +19,6 @@
 #define HEARTBEAT_MS 2000
 #define STATE_MS 5000
 #define CLEANUP_MS (3600 * 1000)
-#define FAST_US 1000          /* jobs that are quicker are handed to threads ahead of time */
-#define AHEAD 256
 #define BACKPRESSURE 5000     /* messages that wait to be sent: no new jobs until they are fewer */
 #define POLLS (CHILDREN_MAX + 8)
 
@@ -151,7 +149,7 @@ static bool has_room(struct node *node, const struct task *task)
 {
 	if (!goes_to_thread(node, task))
 		return children_have_room(node->children);
-	return threads_in_hand(node->threads) < threads_count(node->threads) + (node->run_ewma_us < FAST_US ? AHEAD : 0);
+	return threads_in_hand(node->threads) < threads_count(node->threads) + ahead_room(node, task);
 }
 
 static void start(struct node *node, struct task *task)
@@ -164,6 +162,8 @@ static void start(struct node *node, struct task *task)
 	if (goes_to_thread(node, task)) {
 		task->is_in_thread = true;
 		task->worker_pid = getpid();
+		if (threads_in_hand(node->threads) == 0)
+			ahead_heard(node);
 		finish_started(node, task);
 		threads_start(node->threads, task);
 		return;
@@ -285,6 +285,7 @@ static void empty_inbox(struct node *node)
 		next = task->inbox_next;
 		if (task->notice == NOTICE_RAN) {
 			threads_taken(node->threads, 1);
+			ahead_heard(node);
 			finish_ran(node, task);
 		} else if (task->notice == NOTICE_POSTED) {
 			finish_posted(node, task);
@@ -326,6 +327,7 @@ static void on_time(struct node *node)
 	links_turn(node, now);
 	children_tick(node->children, now);
 	atomic_store(&node->is_childless, children_are_missing(node->children));
+	ahead_turn(node, now);
 	keep_state(node, now, false);
 	if (now >= node->heartbeat_at) {
 		node->heartbeat_at = now + HEARTBEAT_MS;
@@ -360,6 +362,7 @@ void node_leave(struct node *node, bool at_once)
 				if (q->is_consumed)
 					amqp_cancel(node->amqp, q->consumer, &err);
 		}
+		ahead_take_back(node);
 		node_return_waiting(node, false);
 		result_ask_return(node->ask);
 	}
@@ -423,7 +426,7 @@ static int sleep_ms(const struct node *node, int64_t wake_us)
 		until = node->retry_at;
 	if (node->control == NULL && node->control_retry_at < until)
 		until = node->control_retry_at;
-	until = children_next_tick(node->children, until);
+	until = ahead_next_turn(node, children_next_tick(node->children, until));
 	if (wake_us != INT64_MAX && (wake_us + 999) / 1000 < until)
 		until = (wake_us + 999) / 1000;
 	if (node->stage != NODE_RUNNING && until > now + 50)
@@ -553,7 +556,8 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	const bool has_threads = strcmp(settings->job.pool, "threads") == 0;
 	const bool has_table = result_has_table(settings) || settings->job.durable_revokes;
 
-	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events };
+	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events,
+		.run_ewma_us = NODE_FAST_US };
 	node->waiting_last = &node->waiting;
 	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	if (set_name(node, err) < 0)

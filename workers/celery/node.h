@@ -3,6 +3,7 @@
  *
  *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
  *   node      the turn of the loop, who runs next, shutdown
+ *   ahead     what threads are handed before one is free
  *   links     connections: what is consumed, and the watch over it
  *   finish    a reply becomes messages, a result, an acknowledgement and an event: in this order
  *   topology  queues and exchanges, and the levels of the delay
@@ -40,6 +41,7 @@
 #define NODE_QUEUE_NAME_MAX 199 /* bytes: the key of a delay has 56 more, and 255 fit */
 #define NODE_FINISHED_MS 30000 /* and two heartbeats on the new connection: by then a delivery whose acknowledgement was lost has come again */
 #define NODE_IDS 1024 /* buckets */
+#define NODE_FAST_US 1000 /* jobs that are quicker are handed to threads ahead of time */
 
 enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
 
@@ -104,6 +106,7 @@ struct node {
 	struct task_total *totals;
 	size_t total_count;
 	int64_t run_ewma_us;               /* of thread jobs */
+	int64_t threads_at;                /* monotonic: a thread was done with one, or the first was handed over */
 
 	uint64_t clock;
 	bool task_events;
@@ -142,6 +145,12 @@ void links_lose(struct node *node, const struct err *why);
 void node_return_waiting(struct node *node, bool is_lost);
 void node_wait(struct node *node, struct task *task); /* until a slot is free */
 int node_prefetch(const struct node *node);
+
+size_t ahead_room(const struct node *node, const struct task *task); /* beyond the threads that there are */
+void ahead_heard(struct node *node);     /* a thread is done with one; or the first one is handed over */
+void ahead_take_back(struct node *node); /* what no thread has begun waits again, before the others */
+void ahead_turn(struct node *node, int64_t now_mono_ms);
+int64_t ahead_next_turn(const struct node *node, int64_t latest_mono_ms);
 bool node_stamp_matches(const struct json *wanted, const struct request *request);
 bool node_is_revoked(const struct node *node, const struct request *request);
 struct queue_entry *node_queue(struct node *node, struct slice name);

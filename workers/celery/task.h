@@ -39,6 +39,7 @@ struct task {
 	bool has_succeeded;            /* before this delivery */
 	int terminated_by;             /* signal */
 	int64_t received_us, started_us; /* monotonic */
+	int64_t handler_us;            /* that its handler took, in a thread */
 	int64_t started_wall_ms;
 	int worker_pid;
 	int64_t soft_ms;               /* limit that it runs with; 0: none */

@@ -67,7 +67,10 @@ static void *run(void *arg)
 	struct task *task;
 
 	while ((task = take(t)) != NULL) {
+		const int64_t began_us = clock_mono_us();
+
 		handle(t, task);
+		task->handler_us = clock_mono_us() - began_us;
 		inbox_add(t->inbox, task, NOTICE_RAN);
 	}
 	pthread_mutex_lock(&t->lock);
@@ -107,6 +110,20 @@ void threads_start(struct threads *t, struct task *task)
 	pthread_mutex_unlock(&t->lock);
 	if (is_wanted)
 		pthread_cond_signal(&t->some);
+}
+
+struct task *threads_take_back(struct threads *t)
+{
+	struct task *first;
+
+	pthread_mutex_lock(&t->lock);
+	first = t->first;
+	t->first = NULL;
+	t->last = &t->first;
+	pthread_mutex_unlock(&t->lock);
+	for (struct task *task = first; task != NULL; task = task->wait_next)
+		t->in_hand--;
+	return first;
 }
 
 size_t threads_in_hand(const struct threads *t)

@@ -17,7 +17,8 @@ struct threads *threads_open(const struct settings *settings, size_t count, stru
 bool threads_close(struct threads *threads, int64_t wait_ms);
 
 void threads_start(struct threads *threads, struct task *task); /* with its soft_ms; NOTICE_RAN when it has its reply */
-size_t threads_in_hand(const struct threads *threads);           /* started, and not taken back by threads_taken() */
+struct task *threads_take_back(struct threads *threads);         /* those that none has begun, in their order, by wait_next */
+size_t threads_in_hand(const struct threads *threads);           /* started, and neither taken by threads_taken() nor taken back */
 void threads_taken(struct threads *threads, size_t count);
 size_t threads_count(const struct threads *threads);
 
