@@ -255,6 +255,79 @@ def test_jobs_that_were_never_started_use_nothing_of_the_cap(make_cluster, queue
     assert result.get(timeout=60) == 3
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_waits_behind_a_job_that_takes_its_worker_along(make_cluster, queue_type):
+    """It is given up alone: what was taken ahead of it, killed with it as often, runs."""
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    app = cluster.app(task_default_queue_type=queue_type)
+    cluster.job().stop()  # its queue is there
+    deadly = app.send_task("sleep", [600])
+    behind = [app.send_task("add", [n, 1]) for n in range(10)]
+    for _ in range(5):
+        worker = cluster.job(concurrency=1, delivery_limit=5)
+        inspect = app.control.inspect(destination=[worker.node], timeout=5)
+        wait_for(lambda: [task["id"] for task in (inspect.active() or {}).get(worker.node, [])] == [deadly.id], "it runs", 60)
+        worker.kill()
+    cluster.job(concurrency=1, delivery_limit=5)
+    with pytest.raises(billiard.exceptions.WorkerLostError, match="too often"):
+        deadly.get(timeout=60)
+    assert [r.get(timeout=60) for r in behind] == [n + 1 for n in range(10)]
+    assert [properties.correlation_id for properties, _ in cluster.dead(1)] == [deadly.id] and cluster.count("feed.jobs.dead") == 0
+
+
+def test_nothing_is_taken_ahead_beside_a_job_that_came_often(make_cluster):
+    """What was goes back to its queue as if it had not been delivered; once that job has ended all is as before."""
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1, prefetch_multiplier=4)
+    app = cluster.app()
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+
+    def ids(word):
+        return sorted(task["id"] for task in (getattr(inspect, word)() or {}).get(worker.node, []))
+    busy = app.send_task("sleep", [600])
+    wait_for(lambda: ids("active") == [busy.id], "it runs", 60)
+    often = app.send_task("sleep", [600], headers={"x-feed-deliveries": 2})
+    others = [app.send_task("add", [n, 1]) for n in range(10)]
+    wait_for(lambda: len(ids("reserved")) == 3 and cluster.count("celery") == 8, "it waits, and others behind it", 60)
+    app.control.terminate(busy.id, signal="KILL")
+    wait_for(lambda: ids("active") == [often.id] and ids("reserved") == [] and cluster.count("celery") == 10, "it runs, and nothing else is here", 60)
+    app.control.terminate(often.id, signal="KILL")
+    assert [r.get(timeout=60) for r in others] == [n + 1 for n in range(10)]
+    for _ in range(6):
+        app.send_task("sleep", [600])
+    wait_for(lambda: len(ids("reserved")) >= 3, "it takes ahead again", 60)
+    worker.kill()
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_waits_while_connections_are_lost_uses_nothing_of_the_cap(make_cluster, queue_type):
+    """A quorum queue counts each of them. What ran meanwhile has begun once, and what had not begun, never."""
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    proxy, url = through_proxy(cluster)
+    try:
+        worker = cluster.job(concurrency=1, delivery_limit=2, **{"amqp.url": url})
+        app = cluster.app(task_default_queue_type=queue_type)
+        inspect = app.control.inspect(destination=[worker.node], timeout=5)
+
+        def ids(word):
+            return [task["id"] for task in (getattr(inspect, word)() or {}).get(worker.node, [])]
+        busy = app.send_task("sleep", [600])
+        wait_for(lambda: ids("active") == [busy.id], "the only slot is taken", 60)
+        waits = app.send_task("add", [1, 2])
+        for times in range(1, 5):
+            wait_for(lambda: ids("reserved") == [waits.id] or waits.ready(), "it waits here", 60)
+            before = worker_value(worker, "feedmill_job_deliveries_total")
+            proxy.drop()
+            wait_for(lambda: worker_value(worker, "feedmill_job_reconnects_total") >= times and flood.is_ready(worker), "it is connected again", 60)
+            wait_for(lambda: worker_value(worker, "feedmill_job_deliveries_total") >= before + 2, "both came again", 60)
+        wait_for(lambda: ids("reserved") == [waits.id] or waits.ready(), "it still waits", 60)
+        app.control.terminate(busy.id, signal="KILL")
+        assert waits.get(timeout=60) == 3
+        assert worker.stop() == 0 and cluster.count("celery") == cluster.count("feed.jobs.dead") == 0
+    finally:
+        proxy.close()
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT], [signal.SIGTERM, signal.SIGQUIT], ["shutdown", signal.SIGQUIT]], ids=str)
 def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
     cluster = make_cluster(**{"worker.drain_timeout_ms": 300_000})

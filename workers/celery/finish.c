@@ -440,12 +440,16 @@ void finish_return(struct node *node, struct task *task)
  * can be sent now, it is given back all the same. */
 void finish_unstarted(struct node *node, struct task *task)
 {
+	if (!is_late(node) || task->is_acked || !publisher_is_connected(node->publisher) || publisher_is_blocked(node->publisher))
+		finish_return(node, task);
+	else
+		finish_uncounted(node, task);
+}
+
+void finish_uncounted(struct node *node, struct task *task)
+{
 	const struct request *r = task->request;
 
-	if (!is_late(node) || task->is_acked || !publisher_is_connected(node->publisher) || publisher_is_blocked(node->publisher)) {
-		finish_return(node, task);
-		return;
-	}
 	task->status = NULL;
 	task->event = NULL;
 	task->is_returned = true;

@@ -21,8 +21,23 @@ static bool must_be_counted(const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
 
-	return r->redelivered && strcmp(node->settings->job.acks, "late") == 0 && !revoked_has(&node->unstarted, r->id) &&
+	return r->redelivered && strcmp(node->settings->job.acks, "late") == 0 && !task->is_forgiven &&
 		amqp_table_value(&r->delivery->properties.headers, "x-delivery-count") == NULL;
+}
+
+/* The other way round: RabbitMQ has counted a delivery of which this node knows that it began nothing. Only a copy has a lower count. */
+static bool is_counted_too_high(const struct node *node, const struct task *task)
+{
+	return task->is_forgiven && task->request->counted_by_broker > 0 && strcmp(node->settings->job.acks, "late") == 0;
+}
+
+static void forgive(struct node *node, struct task *task)
+{
+	struct request *r = task->request;
+
+	task->is_forgiven = r->redelivered && revoked_take(&node->unstarted, r->id);
+	if (is_counted_too_high(node, task))
+		r->deliveries--;
 }
 
 /* Else it is a retry of the other, or a copy of it: a message of its own, although of the same id. */
@@ -131,13 +146,15 @@ static void route(struct node *node, struct task *task)
 		put_off(node, task, later);
 	else if (must_be_counted(node, task))
 		finish_counted(node, task);
+	else if (is_counted_too_high(node, task))
+		finish_uncounted(node, task);
 	else if (task->entry == NULL)
 		clean(node, task);
 	else
 		reserve(node, task);
 }
 
-void intake(struct node *node, struct amqp_delivery *delivery)
+void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery)
 {
 	struct err why = ERR_INIT;
 	struct request *request = request_read(delivery, &why);
@@ -145,9 +162,9 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 
 	acks_seen(&node->acks, delivery->tag);
 	metric_add(node->received, 1);
-	task->queue = node_queue_of_consumer(node, delivery->consumer);
-	if (task->queue != NULL)
-		task->queue->deliveries++;
+	task->queue = queue;
+	if (queue != NULL)
+		queue->deliveries++;
 	task->tag = delivery->tag;
 	task->generation = delivery->generation;
 	node_add(node, task);
@@ -165,6 +182,7 @@ void intake(struct node *node, struct amqp_delivery *delivery)
 		finish_again(node, task);
 		return;
 	}
+	forgive(node, task);
 	if (!may_have_succeeded(node, task)) {
 		route(node, task);
 		return;

@@ -12,11 +12,17 @@
 #define CONSUME_MS 1000
 #define INFORM_MS 10000 /* a database that is away holds the start up for so long */
 #define LOOK_MS 20
+#define GET_MS 200 /* between looks at queues that were empty */
+#define GETS_A_TURN 100
+
+static size_t slots(const struct node *node)
+{
+	return node->threads != NULL ? threads_count(node->threads) : children_count(node->children);
+}
 
 int node_prefetch(const struct node *node)
 {
-	const size_t slots = node->threads != NULL ? threads_count(node->threads) : children_count(node->children);
-	const int64_t n = (int64_t)slots * node->settings->job.prefetch_multiplier;
+	const int64_t n = (int64_t)slots(node) * node->settings->job.prefetch_multiplier;
 
 	return n > 65535 ? 65535 : (int)n;
 }
@@ -227,6 +233,63 @@ static void follow_pool(struct node *node)
 	}
 }
 
+/* ---- one by one */
+
+static int cancel_all(struct node *node, struct err *err)
+{
+	bool is_first = false;
+	int rc = 0;
+
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
+		if (q->is_consumed && amqp_cancel(node->amqp, q->consumer, err) < 0)
+			return -1;
+		is_first |= q->is_consumed;
+		q->is_consumed = false;
+	}
+	while (is_first && (rc = links_read_deliveries(node, err)) > 0) /* the tags of what is got now are behind theirs */
+		continue;
+	return rc;
+}
+
+static struct queue_entry *after(const struct node *node, const struct queue_entry *queue)
+{
+	return queue != NULL && queue->next != NULL ? queue->next : node->queues;
+}
+
+/* From one queue after the other, until all slots have one, or no queue has. */
+static int fill_slots(struct node *node, int64_t now, struct err *err)
+{
+	size_t queues = 0, empty = 0;
+
+	for (const struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		queues++;
+	for (int i = 0; i < GETS_A_TURN && empty < queues && node->task_count < slots(node); i++) {
+		struct queue_entry *q = node->got = after(node, node->got);
+		struct amqp_delivery *delivery = NULL;
+
+		if (q->is_wanted && q->consumers > 0 && amqp_get(node->amqp, q->name, false, &delivery, err) < 0)
+			return -1;
+		empty = delivery == NULL ? empty + 1 : 0;
+		if (delivery != NULL)
+			intake(node, q, delivery);
+	}
+	if (empty == queues)
+		node->get_at = now + GET_MS;
+	return 0;
+}
+
+/* Beside a job that comes again and again nothing is taken ahead. (A smaller prefetch would not do: the next consumer's does not count what
+ * this one was delivered.) */
+static void take_one_by_one(struct node *node, int64_t now)
+{
+	struct err err = ERR_INIT;
+
+	if (node->amqp == NULL || node->stage != NODE_RUNNING)
+		return;
+	if (cancel_all(node, &err) < 0 || (now >= node->get_at && fill_slots(node, now, &err) < 0))
+		links_lose(node, &err);
+}
+
 /* ---- what they bring */
 
 int links_read_deliveries(struct node *node, struct err *err)
@@ -239,7 +302,7 @@ int links_read_deliveries(struct node *node, struct err *err)
 		if (event.type == AMQP_EVENT_NONE)
 			return 0;
 		if (event.type == AMQP_EVENT_DELIVERY) {
-			intake(node, event.delivery);
+			intake(node, node_queue_of_consumer(node, event.delivery->consumer), event.delivery);
 		} else if (event.type == AMQP_EVENT_CANCELLED) {
 			on_cancelled(node, event.consumer);
 		} else {
@@ -329,7 +392,11 @@ void links_turn(struct node *node, int64_t now)
 		node_declare_again(node);
 	connect_control(node, now);
 	connect_deliveries(node, now);
-	consume_missing(node, now);
-	follow_pool(node);
+	if (caution_holds(node)) {
+		take_one_by_one(node, now);
+	} else {
+		consume_missing(node, now);
+		follow_pool(node);
+	}
 	watch(node, now);
 }

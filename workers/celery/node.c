@@ -58,6 +58,7 @@ void node_remove(struct node *node, struct task *task)
 {
 	struct task **at = &node->ids[bucket(task->request->id)];
 
+	caution_ends(node, task);
 	while (*at != task)
 		at = &(*at)->id_next;
 	*at = task->id_next;
@@ -124,6 +125,7 @@ void node_wait(struct node *node, struct task *task)
 	*node->waiting_last = task;
 	node->waiting_last = &task->wait_next;
 	node->waiting_count++;
+	caution_waits(node, task);
 }
 
 static int64_t limit(const struct node *node, int64_t own_ms, int64_t by_control_ms, int64_t setting_ms)
@@ -159,6 +161,7 @@ static void start(struct node *node, struct task *task)
 
 	total->count++;
 	task->soft_ms = limit(node, task->request->soft_ms, total->soft_ms, s->soft_time_limit_ms);
+	caution_starts(node, task);
 	if (goes_to_thread(node, task)) {
 		task->is_in_thread = true;
 		task->worker_pid = getpid();
@@ -455,8 +458,10 @@ static int turn(struct node *node, int64_t *wake_us, bool *is_busy)
 		links_read_control(node);
 	}
 	on_time(node);
-	if (node->stage == NODE_RUNNING)
+	if (node->stage == NODE_RUNNING) {
 		dispatch(node, wake_us);
+		caution_turn(node);
+	}
 	err_clear(&err);
 	if (node->amqp != NULL && acks_flush(&node->acks, node->amqp, &err) < 0)
 		links_lose(node, &err);

@@ -4,6 +4,7 @@
  *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
  *   node      the turn of the loop, who runs next, shutdown
  *   ahead     what threads are handed before one is free
+ *   caution   nothing is taken ahead beside a job that comes again and again
  *   links     connections: what is consumed, and the watch over it
  *   finish    a reply becomes messages, a result, an acknowledgement and an event: in this order
  *   topology  queues and exchanges, and the levels of the delay
@@ -91,6 +92,7 @@ struct node {
 	int64_t control_retry_at, control_at;
 	struct backoff control_backoff;
 	struct queue_entry *queues;
+	struct queue_entry *got;           /* that was last asked for one message */
 
 	struct task *tasks;                /* all, newest first */
 	struct task *ids[NODE_IDS];
@@ -102,16 +104,19 @@ struct node {
 	struct revoked finished;           /* keys of those whose acknowledgement a lost connection may have taken along */
 	char *stamps[NODE_STAMPS_MAX];     /* JSON: {"stamp": value or [value, …]} whose tasks are revoked */
 	size_t stamp_count;
-	struct revoked unstarted;          /* ids that a lost connection takes back to their queue */
+	struct revoked unstarted;          /* ids that a lost connection takes back to their queue: each until it comes again */
 	struct task_total *totals;
 	size_t total_count;
 	int64_t run_ewma_us;               /* of thread jobs */
 	int64_t threads_at;                /* monotonic: a thread was done with one, or the first was handed over */
+	size_t suspects;                   /* tasks that were delivered again and again, and run here */
+	int64_t calm_at;                   /* monotonic: a while after the last of them */
+	bool was_careful, gives_back;
 
 	uint64_t clock;
 	bool task_events;
 	int64_t processed;
-	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at, consuming_since;
+	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at, get_at, consuming_since;
 	int admin_port;                    /* for the log */
 	bool is_ready;
 	bool is_informed;                  /* of what was revoked while it was away */
@@ -129,7 +134,7 @@ int node_run(struct node *node); /* until stop_requested() and all is settled; t
 void node_close(struct node *node);
 
 /* ---- between its files */
-void intake(struct node *node, struct amqp_delivery *delivery); /* takes it */
+void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery); /* takes it; queue: that it came from, or NULL */
 void intake_answered(struct node *node, struct task *task);     /* by result_ask */
 
 void node_add(struct node *node, struct task *task);
@@ -145,6 +150,12 @@ void links_lose(struct node *node, const struct err *why);
 void node_return_waiting(struct node *node, bool is_lost);
 void node_wait(struct node *node, struct task *task); /* until a slot is free */
 int node_prefetch(const struct node *node);
+
+bool caution_holds(const struct node *node);
+void caution_starts(struct node *node, struct task *task);
+void caution_waits(struct node *node, const struct task *task);
+void caution_ends(struct node *node, const struct task *task); /* it is about to be removed */
+void caution_turn(struct node *node);                          /* after all has started that can */
 
 size_t ahead_room(const struct node *node, const struct task *task); /* beyond the threads that there are */
 void ahead_heard(struct node *node);     /* a thread is done with one; or the first one is handed over */
@@ -173,6 +184,7 @@ void finish_dead(struct node *node, struct task *task, const char *why); /* deli
 void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
 void finish_again(struct node *node, struct task *task); /* it was done, or sent on, before: acknowledged, no more */
 void finish_succeeded(struct node *node, struct task *task); /* before, with the result in its reply: what follows it is sent, once more or at last */
+void finish_uncounted(struct node *node, struct task *task); /* again at once, with the count that its request has: lower than the broker's */
 void finish_return(struct node *node, struct task *task);  /* back to its queue, and counted there */
 void finish_unstarted(struct node *node, struct task *task); /* back to its queue as if it had not been delivered */
 void finish_started(struct node *node, struct task *task);
