@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import urllib.parse
 import uuid
 
 import pika
@@ -13,6 +14,7 @@ import pytest
 from feedmill import Feedmill, wait_for
 from jobs import Jobs
 from private import state_of
+from proxy import Proxy
 from rabbit import VirtualHost
 from rig import BUILD
 
@@ -74,6 +76,104 @@ def test_killed_at_each_step_of_a_job(tmp_path, point, passage, queue_type):
             print(f"F9 {point}, {queue_type}: {len(ids)} jobs, {sum(runs.values()) - len(ids)} runs more than that, 0 lost")
         finally:
             feed.stop()
+
+
+def make_redelivered(vhost, send):
+    """A message that was delivered once, to somebody who did not acknowledge it: it goes round again with a count."""
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        result = send()
+        wait_for(lambda: channel.basic_get("celery")[0], "it is delivered", 60)
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        wait_for(lambda: channel.queue_declare("celery", passive=True).method.message_count == 1, "it is in its queue", 60)
+    return result
+
+
+def left_of(vhost):
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        return {queue: channel.queue_declare(queue, passive=True).method.message_count for queue in ("celery", "feed.jobs.dead")}
+
+
+KILLS = 6
+
+
+@pytest.mark.parametrize("what, deduplicates", [("redelivered", False), ("redelivered", True), ("delayed", False), ("delayed", True)])
+def test_killed_again_and_again_between_a_copy_and_its_acknowledgement(tmp_path, what, deduplicates):
+    """The copy has its confirm, and the worker dies: both stay. Each kill there leaves one more, which runs; where the results are asked, none does."""
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, **{"job.deduplicate_successful": deduplicates, "job.prefetch_multiplier": 1, "job.delivery_limit": CAP})
+        try:
+            jobs.worker("job").stop()       # its queues are there
+            if what == "redelivered":
+                result = make_redelivered(vhost, lambda: jobs.app.send_task("note"))
+            else:
+                result = jobs.app.send_task("note", countdown=10)
+            for _ in range(KILLS):
+                jobs.killed_at("job.posted")
+            worker = jobs.worker("job")
+            assert result.get(timeout=90) == 42
+            wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") >= KILLS + 2, "each copy has come", 90)
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "none waits", 60)
+            assert worker.stop() == 0 and set(left_of(vhost).values()) == {0}
+            runs = collections.Counter(jobs.runs())
+            assert set(runs) == {result.id} and runs[result.id] == (1 if deduplicates else KILLS + 1), runs
+            print(f"F9 killed {KILLS} times between a copy and its acknowledgement, {what}: {runs[result.id]} runs, 0 lost")
+        finally:
+            jobs.stop()
+
+
+@pytest.mark.parametrize("what", ["redelivered", "delayed"])
+def test_the_connection_is_lost_between_a_copy_and_its_acknowledgement(tmp_path, what):
+    """The worker lives: it knows that it has sent it on, and acknowledges what comes again. One run."""
+    with VirtualHost() as vhost:
+        url = urllib.parse.urlsplit(vhost.url)
+        proxy = Proxy(url.hostname, url.port)
+        jobs = Jobs(tmp_path, vhost.url, **{"amqp.url": vhost.url.replace(f"{url.hostname}:{url.port}", f"127.0.0.1:{proxy.port}")})
+        try:
+            jobs.worker("job").stop()       # its queues are there
+            if what == "redelivered":
+                result = make_redelivered(vhost, lambda: jobs.app.send_task("note"))
+            else:
+                result = jobs.app.send_task("note", countdown=5)
+            worker = jobs.worker("job", env={"FAULT": "job.posted:1:stop"}, wait=False)
+            wait_for(lambda: state_of(worker.popen.pid) == "T", "its copy is confirmed", 60)
+            proxy.drop()
+            os.kill(worker.popen.pid, signal.SIGCONT)
+            worker.wait_logged("it was done here", 60)
+            assert result.get(timeout=60) == 42
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "none waits", 60)
+            assert worker.stop() == 0 and set(left_of(vhost).values()) == {0} and jobs.runs() == [result.id]
+        finally:
+            jobs.stop()
+            proxy.close()
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_killed_while_what_did_not_begin_goes_back(tmp_path, queue_type):
+    """A worker that stops sends copies of what it had taken ahead; it is killed when the first has its confirm. None is lost, and none is given up."""
+    gate = tmp_path / "gate"
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, f"while [ ! -e {gate} ]; do sleep 0.02; done\necho 42", **{"job.queue_type": queue_type, "job.delivery_limit": 2})
+        jobs.app.conf.task_default_queue_type = queue_type
+        try:
+            worker = jobs.worker("job", env={"FAULT": "job.posted:1:kill"})
+            results = [jobs.app.send_task("note") for _ in range(4)]
+            wait_for(lambda: len(jobs.runs()) == 1 and jobs.metric(worker, "feedmill_job_deliveries_total") == 4, "one runs, three wait", 60)
+            worker.ask_to_stop()
+            wait_for(lambda: not worker.running(), "it is killed", 60)
+            assert worker.popen.wait() == -9 and worker.logged("event=fault point=job.posted ")
+            gate.touch()
+            worker = jobs.worker("job")
+            assert [result.get(timeout=60) for result in results] == [42] * 4
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "none waits", 60)
+            assert worker.stop() == 0 and set(left_of(vhost).values()) == {0}
+            runs = collections.Counter(jobs.runs())
+            assert set(runs) == {result.id for result in results} and max(runs.values()) <= 2, runs
+        finally:
+            gate.touch()
+            jobs.stop()
 
 
 def parent(pid):

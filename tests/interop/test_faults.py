@@ -263,10 +263,13 @@ def test_what_waits_behind_a_job_that_takes_its_worker_along(make_cluster, queue
     cluster.job().stop()  # its queue is there
     deadly = app.send_task("sleep", [600])
     behind = [app.send_task("add", [n, 1]) for n in range(10)]
-    for _ in range(5):
+    for times in range(5):
         worker = cluster.job(concurrency=1, delivery_limit=5)
         inspect = app.control.inspect(destination=[worker.node], timeout=5)
-        wait_for(lambda: [task["id"] for task in (inspect.active() or {}).get(worker.node, [])] == [deadly.id], "it runs", 60)
+
+        def ids(word):
+            return [task["id"] for task in (getattr(inspect, word)() or {}).get(worker.node, [])]
+        wait_for(lambda: ids("active") == [deadly.id] and (times < 2 or ids("reserved") == []), "it runs, and in the end alone", 60)
         worker.kill()
     cluster.job(concurrency=1, delivery_limit=5)
     with pytest.raises(billiard.exceptions.WorkerLostError, match="too often"):
