@@ -172,6 +172,7 @@ def test_a_job_longer_than_the_brokers_consumer_timeout(cluster, rabbit):
         worker = cluster.job(concurrency=1)
         result = cluster.app().send_task("sleep", [12])
         worker.wait_logged("connection for deliveries lost.*PRECONDITION_FAILED", 60)
+        worker.wait_logged("level=warn.*longer than RabbitMQ waits.*consumer_timeout", 60)
         assert result.get(timeout=60) == 12
         wait_for(lambda: cluster.count("celery") == 0, "the queue is empty", 30)
         assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1

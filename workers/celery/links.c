@@ -71,9 +71,18 @@ static void remember_settled(struct node *node)
 	}
 }
 
+/* "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: …" */
+static void explain(const struct err *why)
+{
+	if (strstr(why->message, "delivery acknowledgement") != NULL || strstr(why->message, "consumer_timeout") != NULL)
+		log_warn("a job takes longer than RabbitMQ waits for its acknowledgement: another node may run it too",
+			log_str("advice", "make consumer_timeout in rabbitmq.conf longer than the longest job"));
+}
+
 void links_lose(struct node *node, const struct err *why)
 {
 	log_warn("connection for deliveries lost", log_err(why));
+	explain(why);
 	metric_add(node->reconnects, 1);
 	amqp_close(node->amqp);
 	node->amqp = NULL;
@@ -237,16 +246,16 @@ static void follow_pool(struct node *node)
 
 static int cancel_all(struct node *node, struct err *err)
 {
-	bool is_first = false;
+	bool was_any = false;
 	int rc = 0;
 
 	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
 		if (q->is_consumed && amqp_cancel(node->amqp, q->consumer, err) < 0)
 			return -1;
-		is_first |= q->is_consumed;
+		was_any |= q->is_consumed;
 		q->is_consumed = false;
 	}
-	while (is_first && (rc = links_read_deliveries(node, err)) > 0) /* the tags of what is got now are behind theirs */
+	while (was_any && (rc = links_read_deliveries(node, err)) > 0) /* the tags of what is got now are behind theirs */
 		continue;
 	return rc;
 }
