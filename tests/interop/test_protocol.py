@@ -297,6 +297,29 @@ def test_what_can_not_be_read_goes_to_the_dead_letters(cluster, send, name):
     assert send("add", 1, 2) == 3
 
 
+@pytest.mark.parametrize("refused, words", [(2**256, "too many digits"), ("a\0b", "argsrepr is no text"), (float("nan"), "expected"), ([[]] * 250_000, "200000 values"),
+                                            (json.loads("[" * 40 + "]" * 40), "nested too deeply")], ids=["digits", "nul", "nan", "values", "depth"])
+def test_who_waits_for_what_is_refused_is_told(app, cluster, send, refused, words):
+    """JSON that Python writes and this worker does not read: the client gets an exception, the message is dead."""
+    with pytest.raises(ValueError, match=words):
+        send("echo", refused)
+    assert words in cluster.dead(1)[0][0].headers["x-feed-reason"]
+    assert send("add", 1, 2) == 3
+
+
+def test_nobody_is_told_who_does_not_want_it(cluster, worker):
+    """Neither an ignored result, nor what has an id that can't be one."""
+    with cluster.channel() as channel:
+        replies = channel.queue_declare("", exclusive=True).method.queue
+        for more in ({"ignore_result": True}, {"id": "x\r\ny"}, {"id": "x" * 156}):
+            cluster.publish("{", headers=headers(**more), reply_to=replies)
+        cluster.dead(3)
+        cluster.publish("{", headers=headers(id="told"), reply_to=replies)
+        got = wait_for(lambda: channel.basic_get(replies, auto_ack=True)[2], "a result")
+        assert json.loads(got)["task_id"] == "told" and json.loads(got)["status"] == "FAILURE"
+    cluster.dead(1)
+
+
 @pytest.mark.parametrize("content_type", ["application/x-python-serialize", "application/x-yaml", "application/x-foo", "application/data"])
 def test_pickle_and_yaml_are_refused(cluster, send, content_type):
     cluster.publish(b"cos\nsystem\n(S'false'\ntR.", headers=headers(), content_type=content_type, content_encoding="binary")

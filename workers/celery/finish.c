@@ -402,8 +402,7 @@ void finish_unreadable(struct node *node, struct task *task, const char *why)
 	struct post *post = is_whole ? dead_letter(node, delivery, why) : NULL;
 
 	metric_add(node->dead, 1);
-	if (!is_whole)
-		result_fail_delivery(node, delivery, why);
+	result_fail_delivery(node, delivery, why);
 	task->end = post != NULL ? END_ACK : END_DROP;
 	post_then_store(node, task, post);
 }

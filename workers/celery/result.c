@@ -271,10 +271,13 @@ void result_fail_post(struct node *node, const struct task *task, const struct p
 
 void result_fail_delivery(struct node *node, const struct amqp_delivery *delivery, const char *why)
 {
-	const struct amqp_value *id = amqp_table_value(&delivery->properties.headers, "id");
+	const struct amqp_table *headers = &delivery->properties.headers;
+	const struct amqp_value *id = amqp_table_value(headers, "id"), *ignore = amqp_table_value(headers, "ignore_result");
 	struct job_reply reply = JOB_REPLY_INIT;
 
-	if (id == NULL || id->type != AMQP_VALUE_TEXT || id->text.len == 0 || id->text.len > REQUEST_ID_MAX || !str_utf8_valid(id->text))
+	if (id == NULL || id->type != AMQP_VALUE_TEXT || id->text.len == 0 || id->text.len > REQUEST_ID_MAX || !str_utf8_valid(id->text) || str_has_control(id->text))
+		return;
+	if (ignore != NULL && ignore->type == AMQP_VALUE_BOOL && ignore->truth)
 		return;
 	job_fail(&reply, "ValueError", "builtins", "%s", why);
 	tell(node, id->text, delivery->properties.reply_to, "FAILURE", &reply);
