@@ -49,8 +49,8 @@ class Broken(Jobs):
 
     def declare(self):
         self.worker("job").stop()
-        if self.settings["job.queue_type"] == "quorum":  # RabbitMQ 3.10 writes down which ones there are minutes later; killed before, it can't find them again
-            self.rabbit.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
+        # RabbitMQ 3.10 writes down minutes later which quorum queues there are (those of the delay always are); killed before, it can't find them again.
+        self.rabbit.ctl("eval", "[dets:sync(Table) || Table <- dets:all()].")
 
     def send(self, count=COUNT, **options):
         self.results += [self.app.send_task("note", **options) for _ in range(count)]
