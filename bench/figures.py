@@ -14,7 +14,7 @@ from typing import Callable
 
 import pika
 
-from machine import PRODUCT_SCRIPT, Counter, Failed, cpu_seconds, floor, floor_server, posts_script, pss_mib, session, wait_until, wrk
+from machine import PRODUCT_SCRIPT, Counter, Failed, cpu_seconds, floor, floor_server, handled, posts_script, pss_mib, session, wait_until, wrk
 from ours import BYTES, EVERY, PARTITIONS, Ours
 from conftest import Cluster  # tests/interop: a RabbitMQ virtual host with job workers; found since ours.py says where
 from feedmill import Client  # the tests' client, which checks each answer
@@ -140,9 +140,9 @@ def both_ours(size):
         workers = [ours.worker(name, wait=False) for name in ("fanout", "index")]
         for worker in workers:
             wait_until(lambda: worker.logged(r"event=ready .*admin_port="), "a worker starts", every=0.005)
-        first = wait_until(lambda: min(map(ours.handled, workers)), "both begin", every=0.005)
+        first = wait_until(lambda: min(map(handled, workers)), "both begin", every=0.005)
         began = time.monotonic()
-        wait_until(lambda: all(ours.handled(worker) >= posts for worker in workers), "both are through", 300, EVERY)
+        wait_until(lambda: all(handled(worker) >= posts for worker in workers), "both are through", 300, EVERY)
         return {"rate": (posts - first) / (time.monotonic() - began)}
 
 

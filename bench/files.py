@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "tests/system")]
 os.environ["FEED_TEST_STACK"] = "embedded"
 from embedded import EmbeddedFeedmill  # noqa: E402
-from machine import Failed, cpu_seconds, posts_script, pss_mib, wait_until, wrk  # noqa: E402
+from machine import Failed, cpu_seconds, handled, posts_script, pss_mib, wait_until, wrk  # noqa: E402
 
 AUTHORS = 10_000
 FRIENDS = 20
@@ -64,15 +64,12 @@ class Files(EmbeddedFeedmill):
                 f'{{"v":1,"id":{i},"from":{i % people + 1},"posted_at":"2026-01-31T12:00:00.000Z","subject":"subject {i}","story":"{text}"}}'}
                 for i in range(start, min(start + 20000, count + 1))))
 
-    def handled(self, worker):
-        return self.metric(worker, "feedmill_worker_records_total", outcome="done")
-
     def work_off(self, name, count):
         """Starts the worker on what is queued: records a second from the first batch that is through until `count` are."""
         worker = self.worker(name)
-        first = wait_until(lambda: self.handled(worker), f"{name} begins", every=0.005)
+        first = wait_until(lambda: handled(worker), f"{name} begins", every=0.005)
         began, cpu = time.monotonic(), cpu_seconds([worker.pid])
-        last = wait_until(lambda: (n := self.handled(worker)) >= count and n, f"{name} has done {count}", 600, every=0.02)
+        last = wait_until(lambda: (n := handled(worker)) >= count and n, f"{name} has done {count}", 600, every=0.02)
         took = time.monotonic() - began
         figures = {"rate": (last - first) / took, "cpu_us": (cpu_seconds([worker.pid]) - cpu) / (last - first) * 1e6, "pss": pss_mib([worker.pid])}
         worker.kill()   # a long backlog is not waited for

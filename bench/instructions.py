@@ -2,7 +2,7 @@
 import re
 import subprocess
 
-from machine import Failed, wait_until
+from machine import Failed, handled, wait_until
 from ours import Ours
 
 WARM_UP, POSTS, FRIENDS = 300, 1000, 20
@@ -59,10 +59,10 @@ def fanout():
         ours.ring(1000, FRIENDS)
         ours.queue_posts(WARM_UP, 1000)
         worker = ours.worker("fanout", under=under_callgrind(ours.folder))
-        wait_until(lambda: ours.handled(worker) >= WARM_UP, "the warm-up is through", 120)
+        wait_until(lambda: handled(worker) >= WARM_UP, "the warm-up is through", 120)
         dump(worker, ours.folder)
         ours.queue_posts(POSTS, 1000, start=WARM_UP + 1)
-        wait_until(lambda: ours.handled(worker) >= WARM_UP + POSTS, "all are through", 120)
+        wait_until(lambda: handled(worker) >= WARM_UP + POSTS, "all are through", 120)
         return dump(worker, ours.folder) / POSTS
 
 

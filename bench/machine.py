@@ -1,10 +1,13 @@
 """What is asked of the machine: processes with their CPU time and memory, floors, and wrk."""
+import contextlib
+import ctypes
 import http.client
 import os
 import pathlib
 import re
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -12,6 +15,8 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "build/bench"
 TICKS = os.sysconf("SC_CLK_TCK")
+LIBC = ctypes.CDLL(None, use_errno=True)
+PIDFD_GETFD = 438  # pidfd_getfd(2), the same number on every architecture; Linux 5.6
 
 
 class Failed(Exception):
@@ -63,6 +68,26 @@ def pss_mib(pids):
     return total / 1024
 
 
+def lose_connections(pid, ports):
+    """Ends each connection that a process has to one of these ports, as if the network had: how many there were. Of a process that the caller may trace."""
+    lost, process = 0, os.pidfd_open(pid)
+    try:
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            descriptor = LIBC.syscall(PIDFD_GETFD, process, int(number), 0)
+            if descriptor < 0:
+                continue  # closed meanwhile
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                continue
+            with socket.socket(fileno=descriptor) as end, contextlib.suppress(OSError):  # one that listens has no peer
+                if end.family == socket.AF_INET and end.getpeername()[1] in ports:
+                    end.shutdown(socket.SHUT_RDWR)
+                    lost += 1
+    finally:
+        os.close(process)
+    return lost
+
+
 class Counter:
     """A metric of a program, summed over its labels but those that are named. Asked over one connection: who looks takes nothing from what is measured."""
 
@@ -73,6 +98,13 @@ class Counter:
     def __call__(self):
         self.connection.request("GET", "/metrics")
         return sum(map(float, self.samples.findall(self.connection.getresponse().read().decode())))
+
+
+def handled(worker):
+    """Records that it has done."""
+    if not hasattr(worker, "handled"):
+        worker.handled = Counter(worker.admin, "feedmill_worker_records_total", 'outcome="done"')
+    return worker.handled()
 
 
 class Program:
@@ -136,23 +168,32 @@ def floor(name, timeout=600, **options):
 WRK_DONE = """
 done = function(summary, latency)
   local e = summary.errors
-  io.write(string.format("RESULT %.1f %.3f %.3f %d\\n", summary.requests / summary.duration * 1e6,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, e.connect + e.read + e.write + e.status + e.timeout))
+  io.write(string.format("RESULT %.1f %.3f %.3f %d %d\\n", summary.requests / summary.duration * 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, summary.requests, e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
 
 
-def wrk(url, connections, seconds, script="", patience=2):
-    """wrk on one thread: requests a second, p50 and p99 in milliseconds. A request that failed, or took longer than `patience` seconds, fails the run."""
+def wrk_with_errors(url, connections, seconds, script="", patience=2):
+    """wrk on one thread: requests a second, p50 and p99 in milliseconds; how many were answered, and how many failed or took longer than `patience` seconds."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as lua:
         lua.write(script + WRK_DONE)
         lua.flush()
         done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={patience}s", "-s", lua.name, url], capture_output=True, text=True,
                               timeout=seconds + 60)
-    result = re.search(r"^RESULT (\S+) (\S+) (\S+) (\d+)", done.stdout, re.M)
-    if not result or result[4] != "0":
+    result = re.search(r"^RESULT (\S+) (\S+) (\S+) (\d+) (\d+)", done.stdout, re.M)
+    if not result:
         raise Failed(f"wrk {url}: {done.stdout}{done.stderr}")
-    return {"rate": float(result[1]), "p50": float(result[2]), "p99": float(result[3])}
+    return {"rate": float(result[1]), "p50": float(result[2]), "p99": float(result[3]), "requests": int(result[4]), "errors": int(result[5])}
+
+
+def wrk(url, connections, seconds, script="", patience=2):
+    """As above, but a request that failed fails the run."""
+    figures = wrk_with_errors(url, connections, seconds, script, patience)
+    if figures.pop("errors"):
+        raise Failed(f"wrk {url}: requests failed")
+    del figures["requests"]
+    return figures
 
 
 # One post after another, by as many authors as there are, from the one behind `after`; the story is the peers'.

@@ -4,8 +4,7 @@ import sys
 import tempfile
 import time
 
-
-from machine import ROOT, Counter, Failed, cpu_seconds, pss_mib, wait_until
+from machine import ROOT, Failed, cpu_seconds, handled, pss_mib, wait_until
 
 sys.path[:0] = [str(ROOT / "tests/interop"), str(ROOT / "tests/system")]  # conftest is the former's
 import feedmill  # noqa: E402
@@ -19,7 +18,6 @@ EVERY = 0.05  # seconds between two looks at what is measured
 class Ours(feedmill.Feedmill):
     def __init__(self, **settings):
         self.scratch = tempfile.TemporaryDirectory(prefix="feedmill-bench-")
-        self.counters = {}  # worker -> its records that are done
         super().__init__(self.scratch.name, **{"kafka.partitions": PARTITIONS, **settings})
         try:
             self.prepare()
@@ -74,11 +72,6 @@ class Ours(feedmill.Feedmill):
 
     # ---- what is measured
 
-    def handled(self, worker):
-        if worker not in self.counters:
-            self.counters[worker] = Counter(worker.admin, "feedmill_worker_records_total", 'outcome="done"')
-        return self.counters[worker]()
-
     @contextlib.contextmanager
     def question(self, statement):
         """What it answers, each time it is asked, over one connection."""
@@ -94,9 +87,9 @@ class Ours(feedmill.Feedmill):
         """Starts the worker on `count` queued records: records a second from the first batch that is through to the last, and what it took."""
         worker = self.worker(name, wait=False)
         wait_until(lambda: worker.logged(r"event=ready .*admin_port="), f"{name} starts", every=0.005)
-        first = wait_until(lambda: self.handled(worker), f"{name} begins", every=0.005)
+        first = wait_until(lambda: handled(worker), f"{name} begins", every=0.005)
         began, cpu = time.monotonic(), cpu_seconds([worker.pid])
-        wait_until(lambda: self.handled(worker) >= count, f"{name} has done {count}", seconds, every=EVERY)
+        wait_until(lambda: handled(worker) >= count, f"{name} has done {count}", seconds, every=EVERY)
         took = time.monotonic() - began
         figures = {"rate": (count - first) / took, "cpu_us": (cpu_seconds([worker.pid]) - cpu) / (count - first) * 1e6, "pss": pss_mib([worker.pid])}
         worker.stop()

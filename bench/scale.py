@@ -16,8 +16,9 @@ import requests
 import curves
 from brokers import Brokers
 from figures import SEEN_OURS, quiet_town, warm
-from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, posts_script, pss_mib, wait_until, wrk
-from ours import BYTES, STORY, Ours
+from flat import records
+from machine import PRODUCT_SCRIPT, Failed, cpu_seconds, floor, handled, posts_script, pss_mib, wait_until, wrk
+from ours import BYTES, EVERY, STORY, Ours
 from feedmill import Client  # the tests' client, which checks each answer
 
 
@@ -58,15 +59,17 @@ def befriend_many(ours, count):
         ours.sql(f"INSERT INTO friend SELECT {HUGE}, {FIRST} + seq, {FIRST} + seq FROM seq_{at + 1}_to_{min(at + 100_000, count)}")
 
 
-def everybody_has(ours, post):
-    return ours.one("SELECT EXISTS (SELECT 1 FROM outbound WHERE id = %s) AND NOT EXISTS (SELECT 1 FROM fanout_chunk WHERE post_id = %s AND done = 0)", post, post)
+def wait_for_all(ours, post):
+    """Until all friends have it."""
+    with ours.question(f"SELECT EXISTS (SELECT 1 FROM outbound WHERE id = {post}) "
+                       f"AND NOT EXISTS (SELECT 1 FROM fanout_chunk WHERE post_id = {post} AND done = 0)") as all_have_it:
+        wait_until(all_have_it, "all friends have it", 900, EVERY)
 
 
 def post_to_all(ours, client):
     """Seconds until all friends of the huge author have a post."""
     began = time.monotonic()
-    post = client.say(HUGE, "to all")
-    wait_until(lambda: everybody_has(ours, post), "all friends have it", 900, every=0.02)
+    wait_for_all(ours, client.say(HUGE, "to all"))
     return time.monotonic() - began
 
 
@@ -141,7 +144,7 @@ def drain(ours, name, count, parts=10):
         if time.monotonic() > deadline:
             raise Failed(f"{name} is not through with {count} after 30 minutes")
         time.sleep(0.1)
-        done = ours.handled(worker)
+        done = handled(worker)
         seen.append((time.monotonic(), done, pss_mib([worker.pid])))
     worker.stop()
     points, each, since = [], count / parts, seen[0][0]
@@ -262,8 +265,8 @@ def rows(most, say):
 REPLICA_POSTS, REPLICA_FRIENDS, REPLICA_HUGE = 20_000, 20, 300_000
 
 
-def all_done(ours, workers):
-    return sum(ours.handled(worker) for worker in workers)
+def all_done(workers):
+    return sum(handled(worker) for worker in workers)
 
 
 def busy_seconds(workers):
@@ -273,11 +276,11 @@ def busy_seconds(workers):
 def replicas_of_fanout(ours, count):
     workers = [ours.worker("fanout") for _ in range(count)]
     ours.queue_posts(2000, 1000)
-    wait_until(lambda: all(ours.handled(worker) for worker in workers) and all_done(ours, workers) >= 2000, "every replica works", 120)
+    wait_until(lambda: all(handled(worker) for worker in workers) and all_done(workers) >= 2000, "every replica works", 120)
     cpu, database = busy_seconds(workers), database_cpu()
     ours.queue_posts(REPLICA_POSTS, 1000, start=2001)
-    began, before = time.monotonic(), all_done(ours, workers)
-    wait_until(lambda: all_done(ours, workers) >= REPLICA_POSTS + 2000, "the posts are fanned out", 300)
+    began, before = time.monotonic(), all_done(workers)
+    wait_until(lambda: all_done(workers) >= REPLICA_POSTS + 2000, "the posts are fanned out", 300)
     rate = (REPLICA_POSTS + 2000 - before) * REPLICA_FRIENDS / (time.monotonic() - began)
     written = REPLICA_POSTS * REPLICA_FRIENDS
     return {"fanout": rate, "worker_us": (busy_seconds(workers) - cpu) / written * 1e6, "database_us": (database_cpu() - database) / written * 1e6}, workers
@@ -291,7 +294,7 @@ def replicas_of_chunk(ours, count):
         began = time.monotonic()
         ours.produce("feed.posts", key=str(HUGE), value=(
             f'{{"v":1,"id":{post},"from":{HUGE},"posted_at":"2026-01-31T12:00:00.000Z","subject":"to all","story":"{STORY[:BYTES]}"}}'))
-        wait_until(lambda: everybody_has(ours, post), "all friends have it", 300)
+        wait_for_all(ours, post)
         took.append(time.monotonic() - began)
     return REPLICA_HUGE / took[-1]
 
@@ -385,6 +388,9 @@ RUNS = [
     Run("backlog", "a long queue: records queued", backlog, "200000",
         {"done": "% done", "fanout_rate": "fan-out, posts/s", "fanout_pss": "fanout MiB", "index_rate": "index, documents/s", "index_pss": "index MiB"},
         [("a queue worked off, records/s", {"fanout_rate": "fan-out", "index_rate": "index"}), ("memory of the worker, MiB", {"fanout_pss": "fanout", "index_pss": "index"})]),
+    Run("records", "memory over so many posts, while every connection to the servers is lost a hundred times", records, "1000000",
+        {"done": "million records", "gateway_mib": "gateway MiB", "fanout_mib": "fanout MiB", "index_mib": "index MiB", "lost": "times that all was lost, each"},
+        [("memory over many records and lost connections, MiB", {"gateway_mib": "gateway", "fanout_mib": "fanout", "index_mib": "index"})]),
     Run("rows", "fan-out into a large table: inbound rows, at most what the disk has room for", rows, "5000000",
         {"rows": "million rows", "ours_us": "ours, µs a row", "floor_us": "floor, µs a row", "ratio": "ours / floor", "cpu_us": "worker CPU, µs a row",
          "database_us": "database CPU, µs a row", "mib": "table, MiB"},

@@ -69,7 +69,7 @@ def test_killed_at_each_step_of_a_job(tmp_path, point, passage, queue_type):
                 channel = connection.channel()
                 wait_for(lambda: set(take_results(channel, got)) >= ids | others, "all results", 90, every=0.1)
                 assert worker.stop() == 0
-                left = {queue: channel.queue_declare(queue, passive=True).method.message_count for queue in ("celery", "feed.jobs.dead")}
+            left = left_of(vhost)
             assert set(got) == ids | others and set(got.values()) == {"SUCCESS"} and set(left.values()) == {0}, (got, left)
             runs = collections.Counter(notes.read_text().split())
             assert set(runs) == ids and max(runs.values()) <= CAP, runs
@@ -90,6 +90,11 @@ def make_redelivered(vhost, send):
     return result
 
 
+def send_to_move(jobs, vhost, what, countdown):
+    """A job whose message the worker sends on as a copy: with a count of its deliveries, or to the delay."""
+    return make_redelivered(vhost, lambda: jobs.app.send_task("note")) if what == "redelivered" else jobs.app.send_task("note", countdown=countdown)
+
+
 def left_of(vhost):
     with vhost.connect() as connection:
         channel = connection.channel()
@@ -106,10 +111,7 @@ def test_killed_again_and_again_between_a_copy_and_its_acknowledgement(tmp_path,
         jobs = Jobs(tmp_path, vhost.url, **{"job.deduplicate_successful": deduplicates, "job.prefetch_multiplier": 1, "job.delivery_limit": CAP})
         try:
             jobs.worker("job").stop()       # its queues are there
-            if what == "redelivered":
-                result = make_redelivered(vhost, lambda: jobs.app.send_task("note"))
-            else:
-                result = jobs.app.send_task("note", countdown=10)
+            result = send_to_move(jobs, vhost, what, 10)
             for _ in range(KILLS):
                 jobs.killed_at("job.posted")
             worker = jobs.worker("job")
@@ -133,10 +135,7 @@ def test_the_connection_is_lost_between_a_copy_and_its_acknowledgement(tmp_path,
         jobs = Jobs(tmp_path, vhost.url, **{"amqp.url": vhost.url.replace(f"{url.hostname}:{url.port}", f"127.0.0.1:{proxy.port}")})
         try:
             jobs.worker("job").stop()       # its queues are there
-            if what == "redelivered":
-                result = make_redelivered(vhost, lambda: jobs.app.send_task("note"))
-            else:
-                result = jobs.app.send_task("note", countdown=5)
+            result = send_to_move(jobs, vhost, what, 5)
             worker = jobs.worker("job", env={"FAULT": "job.posted:1:stop"}, wait=False)
             wait_for(lambda: state_of(worker.popen.pid) == "T", "its copy is confirmed", 60)
             proxy.drop()
@@ -205,10 +204,7 @@ def test_the_maker_of_children_is_killed(tmp_path, queue_type):
             worker = jobs.worker("job")
             assert [result.get(timeout=60) for result in results] == [42] * 6
             assert worker.stop() == 0
-            with vhost.connect() as connection:
-                channel = connection.channel()
-                left = {queue: channel.queue_declare(queue, passive=True).method.message_count for queue in ("celery", "feed.jobs.dead")}
-            runs = collections.Counter(jobs.runs())
+            left, runs = left_of(vhost), collections.Counter(jobs.runs())
             assert set(left.values()) == {0} and set(runs) == {result.id for result in results}, (left, runs)
             assert sorted(runs.values()) == [1, 1, 1, 1, 2, 2]
         finally:

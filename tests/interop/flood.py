@@ -13,18 +13,12 @@ import time
 import pika
 import requests
 
-from feedmill import wait_for
+from feedmill import memory_kib, wait_for
 from proxy import Proxy
 
 RESULTS = "flood.results"
 BATCH = 500             # jobs between looks at what else is due
 BACKLOG = 20_000        # jobs that wait at most
-
-
-def memory_kib(pid):
-    """What it has for itself alone. The pages of libraries are not counted: the share of them that PSS gives to one process grows when another ends."""
-    with open(f"/proc/{pid}/smaps_rollup") as rows:
-        return next(int(row.split()[1]) for row in rows if row.startswith("Anonymous:"))
 
 
 def family_of(pid):
@@ -126,7 +120,8 @@ class Flood:
             self.say(f"{done:>9} done, {self.lost:>4} connections lost, {self.course[-1]:>6} KiB")
 
     def _memory(self):
-        return sum(map(memory_kib, family_of(self.worker.pid) if self.is_whole else [self.worker.pid]))
+        """The pages of libraries are not counted: the share of them that PSS gives to one process grows when another ends."""
+        return sum(memory_kib(pid, "Anonymous") for pid in (family_of(self.worker.pid) if self.is_whole else [self.worker.pid]))
 
     def _lose(self, proxy):
         """One connection for deliveries that was up. A cut that comes while one is being made may miss it: then another."""

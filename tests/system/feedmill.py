@@ -58,6 +58,12 @@ def alive_since(moment):
     return [process for process in processes if process.running() or process.began >= moment]
 
 
+def memory_kib(pid, what):
+    """Of a process: Rss, Pss, or Anonymous, which is what it has for itself alone."""
+    with open(f"/proc/{pid}/smaps_rollup") as rows:
+        return next(int(row.split()[1]) for row in rows if row.startswith(what + ":"))
+
+
 class Process:
     """A program that runs; its log is a file. `with` stops it."""
 

@@ -1,8 +1,6 @@
 """Kafka goes away under load: what is certainly not stored is told at once, what nobody knows names its command, memory stays
 bounded, and all goes on when it is back, without a restart."""
 import concurrent.futures
-import pathlib
-import re
 import threading
 import time
 
@@ -11,7 +9,7 @@ import requests
 
 import kafka_proxy
 from expect import problem
-from feedmill import BUILD, Client, server, wait_for
+from feedmill import BUILD, Client, memory_kib, server, wait_for
 from kafka_proxy import KafkaProxy
 
 pytestmark = pytest.mark.servers("Kafka, which goes away")
@@ -137,20 +135,16 @@ def test_what_is_under_way_when_kafka_goes_away(make_crowd, way, comes_back):
     check_answers(feed, answers)
 
 
-def resident_mib(process):
-    return int(re.search(r"^Rss:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.M)[1]) / 1024
-
-
 def test_memory_is_bounded_while_kafka_is_silent(make_crowd, way):
     """27 MB of posts, more than the queue takes: what finds no room is told at once."""
     feed = make_crowd(gateway__wait_ms=WAIT_S * 1000)
-    before = resident_mib(feed.edge)
+    before = memory_kib(feed.edge.pid, "Rss")
     way.hold()
     filler = "x" * 60000
     with concurrent.futures.ThreadPoolExecutor(450) as pool:
         running = [pool.submit(post, feed, f"{n} {filler}") for n in range(450)]
         answers = [job.result() for job in running]
-        grown = resident_mib(feed.edge) - before
+        grown = (memory_kib(feed.edge.pid, "Rss") - before) / 1024
     refused = [took for _, answer, took in answers if answer.status_code == 503]
     if not any(word in (BUILD / "feed-gateway").read_bytes() for word in (b"__asan_init", b"__tsan_init")):  # whose memory is their own
         assert grown < 64, f"{grown:.0f} MiB more"

@@ -1,21 +1,15 @@
 """How a worker's process ends, and what it does while it can't go on: second signals, a drain that has a limit, a name that another has
 taken, a stop in the middle of a transaction, a sink that is away with a long backlog."""
-import pathlib
-import re
 import signal
 import time
 
 import pytest
 import requests
 
-from feedmill import server, wait_for
+from feedmill import memory_kib, server, wait_for
 from proxy import Proxy
 from samples import post
 from test_crash import copies, people, row_held, start, wait_blocked
-
-
-def fetched_kib(feed, worker):
-    return int(re.search(r"^Rss:\s+(\d+) kB", pathlib.Path(f"/proc/{worker.pid}/smaps_rollup").read_text(), re.M)[1])
 
 
 @pytest.mark.servers("a row lock")
@@ -111,14 +105,14 @@ def test_memory_stays_flat_while_the_store_is_away_with_a_long_backlog(make_feed
     feed.produce("feed.posts", post(id=2**40), key="7")
     worker = feed.worker("fanout", config=feed.write_config(feed.folder / "proxied.cfg", **{"mysql.port": proxy.port}))
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 1, "it works")
-    before = fetched_kib(feed, worker)
+    before = memory_kib(worker.pid, "Rss")
     proxy.cut()
     backlog = 100_000
     feed.produce_all("feed.posts", ({"value": post(id=2**40 + n, story="x" * 300), "key": str(n % 500)} for n in range(1, backlog + 1)))
     worker.wait_logged("dependency is down, waiting")
     levels, until = [], time.monotonic() + 10
     while time.monotonic() < until:
-        levels.append(fetched_kib(feed, worker))
+        levels.append(memory_kib(worker.pid, "Rss"))
         assert requests.get(worker.admin + "/healthz", timeout=10).status_code == 200, "waiting is not being stuck"
         time.sleep(0.5)
     print(f"RSS: {before} KiB before, {min(levels)} to {max(levels)} KiB with {backlog} records waiting")
@@ -129,7 +123,7 @@ def test_memory_stays_flat_while_the_store_is_away_with_a_long_backlog(make_feed
     worker.wait_logged("dependency is back")
     done = feed.one("SELECT COUNT(*) FROM outbound")
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") > done + 2000, "it goes on by itself", 60)
-    assert fetched_kib(feed, worker) < before + 24 * 1024
+    assert memory_kib(worker.pid, "Rss") < before + 24 * 1024
 
 
 @pytest.mark.servers("Kafka's responses")
@@ -144,22 +138,18 @@ def test_a_worker_behind_records_that_came_one_by_one_stays_small(make_feed):
             feed_one(feed, producer, n)
         waiting = "SELECT COUNT(*) FROM information_schema.processlist WHERE db = %s AND state LIKE 'Waiting for table%%'"
         wait_for(lambda: feed.one(waiting, feed.database), "the worker stands at the table")
-        before = own_kib(worker)
+        before = memory_kib(worker.pid, "Anonymous")
         for n in range(100, 6000):
             feed_one(feed, producer, n)
-        most = own_kib(worker)
+        most = memory_kib(worker.pid, "Anonymous")
     grown = most - before
     print(f"{grown} KiB more with 6,000 records behind")
     assert grown < 8192, f"{grown} KiB more: all 6,000 have been fetched"
     wait_for(lambda: feed.one("SELECT COUNT(*) FROM outbound") == 6000, "all of them", 120, every=0.2)
-    wait_for(lambda: own_kib(worker) < most - grown / 2, f"memory is given back: {most} KiB", 90, every=0.5)
+    wait_for(lambda: memory_kib(worker.pid, "Anonymous") < most - grown / 2, f"memory is given back: {most} KiB", 90, every=0.5)
 
 
 def feed_one(feed, producer, n):
     """Of an author of its own, and stored before the next."""
     producer.produce(feed.prefix + "feed.posts", post(id=2**40 + n, **{"from": n + 1}), key=str(n + 1))
     assert producer.flush(30) == 0
-
-
-def own_kib(process):
-    return int(re.search(r"^RssAnon:\s+(\d+) kB", pathlib.Path(f"/proc/{process.pid}/status").read_text(), re.M)[1])
