@@ -40,7 +40,7 @@ def figures_text(found):
     if found is None:
         return curves.NONE
     return "\n".join([about_text(found["about"]), "", "![figures](performance.svg)", "", report.markdown(found["figures"]), "",
-                      found.get("counted", "").replace("\n", "  \n").rstrip()]).rstrip() + "\n"
+                      *(found[key].replace("\n", "  \n").rstrip() + "\n" for key in ("counted", "against") if found.get(key))]).rstrip() + "\n"
 
 
 def headline_text(found):

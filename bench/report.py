@@ -100,6 +100,30 @@ def headlines(rows):
     return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
+def contenders(rows):
+    """(figure, who) -> what was found, of all that a run measured; once where several figures show the same of a peer."""
+    found = {}
+    for row in rows:
+        found[row["what"], "ours"] = row["ours"]
+        if row["floor"]:
+            found[row["what"], "floor"] = row["floor"]
+        shown = {(name, one["median"]) for (_, name), one in found.items()}
+        found.update({(row["what"], name): peer for name, peer in row["peers"].items() if (name, peer["median"]) not in shown})
+    return found
+
+
+def against(rows, about_before, before):
+    """What two runs say of the same: they agree where their medians are no farther apart than the greater of their spreads."""
+    now, then = contenders(rows), contenders(before)
+    both = [key for key in now if key in then and now[key]["median"] and then[key]["median"]]
+    apart = [key for key in both if abs(now[key]["median"] - then[key]["median"])
+             > max(found[key]["spread"] * found[key]["median"] for found in (now, then))]
+    lines = [f"Against the run before ({about_before['date']}, commit {about_before['version']}): {len(both) - len(apart)} of {len(both)} medians (ours, floors, peers) are no "
+             f"farther apart than the greater of the two spreads{'; not:' if apart else '.'}"]
+    lines += [f"{what}, {who}: {number(then[what, who]['median'])} then, {number(now[what, who]['median'])} now" for what, who in apart]
+    return "\n".join(lines)
+
+
 COLOURS = {"ours": "#2a6f97", "floor": "#adb5bd", "express": "#bc6c25", "celery": "#606c38", "celery-threads": "#a3b18a", "celery-solo": "#dda15e"}
 BAR, GAP, LEFT, WIDTH = 13, 16, 300, 900
 

@@ -53,6 +53,14 @@ def test_goals(figure, ours, floor, peers, missed):
     assert report.verdict(found).startswith("missed" if missed else ("met", "no goal"))
 
 
+def test_two_runs_agree_within_the_greater_spread():
+    """Spreads are from the least to the most: 30 of 100 here, 4 of 120 there."""
+    before, about = [row(Figure(), (85, 100, 115), (50, 50, 50), express=(10, 11))], {"date": "2026-01-31", "version": "abc"}
+    assert "3 of 3 medians" in report.against([row(Figure(), (118, 120, 122), (50, 50, 50), express=(10, 11))], about, before)
+    text = report.against([row(Figure(), (129, 131, 133), (51, 51, 51), express=(10, 11)), row(Figure(what="new"), (1,))], about, before)
+    assert "2026-01-31, commit abc" in text and "1 of 3 medians" in text and "a figure, ours: 100 then, 131 now" in text and "a figure, floor: 50 then, 51 now" in text
+
+
 def test_tables_and_plot():
     rows = [row(Figure(), (90,), (100,), express=(10,)), row(Figure(name="g", what="another & more", peers={}, of_floor=None), (5,))]
     assert report.text(rows).count("\n") == 2 and report.markdown(rows).count("\n") == 3
