@@ -7,6 +7,7 @@ import pytest
 
 from conftest import wait_for
 from test_control import Listener, ask
+from test_protocol import from_now
 
 AHEAD = 5_000_000   # ticks: further than any clock gets by itself
 
@@ -152,3 +153,49 @@ def test_a_job_that_goes_round_once_more(cluster, app, listener):
     wait_for(lambda: listener.of(result.id) == [*once, "task-rejected", *once, "task-failed"], "its events")
     assert [e["requeue"] for e in listener.events if e.get("uuid") == result.id and e["type"] == "task-rejected"] == [True]
     assert cluster.dead(1)[0][0].headers["id"] == result.id
+
+
+def said(listener, ident, kind):
+    """The first event of that kind which this job has."""
+    return wait_for(lambda: next((e for e in list(listener.events) if e.get("uuid") == ident and e["type"] == kind), None), f"{kind} of {ident}", 60)
+
+
+@pytest.mark.parametrize("how, fields", [("expired", (False, None, True)), ("revoked", (False, None, False)), ("terminated", (True, 9, False))])
+def test_a_job_that_was_revoked_says_how(app, one, listener, how, fields):
+    """By its time, by an order that came before it ran, or by the signal that ended it."""
+    ident = "by-what-" + how
+    if how == "revoked":
+        ask(app, one.node, "revoke", task_id=[ident])
+    result = app.send_task("sleep", [600], queue="one", task_id=ident, headers=from_now(-5) if how == "expired" else None)
+    if how == "terminated":
+        said(listener, ident, "task-started")
+        ask(app, one.node, "revoke", task_id=[ident], terminate=True, signal="SIGKILL")
+    event = said(listener, ident, "task-revoked")
+    assert (event["terminated"], event["signum"], event["expired"]) == fields
+    with pytest.raises(celery.exceptions.TaskRevokedError, match=how):
+        result.get(timeout=60)
+
+
+def test_a_job_of_a_name_that_nobody_knows_has_failed(cluster, app, listener):
+    """It was never received, and who listens hears what became of it."""
+    result = app.send_task("no.such.task", queue="one")
+    assert said(listener, result.id, "task-failed")["exception"] == "NotRegistered('no.such.task')"
+    assert listener.of(result.id) == ["task-failed"]
+    assert cluster.dead(1)[0][0].headers["id"] == result.id
+
+
+def test_events_from_the_start_are_not_switched_off(app, one, listener):
+    """As Celery's -E: they are of no group that could be."""
+    assert "already disabled" in ask(app, one.node, "disable_events")["ok"]
+    result = app.send_task("add", [1, 2], queue="one")
+    said(listener, result.id, "task-succeeded")
+    assert "already enabled" in ask(app, one.node, "enable_events")["ok"]
+
+
+def test_a_heart_beats_when_it_is_asked_to(app, one, listener):
+    """Far more often than by itself, which is every 2 s."""
+    def beats():
+        return sum(e["type"] == "worker-heartbeat" and e["hostname"] == one.node for e in list(listener.events))
+    for _ in range(60):
+        app.control.broadcast("heartbeat", destination=[one.node])
+    wait_for(lambda: beats() >= 60, "one for each", 60)
