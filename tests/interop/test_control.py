@@ -114,6 +114,25 @@ def test_revoke_by_stamps(app, worker):
     assert signature.apply_async().get(timeout=30) == 3
 
 
+def test_a_job_that_runs_is_ended_by_its_stamps(app, worker, inspect):
+    """And no other."""
+    mine, other = app.signature("sleep", (600,)), app.signature("sleep", (600,))
+    mine.stamp(order="ended")
+    other.stamp(order="goes on")
+    results = [signature.apply_async() for signature in (mine, other)]
+
+    def active():
+        return {task["id"] for task in inspect.active()[worker.node]}
+    wait_for(lambda: active() == {r.id for r in results}, "both run")
+    app.control.revoke_by_stamped_headers({"order": "ended"}, terminate=True, signal="SIGKILL", destination=[worker.node], reply=True, timeout=10)
+    with pytest.raises(celery.exceptions.TaskRevokedError, match="terminated"):
+        results[0].get(timeout=60)
+    assert active() == {results[1].id}
+    results[1].revoke(terminate=True, signal="SIGKILL")
+    with pytest.raises(celery.exceptions.TaskRevokedError):
+        results[1].get(timeout=60)
+
+
 def test_rate_limit(app, worker):
     assert "new rate limit" in ask(app, worker.node, "rate_limit", task_name="echo", rate_limit="2/s")["ok"]
     began = time.monotonic()

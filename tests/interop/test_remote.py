@@ -1,4 +1,8 @@
 """What one request of remote control must not take along: the mailbox, the other queues, the worker itself."""
+import json
+
+import pika
+import pika.exceptions
 import pytest
 import requests
 
@@ -78,6 +82,28 @@ def test_queues_that_were_added_or_cancelled_stay_so(make_cluster):
     assert cluster.count("quiet") == 1
     assert "ok" in ask(app, worker.node, "add_consumer", queue="quiet")
     wait_for(lambda: cluster.count("quiet") == 0, "what waited there is taken", 60)
+
+
+def test_a_queue_is_added_with_an_exchange_of_its_own(make_cluster):
+    """What is published there by a key that fits runs, also when it is tried again, or was delayed by a client; another key is nobody's."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    answer, = app.control.add_consumer("news-jobs", exchange="news", exchange_type="topic", routing_key="job.#", destination=[worker.node], reply=True, timeout=10)
+    assert "ok" in answer[worker.node]
+    worker.wait_logged("consuming again.*queue=news-jobs", 60)
+    about, = [q for q in app.control.inspect(destination=[worker.node], timeout=10).active_queues()[worker.node] if q["name"] == "news-jobs"]
+    assert (about["exchange"]["name"], about["exchange"]["type"], about["routing_key"]) == ("news", "topic", "job.#")
+    for name, arguments, key in (("add", [1, 1], "job.add"), ("add", [1, 1], "job.deep.within"), ("flaky", [2], "job.flaky")):
+        assert app.send_task(name, arguments, exchange="news", routing_key=key).get(timeout=60) == 2
+    with cluster.channel() as channel:
+        channel.confirm_delivery()
+        with pytest.raises(pika.exceptions.UnroutableError):
+            channel.basic_publish("news", "jobs.add", b"[[1, 2], {}, null]", mandatory=True)
+        replies = channel.queue_declare("", exclusive=True).method.queue
+        channel.basic_publish("celery_delayed_27", "0." * 27 + "1.job.add", b"[[20, 22], {}, null]", pika.BasicProperties(
+            content_type="application/json", content_encoding="utf-8", headers=headers(), reply_to=replies))
+        assert json.loads(wait_for(lambda: channel.basic_get(replies, auto_ack=True)[2], "what a client has delayed", 60))["result"] == 42
 
 
 def test_a_question_for_no_id_while_an_unreadable_message_waits(make_cluster):
