@@ -74,6 +74,8 @@ def test_each_state_is_told_by_rpc(make_cluster):
     app, told = cluster.app(), []
     assert app.send_task("flaky", [1]).get(timeout=60, on_message=told.append) == 1
     assert [meta["status"] for meta in told] == ["STARTED", "RETRY", "STARTED", "SUCCESS"]
+    assert ["date_done" in meta for meta in told] == [False, False, False, True]
+    assert told[1]["result"] == {"exc_type": "Retry", "exc_message": ["flaky: not yet"], "exc_module": "celery.exceptions"} and told[1]["traceback"]
     assert told[0]["result"]["pid"] > 0 and told[0]["result"]["hostname"] == worker.node
     another = cluster.app()     # nobody consumes its queue yet: then its state can be asked for
     result = another.send_task("sleep", [600])
@@ -148,6 +150,18 @@ def test_json_format_and_extended(make_cluster):
     assert cluster.one("SELECT result FROM celery_taskmeta WHERE task_id = %s", result.id) == b"3"
 
 
+@pytest.mark.parametrize("backend", ["rpc", "database"])
+def test_extended_results_say_what_was_called_and_where(make_cluster, backend):
+    cluster = make_cluster()
+    url = cluster.make_database()
+    worker = cluster.job(results=backend, result_extended=True)
+    app = cluster.app("rpc://" if backend == "rpc" else url, result_extended=True)
+    for name, arguments, named, tries in (("add", [1], {"y": 2}, 0), ("echo", [{"deep": ["ü", None, 2.5]}], {}, 0), ("flaky", [1], {}, 1), ("fail", [], {"message": "boom"}, 0)):
+        result = app.send_task(name, arguments, named)
+        result.get(timeout=60, propagate=False)
+        assert (result.name, result.args, result.kwargs, result.worker, result.retries, result.queue) == (name, arguments, named, worker.node, tries, "celery")
+
+
 @pytest.mark.parametrize("maker", ["a worker", "a client"])
 def test_children_and_stamps_in_the_table(make_cluster, maker):
     """As Celery 5.7 keeps them, whoever has made the table."""
@@ -187,6 +201,21 @@ def test_table_made_by_a_python_client(make_cluster):
     with pytest.raises(Exception, match="(?i)data too long|too long"):
         app.send_task("echo", ["x" * 70_000]).get(timeout=30)
     assert app.send_task("add", [2, 2]).get(timeout=30) == 4
+
+
+def test_table_that_counts_by_itself(make_cluster):
+    """As SQLAlchemy makes it on MySQL: its ids are taken from no sequence."""
+    cluster = make_cluster()
+    app = cluster.app(cluster.make_database(), result_extended=True)
+    cluster.sql("CREATE TABLE celery_taskmeta (id INTEGER NOT NULL AUTO_INCREMENT PRIMARY KEY, task_id VARCHAR(155) UNIQUE, status VARCHAR(50), "
+                "result BLOB, date_done DATETIME, traceback TEXT, children BLOB, name VARCHAR(155), args BLOB, kwargs BLOB, worker VARCHAR(155), "
+                "retries INTEGER, queue VARCHAR(155), stamps BLOB, INDEX (date_done)) AUTO_INCREMENT = 1000")
+    cluster.job(results="database", result_extended=True)
+    result = app.send_task("add", [1, 2])
+    assert result.get(timeout=60) == 3 and (result.name, result.args) == ("add", [1, 2])
+    assert app.send_task("flaky", [1]).get(timeout=60) == 1
+    ids = [row[0] for row in cluster.sql("SELECT id FROM celery_taskmeta ORDER BY id")]
+    assert len(ids) == 2 and 1000 <= ids[0] < ids[1]
 
 
 def test_old_results_are_deleted(make_cluster):
@@ -263,7 +292,15 @@ def test_embedded_database(make_cluster, tmp_path):
     app = cluster.app(f"db+sqlite:///{folder}/store.db")
     assert app.send_task("add", [1, 2]).get(timeout=30) == 3
     with pytest.raises(ValueError, match="boom"):
-        app.send_task("fail", ["boom"]).get(timeout=30)
+        app.send_task("fail", ["boom"], task_id="better").get(timeout=30)
+    assert app.send_task("echo", ["one"], task_id="kept").get(timeout=60) == "one"
+    for text, ident in (("two", "kept"), ("well", "better")):
+        app.send_task("echo", [text], task_id=ident)
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 4, "all have run", 60)
+    assert app.send_task("add", [2, 2]).get(timeout=60) == 4    # it was stored behind them
+    with contextlib.closing(sqlite3.connect(folder / "store.db", timeout=10)) as connection:
+        rows = connection.execute("SELECT task_id, status, result FROM celery_taskmeta WHERE task_id IN ('kept', 'better')").fetchall()
+    assert {ident: (status, pickle.loads(result)) for ident, status, result in rows} == {"kept": ("SUCCESS", "one"), "better": ("SUCCESS", "well")}
     app.control.revoke("in-the-table", destination=[worker.node], reply=True, timeout=10)
 
     def row():
