@@ -1,6 +1,8 @@
 """What follows a task: links, errbacks, chains and groups, as an unmodified client builds them."""
 import datetime
+import json
 
+import billiard.exceptions
 import celery.exceptions
 import kombu.exceptions
 import pytest
@@ -107,6 +109,31 @@ def test_unknown_step_of_a_chain(app, s):
             app.AsyncResult(ident).get(timeout=60)
     assert result.parent.parent.get(timeout=60) == 3
     assert app.AsyncResult(errback.id).get(timeout=60) == result.parent.id
+
+
+@pytest.mark.parametrize("name, arguments, options, error", [
+    ("sleep", [600], {"time_limit": 0.5}, billiard.exceptions.TimeLimitExceeded), ("crash", [], {}, billiard.exceptions.WorkerLostError)],
+    ids=["hard limit", "lost child"])
+def test_what_follows_a_job_whose_child_is_gone(cluster, app, s, worker, name, arguments, options, error):
+    """The rest of the chain has failed as it has, and the errback's message says whose it is."""
+    with cluster.channel() as channel:
+        channel.queue_declare("errbacks", durable=True)
+    failing, errback = s(name, arguments).set(**options), s("echo").set(queue="errbacks")
+    errback.freeze()
+    failing.link_error(errback)
+    result = chain(failing, s("add", (1,)), s("add", (2,))).apply_async()
+    first = result.parent.parent
+    for ident in (first.id, result.parent.id, result.id):
+        with pytest.raises(error):
+            app.AsyncResult(ident).get(timeout=60)
+
+    def one():
+        with cluster.channel() as channel:
+            return channel.basic_get("errbacks", auto_ack=True)[1:] if cluster.count("errbacks") else None
+    properties, body = wait_for(one, "the errback's message", 60)
+    assert json.loads(body)[0] == [first.id]
+    assert {name: properties.headers[name] for name in ("id", "parent_id", "root_id")} == {"id": errback.id, "parent_id": first.id, "root_id": first.id}
+    assert name != "crash" or cluster.dead(1)[0][0].headers["id"] == first.id
 
 
 def test_group_behind_a_failing_step(app, s):

@@ -28,6 +28,19 @@ def test_result_of_a_task(send):
     assert send("add", 2**62, 1) == 2**62 + 1
 
 
+def test_a_clients_own_task_by_our_name(cluster, worker):
+    """As most clients have it: a function that runs elsewhere, called by delay() and as a part of others."""
+    app = cluster.app()
+
+    @app.task(name="add", shared=False)
+    def add(x, y):
+        raise AssertionError("it runs elsewhere")
+    assert add.delay(1, y=2).get(timeout=60) == 3
+    assert chain(add.s(1, 2), add.s(10)).delay().get(timeout=60) == 13
+    result = add.apply_async((1, 2), link=add.s(100))
+    assert result.get(timeout=60) == 3 and result.children[0].get(timeout=60) == 103
+
+
 @pytest.mark.parametrize("value", [None, True, -1, 1.5, 2**70, "", "ü😀\u202e\"\\\n", [], {}, [[{"a": [None]}]], {"ключ": [1, {"b": "c"}]}, "x" * 500_000])
 def test_values_come_back_as_they_went(send, value):
     assert send("echo", value) == value
@@ -179,6 +192,7 @@ def version_1(**more):
 def test_version_1_of_the_protocol(worker, cluster):
     assert value(cluster, json.dumps(version_1()), None) == 6
     assert value(cluster, json.dumps({"task": "echo", "id": str(uuid.uuid4())}), None) is None  # neither args nor kwargs
+    assert raw_result(cluster, version_1(taskset="family"), None)["group_id"] == "family"
 
 
 def test_a_hybrid_of_both_versions(cluster, worker):
@@ -434,6 +448,14 @@ def test_countdown_and_eta(app):
 def test_eta_without_zone_or_in_the_past(worker, cluster):
     for eta in ("2020-01-01T00:00:00", "1970-01-01T00:00:00+00:00"):
         assert value(cluster, [[1, 2], {}, None], headers(eta=eta)) == 3
+
+
+def test_eta_without_zone_is_utc(cluster, worker):
+    """And not the time of the worker's host, which is two hours on."""
+    cluster.job(queues="east", concurrency=1, env={"TZ": "UTC-2"})
+    eta = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=2)
+    assert value(cluster, [[1, 2], {}, None], headers(eta=eta.replace(tzinfo=None).isoformat()), queue="east") == 3
+    assert datetime.datetime.now(datetime.timezone.utc) >= eta
 
 
 def test_nothing_is_held_for_later(app, cluster, worker, send):
