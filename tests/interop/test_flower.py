@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 
+import celery.exceptions
 import pytest
 import requests
 
@@ -96,6 +97,23 @@ def test_what_it_shows(app, worker, flower):
     assert task["name"] == "add" and task["result"] == "42" and task["worker"] == worker.node
     assert result.id in flower.get("/tasks", taskname="add", workername=worker.node, state="SUCCESS")
     assert "add" in flower.get("/task/types")["task-types"]
+
+
+def test_it_shows_what_runs_and_what_waits(app, worker, flower):
+    """All that it asks a worker for."""
+    def about():
+        return flower.get("/workers", refresh="true", workername=worker.node)[worker.node]
+    ask(app, worker.node, "revoke", task_id=["shown-as-revoked"])
+    results = [app.send_task("sleep", [600]) for _ in range(5)]
+    shown = wait_for(lambda: len((a := about()).get("active", [])) == 4 and len(a.get("reserved", [])) == 1 and a, "four run, one waits", 60)
+    assert {task["id"] for task in shown["active"] + shown["reserved"]} == {r.id for r in results}
+    assert all((task["name"], task["args"], task["hostname"]) == ("sleep", [600], worker.node) for task in shown["active"] + shown["reserved"])
+    assert shown["scheduled"] == [] and "shown-as-revoked" in shown["revoked"]
+    assert shown["conf"]["task_acks_late"] is True and shown["conf"]["worker_concurrency"] == 4
+    app.control.revoke([r.id for r in results], terminate=True, signal="SIGKILL", destination=[worker.node], reply=True, timeout=10)
+    for result in results:
+        with pytest.raises(celery.exceptions.TaskRevokedError):
+            result.get(timeout=60)
 
 
 def test_it_sends_a_task_and_awaits_its_result(flower):
