@@ -1,4 +1,5 @@
 """Kinds of queues: several, quorum ones with their delay, priorities; and workers of both kinds on one queue."""
+import datetime
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import requests
 
 from conftest import wait_for
+from feedmill import memory_kib
 from flood import worker_value
 
 
@@ -176,6 +178,50 @@ def test_no_more_is_taken_than_the_prefetch(make_cluster):
     for result in results:
         result.revoke()
     wait_for(lambda: cluster.count("celery") == 0, "the rest is revoked")
+
+
+def test_each_queue_has_a_prefetch_of_its_own(make_cluster):
+    """Two that are full: as many of each are taken, and neither takes what is the other's."""
+    cluster = make_cluster(**{"job.queues": "first,second"})
+    worker = cluster.job(concurrency=1, prefetch_multiplier=3)
+    app = cluster.app()
+    for _ in range(10):
+        for queue in ("first", "second"):
+            app.send_task("sleep", [600], queue=queue)
+    inspect = app.control.inspect(destination=[worker.node], timeout=10)
+    wait_for(lambda: len(inspect.active()[worker.node]) == 1 and len(inspect.reserved()[worker.node]) == 5, "one runs, five wait here", 60)
+    assert [cluster.count(queue) for queue in ("first", "second")] == [7, 7]
+    for queue in ("first", "second"):
+        wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/{queue}").get("messages_unacknowledged") == 3, f"three of {queue} are not acknowledged", 60)
+    worker.kill()  # its long jobs are nobody's
+
+
+def test_idle_connections_are_kept_alive(make_cluster):
+    """For more than three heartbeats, while a job runs and nothing else happens: RabbitMQ ends one that is silent for two."""
+    cluster = make_cluster(**{"amqp.heartbeat_s": 5})
+    worker = cluster.job(concurrency=1)
+    app = cluster.app()
+    assert app.send_task("sleep", [16]).get(timeout=120) == 16
+    assert worker_value(worker, "feedmill_job_reconnects_total") == 0
+    assert not worker.logged("connection .*lost"), worker.output()
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+
+
+def test_memory_is_the_same_after_many_countdowns(make_cluster):
+    """Each goes to the queues of the delay at once, and nothing of it stays."""
+    cluster = make_cluster()
+    worker = cluster.job(pool="threads", concurrency=4, prefetch_multiplier=64)
+    headers = {"task": "add", "eta": (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=1)).isoformat()}
+    sent, kib = 0, []
+    for many in (500, 5_000):
+        with cluster.channel() as channel:
+            for n in range(sent, sent + many):
+                channel.basic_publish("", "celery", b"[[1, 2], {}, null]", pika.BasicProperties(
+                    content_type="application/json", content_encoding="utf-8", headers={**headers, "id": f"later-{n}"}))
+        sent += many
+        wait_for(lambda: cluster.count("celery_delayed_16") == sent, f"{sent} wait there, for more than 2^16 seconds", 120)
+        kib.append(memory_kib(worker.pid, "Anonymous"))
+    assert kib[1] < kib[0] * 1.1 + 1024, kib
 
 
 @pytest.mark.parametrize("other", ["none", "in use", "full"])
