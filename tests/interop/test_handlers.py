@@ -361,8 +361,11 @@ def test_post_and_friendship(make_cluster):
     one, other = client.participant("one"), client.participant("other")
     cluster.job(concurrency=1, **{"job.gateway_url": client.url})
     app = cluster.app()
-    friends = app.send_task("feed.befriend", [one, other]).get(timeout=30)
+    friends = app.send_task("feed.befriend", [one, other], task_id="befriended-once").get(timeout=30)
     assert (friends["from"], friends["to"]) == (f"/participant/{one}", f"/participant/{other}")
+    assert cluster.app().send_task("feed.befriend", [one, other], task_id="befriended-once").get(timeout=30) == friends
+    with pytest.raises(Exception, match="answers 422"):  # the key was another call's
+        cluster.app().send_task("feed.befriend", [one, client.participant("third")], task_id="befriended-once").get(timeout=30)
     task = dict(args=[one, "by a job", "once upon a time"], task_id="5b3a1c9e-7f0f-4f0a-9d9e-2f6f3a1c9e7f")
     post = app.send_task("feed.post", **task).get(timeout=30)
     again = cluster.app().send_task("feed.post", **task).get(timeout=30)
