@@ -1,0 +1,83 @@
+/* A message goes in; its body as a text of JSON comes out, whatever that was packed in. */
+#include "workers/celery/request_parts.h"
+#include "workers/celery/unpack.h"
+
+static struct slice header_text(const struct amqp_delivery *d, const char *name)
+{
+	const struct amqp_value *value = amqp_table_value(&d->properties.headers, name);
+
+	return value != NULL && value->type == AMQP_VALUE_TEXT ? value->text : SLICE_NONE;
+}
+
+static int check_content(const struct amqp_properties *p, struct err *err)
+{
+	static const char *const encodings[] = { "utf-8", "utf8", "us-ascii", "base64", "binary" };
+	struct slice rest = p->content_type, type = slice_trim(slice_cut(&rest, ';'));
+
+	if (type.len > 0 && !slice_is_nocase(type, "application/json"))
+		return err_set(err, ERR_INVALID, "content type \"%.*s\" is refused: application/json alone is read",
+			(int)(type.len < 80 ? type.len : 80), type.data);
+	if (p->content_encoding.len == 0)
+		return 0;
+	for (size_t i = 0; i < sizeof(encodings) / sizeof(encodings[0]); i++)
+		if (slice_is_nocase(p->content_encoding, encodings[i]))
+			return 0;
+	return err_set(err, ERR_INVALID, "content encoding \"%.*s\" is not known here",
+		(int)(p->content_encoding.len < 80 ? p->content_encoding.len : 80), p->content_encoding.data);
+}
+
+/* The body as plain text. Base64 is undone before the compression, which the sender applied first. */
+static int unwrap(struct request *r, const struct amqp_delivery *d, struct err *err)
+{
+	const struct slice compression = header_text(d, "compression");
+	const bool is_base64 = slice_is_nocase(d->properties.content_encoding, "base64") || slice_is_nocase(header_text(d, "body_encoding"), "base64");
+	struct buf plain = BUF_INIT;
+	int rc = -1;
+
+	r->body = d->body;
+	if (check_content(&d->properties, err) < 0)
+		goto out;
+	if (is_base64) {
+		if (unpack_base64(r->body, &r->body_memory, err) < 0)
+			goto out;
+		r->body = (struct slice){ r->body_memory.data, r->body_memory.len };
+	}
+	if (compression.len > 0) {
+		if (unpack_compressed(compression, r->body, REQUEST_BODY_MAX, &plain, err) < 0)
+			goto out;
+		buf_release(&r->body_memory);
+		r->body_memory = plain;
+		plain = (struct buf)BUF_INIT;
+		r->body = (struct slice){ r->body_memory.data, r->body_memory.len };
+	}
+	rc = 0;
+out:
+	buf_release(&plain);
+	return rc;
+}
+
+/* A few packed bytes can be millions of values: they are counted before they are read. */
+static int check_values(struct slice json, struct err *err)
+{
+	size_t count = 1;
+	bool is_in_text = false;
+
+	for (size_t i = 0; i < json.len; i++) {
+		const char c = json.data[i];
+
+		if (c == '"')
+			is_in_text = !is_in_text;
+		else if (is_in_text)
+			i += c == '\\';
+		else
+			count += c == ',' || c == '[' || c == '{';
+	}
+	if (count > REQUEST_VALUES_MAX)
+		return err_set(err, ERR_INVALID, "the body has more than %d values of JSON", REQUEST_VALUES_MAX);
+	return 0;
+}
+
+int request_content(struct request *r, const struct amqp_delivery *delivery, struct err *err)
+{
+	return unwrap(r, delivery, err) < 0 ? -1 : check_values(r->body, err);
+}
