@@ -157,6 +157,7 @@ static const struct conf_row rows[] = {
 	INT("job.max_memory_per_child_kib", job.max_memory_per_child_kib, "0", 0, 1 << 30, "a child that used more is replaced after its job, KiB; 0: never"),
 	CHOICE("job.results", job.results, "rpc", "rpc|database|both|none", "where results go: to the client's own queue, to the table celery_taskmeta of store.type"),
 	CHOICE("job.database_format", job.database_format, "pickle", "pickle|json", "of results in that table; every Celery reads pickle, json is for 5.7 and later"),
+	CHOICE("job.result_serializer", job.result_serializer, "json", "json|msgpack", "what jobs and remote control that came as MessagePack are answered in; all others in JSON"),
 	INT("job.result_expires_s", job.result_expires_s, "86400", 0, 3650 * 86400, "after which results in the table are deleted, seconds; 0: never"),
 	BOOL("job.result_extended", job.result_extended, "false", "results tell name, arguments, worker, retries and queue too"),
 	BOOL("job.track_started", job.track_started, "false", "the state STARTED is stored"),

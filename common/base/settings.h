@@ -101,6 +101,7 @@ struct job_settings {
 	int64_t max_memory_per_child_kib;
 	char *results;              /* "rpc", "database", "both", "none" */
 	char *database_format;      /* "pickle", "json" */
+	char *result_serializer;    /* "json", "msgpack": of answers to what came as MessagePack */
 	int64_t result_expires_s;
 	bool result_extended;
 	bool track_started;

@@ -64,6 +64,7 @@ bzlib: workers/celery/unpack.c
 lzma: workers/celery/unpack.c
 zstd: workers/celery/unpack.c
 brotli/: workers/celery/unpack.c
+msgpack/: workers/celery/msgpack.c
 hiredis: workers/relay_redis.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them

@@ -174,6 +174,7 @@ static void take_options(struct outgoing_task *task, const struct canvas *c, con
 	task->origin = slice_of(c->outgoing->node);
 	task->reply_to = option_text(options, "reply_to").len > 0 ? option_text(options, "reply_to") : c->parent->reply_to;
 	task->is_repeat = c->is_repeat;
+	task->is_msgpack = c->parent->is_msgpack; /* who can't read it would not have got the job before it */
 	task->ignore_result = option_bool(options, "ignore_result");
 	task->hard_s = option_number(options, "time_limit");
 	task->soft_s = option_number(options, "soft_time_limit");

@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "workers/celery/msgpack.h"
 #include "workers/celery/wire.h"
 
 #define MAILBOX "celery.pidbox"
@@ -279,7 +280,7 @@ static const struct verb *find_verb(struct slice name)
 	return NULL;
 }
 
-static void reply(struct node *node, const struct json *request, const struct buf *value)
+static void reply(struct node *node, const struct json *request, bool is_msgpack, const struct buf *value)
 {
 	const struct json *to = json_get(request, "reply_to");
 	const struct slice exchange = control_text(to, "exchange"), key = control_text(to, "routing_key");
@@ -293,6 +294,7 @@ static void reply(struct node *node, const struct json *request, const struct bu
 		return;
 	}
 	post = post_new(exchange, key);
+	post->is_packing = is_msgpack && strcmp(node->settings->job.result_serializer, "msgpack") == 0;
 	w = (struct json_writer)JSON_WRITER(&post->body);
 	json_open(&w, NULL, '{');
 	json_put_raw(&w, node->name, value->len > 0 ? bytes(value) : slice_of("null"));
@@ -301,7 +303,7 @@ static void reply(struct node *node, const struct json *request, const struct bu
 	publisher_send(node->publisher, post);
 }
 
-static void obey(struct node *node, const struct json *request)
+static void obey(struct node *node, const struct json *request, bool is_msgpack)
 {
 	static const char nothing[] = "{}";
 	const struct verb *verb = find_verb(control_text(request, "method"));
@@ -322,7 +324,7 @@ static void obey(struct node *node, const struct json *request)
 			log_info("remote control", log_str("verb", verb->name));
 		verb->run(node, arguments, &value);
 	}
-	reply(node, request, &value);
+	reply(node, request, is_msgpack, &value);
 	buf_release(&value);
 	json_free(none);
 }
@@ -350,8 +352,23 @@ static int64_t number_header(const struct amqp_delivery *delivery, const char *n
 	return value != NULL && value->type == AMQP_VALUE_INT ? value->number : 0;
 }
 
+/* As the sender's task_serializer has written it; NULL: err. */
+static struct json *read_request(const struct amqp_delivery *delivery, bool is_msgpack, struct err *err)
+{
+	struct buf text = BUF_INIT;
+	struct json *request = NULL;
+
+	if (!is_msgpack)
+		return json_parse_answer(delivery->body, err);
+	if (msgpack_to_json(delivery->body, REQUEST_VALUES_MAX, REQUEST_BODY_MAX, &text, err) == 0)
+		request = json_parse_answer(bytes(&text), err);
+	buf_release(&text);
+	return request;
+}
+
 void control_message(struct node *node, const struct amqp_delivery *delivery)
 {
+	const bool is_msgpack = msgpack_is(delivery->properties.content_type);
 	const int64_t expires = number_header(delivery, "expires");
 	struct err err = ERR_INIT;
 	struct json *request;
@@ -359,12 +376,12 @@ void control_message(struct node *node, const struct amqp_delivery *delivery)
 	node_heard(node, number_header(delivery, "clock"));
 	if (expires > 0 && expires < clock_wall_ms() / 1000)
 		return;
-	request = json_parse_answer(delivery->body, &err);
+	request = read_request(delivery, is_msgpack, &err);
 	if (request == NULL || json_type(request) != JSON_OBJECT)
 		log_warn("remote control that can't be read", log_err(&err));
 	else if (slice_is(delivery->consumer, REPLY_CONSUMER))
 		take_hello(node, request);
 	else if (is_for_us(node, request))
-		obey(node, request);
+		obey(node, request, is_msgpack);
 	json_free(request);
 }

@@ -357,8 +357,8 @@ void inspect_conf(struct node *node, const struct json *arguments, struct buf *o
 	json_put_bool(&w, "result_extended", s->result_extended);
 	json_put_int(&w, "result_expires", s->result_expires_s);
 	json_put_string(&w, "task_serializer", slice_of("json"));
-	json_put_string(&w, "result_serializer", slice_of("json"));
-	json_put_raw(&w, "accept_content", slice_of("[\"json\"]"));
+	json_put_string(&w, "result_serializer", slice_of(s->result_serializer));
+	json_put_raw(&w, "accept_content", slice_of("[\"json\",\"msgpack\"]"));
 	json_put_bool(&w, "enable_utc", true);
 	json_put_string(&w, "timezone", slice_of("UTC"));
 	json_close(&w, '}');

@@ -158,6 +158,7 @@ static struct post *address(const struct outgoing_task *t)
 	buf_release(&key);
 	post->message.mandatory = true;
 	post->is_lasting = true;
+	post->is_packing = t->is_msgpack;
 	post_json(post);
 	post->message.properties.delivery_mode = 2;
 	post->message.properties.correlation_id = post_keep(post, t->id);
@@ -190,6 +191,7 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 		.group_index = r->group_index, .has_group_index = r->has_group_index, .nesting = r->nesting, .ignore_result = r->ignore_result,
 		.is_repeat = r->is_repeat, .is_received = r->is_received && delay_s > 0 && retries == r->retries,
 		.hard_s = (double)r->hard_ms / 1000, .soft_s = (double)r->soft_ms / 1000, .priority = r->priority, .queue = queue, .delay_s = delay_s,
+		.is_msgpack = r->is_msgpack,
 	};
 	struct buf headers = BUF_INIT;
 	struct post *post;
@@ -203,6 +205,9 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 	post_headers(post, bytes(&headers));
 	post_add_headers(post, r->custom);
 	buf_release(&headers);
-	buf_add(&post->body, r->body.data, r->body.len);
+	if (r->packed.len > 0)
+		buf_add(&post->packed, r->packed.data, r->packed.len);
+	else
+		buf_add(&post->body, r->body.data, r->body.len);
 	return post;
 }

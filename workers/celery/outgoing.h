@@ -24,6 +24,7 @@ struct outgoing_task {
 	bool has_group_index, ignore_result;
 	bool is_repeat;                                   /* it may have been sent before */
 	bool is_received;                                 /* its event task-received was sent */
+	bool is_msgpack;                                  /* its body goes as MessagePack */
 	double hard_s, soft_s;                            /* 0: none */
 	int priority;
 	const char *queue;                                /* or exchange and routing_key */
@@ -33,7 +34,7 @@ struct outgoing_task {
 
 struct post *outgoing_post(const struct outgoing_task *task);
 
-/* The same request again: after a retry, a countdown, a lost child. body and custom headers as they came. */
+/* The same request again: after a retry, a countdown, a lost child. body, its content type and custom headers as they came. */
 struct post *outgoing_again(const struct request *request, const char *queue, int64_t retries, int64_t deliveries, int64_t eta_ms, int64_t delay_s);
 
 /* Arguments of a queue of tasks that is made here: as job.queue_type and job.max_priority say. They point into fields. */

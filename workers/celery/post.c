@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "workers/celery/msgpack.h"
 
 struct post_text {
 	struct post_text *next;
@@ -29,7 +30,7 @@ struct post *post_new(struct slice exchange, struct slice routing_key)
 {
 	struct post *post = mem_zalloc(sizeof(*post));
 
-	post->body = (struct buf)BUF_INIT;
+	post->body = post->packed = (struct buf)BUF_INIT;
 	post->message.exchange = post_keep(post, exchange).data;
 	post->message.routing_key = post_keep(post, routing_key).data;
 	post->message.properties.delivery_mode = 1;
@@ -65,6 +66,19 @@ void post_json(struct post *post)
 	post->message.properties.content_encoding = slice_of("utf-8");
 }
 
+struct slice post_body(struct post *post)
+{
+	const struct slice json = { post->body.data, post->body.len };
+
+	if (post->is_packing && post->packed.len == 0)
+		post->is_packing = msgpack_from_json(json, &post->packed);
+	if (!post->is_packing)
+		return json;
+	post->message.properties.content_type = slice_of(MSGPACK_TYPE);
+	post->message.properties.content_encoding = slice_of(MSGPACK_ENCODING);
+	return (struct slice){ post->packed.data, post->packed.len };
+}
+
 void post_free(struct post *post)
 {
 	if (post == NULL)
@@ -78,5 +92,6 @@ void post_free(struct post *post)
 	json_free(post->headers);
 	wire_release(&post->wire);
 	buf_release(&post->body);
+	buf_release(&post->packed);
 	free(post);
 }

@@ -153,11 +153,11 @@ static void give_id(struct publisher *p, struct post *post)
 static int send_one(struct publisher *p, struct post *post, struct err *err)
 {
 	give_id(p, post);
-	post->message.body = (struct slice){ post->body.data, post->body.len };
+	post->message.body = post_body(post);
 	if (post->is_broken)
 		return err_set(err, ERR_INVALID, "its headers can't be written");
-	if (post->is_next && post->body.len > AMQP_BODY_MAX)
-		return err_set(err, ERR_INVALID, "the body has %zu bytes; %u are read", post->body.len, AMQP_BODY_MAX);
+	if (post->is_next && post->message.body.len > AMQP_BODY_MAX)
+		return err_set(err, ERR_INVALID, "the body has %zu bytes; %u are read", post->message.body.len, AMQP_BODY_MAX);
 	if (publisher_is_missing(p, post->message.exchange))
 		return err_set(err, ERR_INVALID, "there is no exchange of that name");
 	return amqp_publish(p->amqp, &post->message, &post->number, err);

@@ -79,7 +79,7 @@ struct request *request_bare(struct amqp_delivery *delivery)
 {
 	struct request *r = mem_zalloc(sizeof(*r));
 
-	r->stamps_memory = r->stamped_memory = r->body_memory = r->texts_memory = (struct buf)BUF_INIT;
+	r->stamps_memory = r->stamped_memory = r->body_memory = r->packed_memory = r->texts_memory = (struct buf)BUF_INIT;
 	r->delivery = delivery;
 	return r;
 }
@@ -105,6 +105,7 @@ void request_free(struct request *r)
 	buf_release(&r->stamps_memory);
 	buf_release(&r->stamped_memory);
 	buf_release(&r->body_memory);
+	buf_release(&r->packed_memory);
 	buf_release(&r->texts_memory);
 	amqp_delivery_free(r->delivery);
 	free(r);

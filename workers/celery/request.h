@@ -1,10 +1,10 @@
 /* request: one task message of the Celery protocol, version 2 (fields in headers), 1 (all in the body) or a hybrid (headers of version 2
  * before a body of version 1: the headers win), checked and read.
  *
- * request_read() keeps the delivery: texts point into it. What it can't take (another content type, a body that is no JSON, no
- * lists where lists belong, times that are none) is ERR_INVALID: such a message is for the dead letters, and never comes back.
- * JSON is strict (json.h): NaN, Infinity and "\u0000", which Python writes, are refused. Nothing is ever evaluated: pickle and
- * yaml are refused by their names. */
+ * request_read() keeps the delivery: texts point into it. What it can't take (another content type, a body that is no JSON and no
+ * MessagePack, no lists where lists belong, times that are none) is ERR_INVALID: such a message is for the dead letters, and never comes
+ * back. JSON is strict (json.h): NaN, Infinity and "\u0000", which Python writes, are refused, in MessagePack as well, which is JSON from
+ * here on. Nothing is ever evaluated: pickle and yaml are refused by their names. */
 #ifndef FEEDMILL_WORKERS_CELERY_REQUEST_H
 #define FEEDMILL_WORKERS_CELERY_REQUEST_H
 
@@ -18,7 +18,7 @@
 
 #define REQUEST_ID_MAX 155           /* bytes: the column task_id of the results' table */
 #define REQUEST_NAME_MAX 255
-#define REQUEST_BODY_MAX (16 << 20)  /* bytes, unpacked */
+#define REQUEST_BODY_MAX (16 << 20)  /* bytes, unpacked, and as JSON */
 #define REQUEST_VALUES_MAX 200000     /* of JSON in a body, about: each takes some hundred bytes while the task is here */
 #define REQUEST_RETRIES_MAX 1000000
 #define REQUEST_NO_PRIORITY (-1)
@@ -42,14 +42,16 @@ struct request {
 	struct slice stamped_headers, stamps; /* JSON */
 	struct amqp_table custom;           /* headers that are nobody's here, as they came, without what dead-lettering added */
 
-	struct slice body;                  /* [args, kwargs, embed] as text */
+	struct slice body;                  /* [args, kwargs, embed] as a text of JSON */
+	bool is_msgpack;                    /* it came as MessagePack */
+	struct slice packed;                /* and like this, which says what body says; SLICE_NONE: body alone does */
 	struct json *tree;                  /* of the body */
 	const struct json *args, *kwargs;
 	const struct json *callbacks, *errbacks, *chain, *chord; /* NULL: none */
 
 	struct amqp_delivery *delivery;     /* behind the texts */
 	struct amqp_field *custom_fields;
-	struct buf texts_memory, stamps_memory, stamped_memory, body_memory;
+	struct buf texts_memory, stamps_memory, stamped_memory, body_memory, packed_memory;
 };
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */

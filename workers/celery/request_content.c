@@ -1,4 +1,5 @@
 /* A message goes in; its body as a text of JSON comes out, whatever that was packed in. */
+#include "workers/celery/msgpack.h"
 #include "workers/celery/request_parts.h"
 #include "workers/celery/unpack.h"
 
@@ -14,8 +15,8 @@ static int check_content(const struct amqp_properties *p, struct err *err)
 	static const char *const encodings[] = { "utf-8", "utf8", "us-ascii", "base64", "binary" };
 	struct slice rest = p->content_type, type = slice_trim(slice_cut(&rest, ';'));
 
-	if (type.len > 0 && !slice_is_nocase(type, "application/json"))
-		return err_set(err, ERR_INVALID, "content type \"%.*s\" is refused: application/json alone is read",
+	if (type.len > 0 && !slice_is_nocase(type, "application/json") && !msgpack_is(type))
+		return err_set(err, ERR_INVALID, "content type \"%.*s\" is refused: application/json and " MSGPACK_TYPE " are read",
 			(int)(type.len < 80 ? type.len : 80), type.data);
 	if (p->content_encoding.len == 0)
 		return 0;
@@ -26,7 +27,7 @@ static int check_content(const struct amqp_properties *p, struct err *err)
 		(int)(p->content_encoding.len < 80 ? p->content_encoding.len : 80), p->content_encoding.data);
 }
 
-/* The body as plain text. Base64 is undone before the compression, which the sender applied first. */
+/* The body as its serializer has written it. Base64 is undone before the compression, which the sender applied first. */
 static int unwrap(struct request *r, const struct amqp_delivery *d, struct err *err)
 {
 	const struct slice compression = header_text(d, "compression");
@@ -77,7 +78,28 @@ static int check_values(struct slice json, struct err *err)
 	return 0;
 }
 
+/* What comes after this reads JSON alone; a copy of the message goes on as it came. */
+static int read_msgpack(struct request *r, struct err *err)
+{
+	struct buf json = BUF_INIT;
+
+	if (msgpack_to_json(r->body, REQUEST_VALUES_MAX, REQUEST_BODY_MAX, &json, err) < 0) {
+		buf_release(&json);
+		return -1;
+	}
+	r->packed = r->body;
+	r->packed_memory = r->body_memory;
+	r->body_memory = json;
+	r->body = (struct slice){ json.data, json.len };
+	return 0;
+}
+
 int request_content(struct request *r, const struct amqp_delivery *delivery, struct err *err)
 {
-	return unwrap(r, delivery, err) < 0 ? -1 : check_values(r->body, err);
+	if (unwrap(r, delivery, err) < 0)
+		return -1;
+	r->is_msgpack = msgpack_is(delivery->properties.content_type);
+	if (r->is_msgpack && read_msgpack(r, err) < 0)
+		return -1;
+	return check_values(r->body, err);
 }

@@ -56,7 +56,7 @@ static int read_limits_header(struct request *r, const struct amqp_value *value,
 	return rc;
 }
 
-/* What a header is to us: a text, or a number. */
+/* What a header is to us: a text, or a number. A long one is for people: where it is none (Python shows bytes with a NUL as they are), it is left out. */
 enum field_kind { FIELD_TEXT, FIELD_LONG, FIELD_INT, FIELD_BOOL, FIELD_OTHER };
 
 static const struct field {
@@ -125,13 +125,14 @@ bool request_knows(struct slice header)
 
 static int read_text(struct request *r, const struct field *field, const struct amqp_value *value, struct err *err)
 {
+	const bool is_text = value->type == AMQP_VALUE_TEXT && str_utf8_valid(value->text) && memchr(value->text.data, '\0', value->text.len) == NULL;
 	const size_t most = field->kind == FIELD_LONG ? TEXT_MAX : REQUEST_NAME_MAX;
 
-	if (value->type != AMQP_VALUE_TEXT || !str_utf8_valid(value->text) || memchr(value->text.data, '\0', value->text.len) != NULL)
+	if (!is_text && field->kind == FIELD_TEXT)
 		return err_set(err, ERR_INVALID, "header %s is no text", field->name);
 	if (value->text.len > most && field->kind == FIELD_TEXT)
 		return err_set(err, ERR_INVALID, "header %s is longer than %zu bytes", field->name, most);
-	if (value->text.len > 0 && value->text.len <= most)
+	if (is_text && value->text.len > 0 && value->text.len <= most)
 		*(struct slice *)(void *)((char *)r + field->offset) = value->text;
 	return 0;
 }

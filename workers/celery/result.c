@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/clock.h"
+#include "workers/celery/msgpack.h"
 #include "workers/celery/python.h"
 
 static struct slice bytes(const struct buf *b)
@@ -83,10 +84,17 @@ static void put_extended(struct json_writer *w, const struct node *node, const s
 	buf_release(&text);
 }
 
-static struct post *meta_post(struct slice reply_to, struct slice id)
+/* What came as MessagePack is answered so, if the settings say it. */
+static bool packs(const struct node *node, bool is_msgpack)
+{
+	return is_msgpack && strcmp(node->settings->job.result_serializer, "msgpack") == 0;
+}
+
+static struct post *meta_post(struct slice reply_to, struct slice id, bool is_packing)
 {
 	struct post *post = post_new(slice_of(""), reply_to);
 
+	post->is_packing = is_packing;
 	post_json(post);
 	post->message.properties.correlation_id = post_keep(post, id);
 	post->is_lasting = true;
@@ -107,7 +115,7 @@ static void put_done(struct json_writer *w, const char *status)
 static struct post *rpc_post(const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
-	struct post *post = meta_post(r->reply_to, r->id);
+	struct post *post = meta_post(r->reply_to, r->id, packs(node, r->is_msgpack));
 	struct json_writer w = JSON_WRITER(&post->body);
 
 	json_open(&w, NULL, '{');
@@ -133,6 +141,21 @@ static struct post *rpc_post(const struct node *node, const struct task *task)
 	return post;
 }
 
+/* A client's serializer reads what is beside the result, too. */
+static void pack_row(struct result_row *row)
+{
+	struct buf *const texts[] = { &row->children, &row->args, &row->kwargs, &row->stamps };
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct buf packed = BUF_INIT;
+
+		if (texts[i]->len == 0 || !msgpack_from_json(bytes(texts[i]), &packed))
+			continue;
+		buf_release(texts[i]);
+		*texts[i] = packed;
+	}
+}
+
 static struct result_row *table_row(const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
@@ -155,6 +178,8 @@ static struct result_row *table_row(const struct node *node, const struct task *
 			buf_addf(&row->stamps, "{\"stamped_headers\":%.*s,\"stamps\":%.*s}", (int)r->stamped_headers.len, r->stamped_headers.data,
 				(int)r->stamps.len, r->stamps.data);
 	}
+	if (packs(node, r->is_msgpack))
+		pack_row(row);
 	return row;
 }
 
@@ -178,13 +203,19 @@ void result_make(const struct node *node, const struct task *task, struct post *
 
 /* ---- for other ids */
 
-static void tell(struct node *node, struct slice id, struct slice reply_to, const char *status, const struct job_reply *reply)
+/* Whoever waits for it. */
+struct waiter {
+	struct slice reply_to;
+	bool is_msgpack; /* as the job came, or the one before it */
+};
+
+static void tell(struct node *node, struct slice id, struct waiter who, const char *status, const struct job_reply *reply)
 {
 	struct buf value = BUF_INIT;
 
 	python_exception(&value, reply);
-	if (wants(node->settings, "rpc") && reply_to.len > 0 && reply_to.len <= 255) {
-		struct post *post = meta_post(reply_to, id);
+	if (wants(node->settings, "rpc") && who.reply_to.len > 0 && who.reply_to.len <= 255) {
+		struct post *post = meta_post(who.reply_to, id, packs(node, who.is_msgpack));
 		struct json_writer w = JSON_WRITER(&post->body);
 
 		json_open(&w, NULL, '{');
@@ -218,7 +249,7 @@ static void fail_signature(struct node *node, const struct task *task, const str
 	const struct slice own = id != NULL ? json_string(id) : SLICE_NONE;
 
 	if (own.len > 0 && own.len <= REQUEST_ID_MAX && !slice_is(kind, "group"))
-		tell(node, own, to.len > 0 ? to : task->request->reply_to, "FAILURE", reply);
+		tell(node, own, (struct waiter){ to.len > 0 ? to : task->request->reply_to, task->request->is_msgpack }, "FAILURE", reply);
 	fail_chain(node, task, json_get(options, "chain"), reply);
 	if (kind.len == 0)
 		return; /* its arguments are nobody's here */
@@ -262,7 +293,7 @@ void result_fail_post(struct node *node, const struct task *task, const struct p
 		json_get(post->headers, "task") != NULL ? json_string(json_get(post->headers, "task")).data : "", (int)p->correlation_id.len,
 		p->correlation_id.len > 0 ? p->correlation_id.data : "", post->message.exchange, post->message.routing_key);
 	if (p->correlation_id.len > 0 && p->correlation_id.len <= REQUEST_ID_MAX)
-		tell(node, p->correlation_id, p->reply_to, "FAILURE", &reply);
+		tell(node, p->correlation_id, (struct waiter){ p->reply_to, post->is_packing }, "FAILURE", &reply);
 	if (chain != NULL)
 		fail_chain(node, task, chain, &reply);
 	job_reply_release(&reply);
@@ -280,7 +311,7 @@ void result_fail_delivery(struct node *node, const struct amqp_delivery *deliver
 	if (ignore != NULL && ignore->type == AMQP_VALUE_BOOL && ignore->truth)
 		return;
 	job_fail(&reply, "ValueError", "builtins", "%s", why);
-	tell(node, id->text, delivery->properties.reply_to, "FAILURE", &reply);
+	tell(node, id->text, (struct waiter){ delivery->properties.reply_to, msgpack_is(delivery->properties.content_type) }, "FAILURE", &reply);
 	job_reply_release(&reply);
 }
 
@@ -301,6 +332,6 @@ void result_revoked(struct node *node, struct slice id)
 	struct job_reply reply = JOB_REPLY_INIT;
 
 	job_fail(&reply, "TaskRevokedError", "celery.exceptions", "revoked");
-	tell(node, id, SLICE_NONE, "REVOKED", &reply);
+	tell(node, id, (struct waiter){ SLICE_NONE, false }, "REVOKED", &reply);
 	job_reply_release(&reply);
 }
