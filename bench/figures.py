@@ -3,21 +3,22 @@
 A function measures one contender once, and returns its value under "rate" (or what `value` names) beside whatever else is worth
 keeping. Ours and the floor's follow each other in each round, in turn first.
 """
+import concurrent.futures
 import contextlib
 import dataclasses
 import json
 import tempfile
-import threading
 import time
 import urllib.parse
 from typing import Callable
 
 import pika
 
-from machine import PRODUCT_SCRIPT, Counter, Failed, cpu_seconds, floor, floor_server, handled, posts_script, pss_mib, session, wait_until, wrk
+from machine import PRODUCT_SCRIPT, Counter, Failed, floor, floor_server, handled, posts_script, taken, taking, wait_until, wrk, wrk_on
 from ours import BYTES, EVERY, PARTITIONS, Ours
 from conftest import Cluster  # tests/interop: a RabbitMQ virtual host with job workers; found since ours.py says where
 from feedmill import Client  # the tests' client, which checks each answer
+from flood import family_of
 
 QUICK, FULL = "quick", "full"
 
@@ -62,11 +63,7 @@ def post_ours(connections):
             ours.people(AUTHORS)
             gateway = ours.gateway()
             let_know(gateway)
-            cpu = cpu_seconds([gateway.pid])
-            figures = wrk(gateway.url, connections, seconds(size), posts_script(AUTHORS))
-            figures["cpu_us"] = (cpu_seconds([gateway.pid]) - cpu) / (figures["rate"] * seconds(size)) * 1e6
-            figures["pss"] = pss_mib([gateway.pid])
-            return figures
+            return wrk_on([gateway.pid], gateway.url, connections, seconds(size), posts_script(AUTHORS))
     return measure
 
 
@@ -75,7 +72,7 @@ def post_floor(connections, linger):
         with Ours() as ours, floor_server("http_produce", TOPIC=ours.prefix + "feed.posts", LINGER_MS=linger, THREADS=1) as server:
             url = f"http://127.0.0.1:{server.port}/"
             wrk(url, connections, 1, posts_script(AUTHORS))
-            return wrk(url, connections, seconds(size), posts_script(AUTHORS))
+            return wrk_on([server.pid], url, connections, seconds(size), posts_script(AUTHORS))
     return measure
 
 
@@ -98,7 +95,7 @@ def fanout_ours(friends):
             rows = ours.one("SELECT COUNT(*) FROM inbound")
             if rows != posts * friends:
                 raise Failed(f"{rows} inbound rows of {posts} posts")
-            return {**figures, "rate": figures["rate"] * friends}
+            return {**figures, "rate": figures["rate"] * friends, "cpu_us": figures["cpu_us"] / friends}
     return measure
 
 
@@ -110,7 +107,8 @@ def fanout_floor(friends):
     def measure(size):
         posts, people, authors = sizes(friends, size)
         with Ours() as ours:
-            return {"rate": insert_floor(ours, friends, posts, people, authors)["rows_per_s"]}
+            figures = insert_floor(ours, friends, posts, people, authors)
+            return {"rate": figures["rows_per_s"], **taken(figures, posts * friends)}
     return measure
 
 
@@ -129,7 +127,8 @@ def index_ours(size):
 
 def index_floor(size):
     with Ours() as ours:
-        return {"rate": floor("bulk", SEARCH_INDEX=ours.index, DOCS=docs(size), BATCH=500, BYTES=BYTES)["docs_per_s"]}
+        figures = floor("bulk", SEARCH_INDEX=ours.index, DOCS=docs(size), BATCH=500, BYTES=BYTES)
+        return {"rate": figures["docs_per_s"], **taken(figures, docs(size))}
 
 
 def both_ours(size):
@@ -141,22 +140,22 @@ def both_ours(size):
         for worker in workers:
             wait_until(lambda: worker.logged(r"event=ready .*admin_port="), "a worker starts", every=0.005)
         first = wait_until(lambda: min(map(handled, workers)), "both begin", every=0.005)
-        began = time.monotonic()
-        wait_until(lambda: all(handled(worker) >= posts for worker in workers), "both are through", 300, EVERY)
-        return {"rate": (posts - first) / (time.monotonic() - began)}
+        figures = {}
+        with taking([worker.pid for worker in workers], figures, posts - first):
+            began = time.monotonic()
+            wait_until(lambda: all(handled(worker) >= posts for worker in workers), "both are through", 300, EVERY)
+            figures["rate"] = (posts - first) / (time.monotonic() - began)
+        return figures
 
 
 def both_floor(size):
     posts, people, authors = sizes(20, size)
     with Ours() as ours:
-        threads = [threading.Thread(target=insert_floor, args=(ours, 20, posts, people, authors)),
-                   threading.Thread(target=floor, args=("bulk",), kwargs=dict(SEARCH_INDEX=ours.index, DOCS=posts, BATCH=500, BYTES=BYTES))]
-        began = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return {"rate": posts / (time.monotonic() - began)}
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            began = time.monotonic()
+            sides = [pool.submit(insert_floor, ours, 20, posts, people, authors), pool.submit(floor, "bulk", SEARCH_INDEX=ours.index, DOCS=posts, BATCH=500, BYTES=BYTES)]
+            took = [taken(side.result(), posts) for side in sides]
+            return {"rate": posts / (time.monotonic() - began), **{key: sum(side[key] for side in took) for key in ("cpu_us", "pss")}}
 
 
 # ---- one huge author
@@ -170,22 +169,23 @@ def huge_ours(size):
     with Ours() as ours:
         ours.people(2)
         ours.insert("friend (participant_id, friend_id, id)", (f"(1,{f},{f})" for f in range(10, 10 + friends)), 20_000)
-        for name in ("fanout", "chunk"):
-            ours.worker(name)
-        gateway = ours.gateway()
-        with ours.question("SELECT EXISTS (SELECT 1 FROM outbound) AND NOT EXISTS (SELECT 1 FROM fanout_chunk WHERE done = 0)") as all_have_it:
+        workers = [ours.worker(name) for name in ("fanout", "chunk")]
+        gateway, figures = ours.gateway(), {}
+        with (ours.question("SELECT EXISTS (SELECT 1 FROM outbound) AND NOT EXISTS (SELECT 1 FROM fanout_chunk WHERE done = 0)") as all_have_it,
+              taking([program.pid for program in (gateway, *workers)], figures, friends)):
             began = time.monotonic()
             answer = Client(gateway.url).say(1, "to all")
             wait_until(all_have_it, "all friends have it", 600, EVERY)
-            took = time.monotonic() - began
+            figures["rate"] = time.monotonic() - began
         if ours.one("SELECT COUNT(*) FROM inbound WHERE post_id = %s", answer) != friends:
             raise Failed("some friends do not have it")
-        return {"rate": took}
+        return figures
 
 
 def huge_floor(size):
     with Ours() as ours:
-        return {"rate": floor("insert", MYSQL_DATABASE=ours.database, HUGE=1, POSTS=huge(size) // 5000, FRIENDS=5000, BATCH=1, THREADS=2)["seconds"]}
+        figures = floor("insert", MYSQL_DATABASE=ours.database, HUGE=1, POSTS=huge(size) // 5000, FRIENDS=5000, BATCH=1, THREADS=2)
+        return {"rate": figures["seconds"], **taken(figures, huge(size))}
 
 
 # ---- when a friend sees it
@@ -213,10 +213,12 @@ def quiet_town(names=ALL):
 
 def visible_ours(rate, names=ALL):
     def measure(size):
-        with quiet_town(names) as (ours, gateway, _):
-            figures = floor("visible", MYSQL_DATABASE=ours.database, PORT=gateway.url.rpartition(":")[2], AUTHORS=970, RATE=rate, SEEN=SEEN_OURS,
-                            SECONDS=seconds(size) * 2)
-            return {**figures, "rate": figures["visible_p99_ms"]}
+        with quiet_town(names) as (ours, gateway, workers):
+            took = {}
+            with taking([program.pid for program in (gateway, *workers)], took, rate * seconds(size) * 2):
+                figures = floor("visible", MYSQL_DATABASE=ours.database, PORT=gateway.url.rpartition(":")[2], AUTHORS=970, RATE=rate, SEEN=SEEN_OURS,
+                                SECONDS=seconds(size) * 2)
+            return {**figures, **took, "rate": figures["visible_p99_ms"]}
     return measure
 
 
@@ -236,7 +238,7 @@ def products_ours(size):
         ours.products(10)
         gateway = ours.gateway()
         wrk(gateway.url + "/products", 64, 1)
-        return wrk(gateway.url + "/products", 64, seconds(size))
+        return wrk_on([gateway.pid], gateway.url + "/products", 64, seconds(size))
 
 
 def products_floor(size):
@@ -244,7 +246,7 @@ def products_floor(size):
         ours.products(10)
         with floor_server("http_select", MYSQL_DATABASE=ours.database, WHAT="products") as server:
             wrk(f"http://127.0.0.1:{server.port}/products", 64, 1)
-            return wrk(f"http://127.0.0.1:{server.port}/products", 64, seconds(size))
+            return wrk_on([server.pid], f"http://127.0.0.1:{server.port}/products", 64, seconds(size))
 
 
 def fill_inbound(ours):
@@ -259,7 +261,7 @@ def inbound_ours(size):
         fill_inbound(ours)
         gateway = ours.gateway()
         wrk(gateway.url + "/participant/1/inbound", 64, 1)
-        return wrk(gateway.url + "/participant/1/inbound", 64, seconds(size))
+        return wrk_on([gateway.pid], gateway.url + "/participant/1/inbound", 64, seconds(size))
 
 
 def inbound_floor(size):
@@ -267,16 +269,15 @@ def inbound_floor(size):
         fill_inbound(ours)
         with floor_server("http_select", MYSQL_DATABASE=ours.database, WHAT="inbound") as server:
             wrk(f"http://127.0.0.1:{server.port}/participant/1/inbound", 64, 1)
-            return wrk(f"http://127.0.0.1:{server.port}/participant/1/inbound", 64, seconds(size))
+            return wrk_on([server.pid], f"http://127.0.0.1:{server.port}/participant/1/inbound", 64, seconds(size))
 
 
 def product_post_ours(connections):
     def measure(size):
         with Ours() as ours:
-            ours.worker("command")
-            gateway = ours.gateway()
+            worker, gateway = ours.worker("command"), ours.gateway()
             wrk(gateway.url + "/products", connections, 1, PRODUCT_SCRIPT)
-            return wrk(gateway.url + "/products", connections, seconds(size), PRODUCT_SCRIPT)
+            return wrk_on([gateway.pid, worker.pid], gateway.url + "/products", connections, seconds(size), PRODUCT_SCRIPT)
     return measure
 
 
@@ -287,7 +288,7 @@ def product_post_floor(connections):
             with floor_server("http_applied", PARTITIONS=PARTITIONS, MYSQL_DATABASE=ours.database, TOPIC=ours.prefix + "feed.commands",
                               RESULTS=ours.prefix + "feed.chunks") as server:
                 wait_until(lambda: warm(server, 2), "the hops are warm", 60)
-                return wrk(f"http://127.0.0.1:{server.port}/products", connections, seconds(size), PRODUCT_SCRIPT)
+                return wrk_on([server.pid], f"http://127.0.0.1:{server.port}/products", connections, seconds(size), PRODUCT_SCRIPT)
     return measure
 
 
@@ -327,10 +328,12 @@ def jobs_ours(pool):
                 wait_until(lambda: worker.logged(r"event=ready .*admin_port="), "the job worker starts", every=0.005)
                 done = Counter(worker.admin, "feedmill_job_runs_total", 'outcome="done"')
                 first = wait_until(done, "jobs begin", every=0.005)
-                began = time.monotonic()
-                wait_until(lambda: done() >= jobs(size), "all jobs are done", 120, EVERY)
-                took = time.monotonic() - began
-                return {"rate": (jobs(size) - first) / took, "pss": pss_mib(session(worker.pid) or [worker.pid])}
+                figures = {}
+                with taking(family_of(worker.pid), figures, jobs(size) - first):
+                    began = time.monotonic()
+                    wait_until(lambda: done() >= jobs(size), "all jobs are done", 120, EVERY)
+                    figures["rate"] = (jobs(size) - first) / (time.monotonic() - began)
+                return figures
             finally:
                 cluster.stop()
     return measure
@@ -342,8 +345,9 @@ def jobs_floor(size):
         try:
             queue_jobs(cluster, "floor", jobs(size))
             url = urllib.parse.urlsplit(cluster.url)
-            return {"rate": floor("consume_ack", AMQP_HOST=url.hostname, AMQP_PORT=url.port, AMQP_USER=url.username, AMQP_PASSWORD=url.password,
-                                  AMQP_VHOST=cluster.vhost, QUEUE="floor", MESSAGES=jobs(size), PREFETCH=512)["messages_per_s"]}
+            figures = floor("consume_ack", AMQP_HOST=url.hostname, AMQP_PORT=url.port, AMQP_USER=url.username, AMQP_PASSWORD=url.password,
+                            AMQP_VHOST=cluster.vhost, QUEUE="floor", MESSAGES=jobs(size), PREFETCH=512)
+            return {"rate": figures["messages_per_s"], **taken(figures, jobs(size))}
         finally:
             cluster.stop()
 

@@ -38,12 +38,6 @@ def wait_until(condition, what, seconds=60.0, every=0.02):
     return value
 
 
-def session(pid):
-    """All processes of the session that `pid` leads."""
-    return [int(line.split()[0]) for line in
-            subprocess.run(["ps", "-o", "pid=", "-s", str(pid)], capture_output=True, text=True).stdout.splitlines()]
-
-
 def cpu_seconds(pids):
     """User and system time of these processes so far."""
     total = 0.0
@@ -194,6 +188,26 @@ def wrk(url, connections, seconds, script="", patience=2):
         raise Failed(f"wrk {url}: requests failed")
     del figures["requests"]
     return figures
+
+
+def wrk_on(pids, url, connections, seconds, script=""):
+    """wrk on these processes: also what they took of the processors for a request, in µs, and of memory afterwards, in MiB."""
+    cpu = cpu_seconds(pids)
+    figures = wrk(url, connections, seconds, script)
+    return {**figures, "cpu_us": (cpu_seconds(pids) - cpu) / (figures["rate"] * seconds) * 1e6, "pss": pss_mib(pids)}
+
+
+def taken(figures, count):
+    """Of a floor that ended: the same, for each of so many."""
+    return {"cpu_us": figures["cpu_seconds"] / count * 1e6, "pss": figures["pss_mib"]}
+
+
+@contextlib.contextmanager
+def taking(pids, figures, count):
+    """The same, of what these processes do meanwhile, into `figures`."""
+    cpu = cpu_seconds(pids)
+    yield
+    figures.update(cpu_us=(cpu_seconds(pids) - cpu) / count * 1e6, pss=pss_mib(pids))
 
 
 # One post after another, by as many authors as there are, from the one behind `after`; the story is the peers'.

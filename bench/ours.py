@@ -4,7 +4,7 @@ import sys
 import tempfile
 import time
 
-from machine import ROOT, Failed, cpu_seconds, handled, pss_mib, wait_until
+from machine import ROOT, Failed, handled, taking, wait_until
 
 sys.path[:0] = [str(ROOT / "tests/interop"), str(ROOT / "tests/system")]  # conftest is the former's
 import feedmill  # noqa: E402
@@ -88,9 +88,10 @@ class Ours(feedmill.Feedmill):
         worker = self.worker(name, wait=False)
         wait_until(lambda: worker.logged(r"event=ready .*admin_port="), f"{name} starts", every=0.005)
         first = wait_until(lambda: handled(worker), f"{name} begins", every=0.005)
-        began, cpu = time.monotonic(), cpu_seconds([worker.pid])
-        wait_until(lambda: handled(worker) >= count, f"{name} has done {count}", seconds, every=EVERY)
-        took = time.monotonic() - began
-        figures = {"rate": (count - first) / took, "cpu_us": (cpu_seconds([worker.pid]) - cpu) / (count - first) * 1e6, "pss": pss_mib([worker.pid])}
+        figures = {}
+        with taking([worker.pid], figures, count - first):
+            began = time.monotonic()
+            wait_until(lambda: handled(worker) >= count, f"{name} has done {count}", seconds, every=EVERY)
+            figures["rate"] = (count - first) / (time.monotonic() - began)
         worker.stop()
         return figures

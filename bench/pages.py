@@ -39,7 +39,8 @@ def about_text(about):
 def figures_text(found):
     if found is None:
         return curves.NONE
-    return "\n".join([about_text(found["about"]), "", "![figures](performance.svg)", "", report.markdown(found["figures"]), "",
+    return "\n".join([about_text(found["about"]), "", "![figures](performance.svg)", "", report.markdown(report.figures_table(found["figures"])), "",
+                      report.markdown(report.taken_table(found["figures"])), "",
                       *(found[key].replace("\n", "  \n").rstrip() + "\n" for key in ("counted", "against") if found.get(key))]).rstrip() + "\n"
 
 

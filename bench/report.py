@@ -31,6 +31,17 @@ def values(samples, name):
     return [sample[name] for sample in samples if name in sample]
 
 
+TAKEN = "cpu_us", "pss"  # of the contender's own processes: µs of the processors for each (post, row, request, job), MiB afterwards
+
+
+def taken(found):
+    return {what: median(samples) for what, samples in found.items()}
+
+
+def taken_of(samples):
+    return taken({what: values(samples, what) for what in TAKEN})
+
+
 def row_of(figure, samples, peer_samples):
     """All that is said about a figure: ours, floor, peers, and each goal with whether it is met."""
     ours, floor = values(samples["ours"], "value"), values(samples.get("floor", []), "value")
@@ -49,12 +60,13 @@ def row_of(figure, samples, peer_samples):
         if not theirs or not ours:
             continue
         times = median(ours) / median(theirs)
-        peers[peer] = {"median": median(theirs), "spread": spread(theirs), "ratio": times}
+        peers[peer] = {"median": median(theirs), "spread": spread(theirs), "ratio": times,
+                       **taken({what: values(peer_samples[peer], f"{metric}_{what}") for what in TAKEN})}
         if least:
             goal(f"{'≤' if figure.is_time else '≥'} {least} × {peer}", times <= least if figure.is_time else times >= least, times)
     return {"name": figure.name, "what": figure.what, "unit": figure.unit, "is_time": figure.is_time,
-            "ours": {"median": median(ours), "spread": spread(ours), "samples": ours, "cpu_us": median(values(samples["ours"], "cpu_us"))},
-            "floor": {"median": median(floor), "spread": spread(floor), "samples": floor, "ratio": of_floor} if floor else None,
+            "ours": {"median": median(ours), "spread": spread(ours), "samples": ours, **taken_of(samples["ours"])},
+            "floor": {"median": median(floor), "spread": spread(floor), "samples": floor, "ratio": of_floor, **taken_of(samples["floor"])} if floor else None,
             "peers": peers, "goals": goals}
 
 
@@ -79,15 +91,30 @@ def cells(row):
             times(floor and floor["ratio"]), peer("express"), peer("celery"), peer("celery-threads"), verdict(row)]
 
 
-def text(rows):
-    table = [HEAD, *map(cells, rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEAD))]
+def figures_table(rows):
+    return [HEAD, *map(cells, rows)]
+
+
+TAKEN_HEAD = ["what it takes: µs of processor for each, MiB", "ours", "floor", "Express + BullMQ", "FastAPI + Celery", "… with threads"]
+
+
+def taken_cells(row):
+    def cell(found):
+        return f"{number(found['cpu_us'])} µs, {number(found['pss'])} MiB" if found and found.get("pss") is not None else MINUS
+    return [row["what"], cell(row["ours"]), cell(row["floor"]), *(cell(row["peers"].get(name)) for name in ("express", "celery", "celery-threads"))]
+
+
+def taken_table(rows):
+    return [TAKEN_HEAD, *(taken_cells(row) for row in rows if row["ours"].get("pss") is not None)]
+
+
+def text(table):
+    widths = [max(map(len, column)) for column in zip(*table)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
 
 
-def markdown(rows):
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    return "\n".join(lines + ["| " + " | ".join(cells(row)) + " |" for row in rows])
+def markdown(table):
+    return "\n".join("| " + " | ".join(line) + " |" for line in [table[0], ["---"] * len(table[0]), *table[1:]])
 
 
 def headlines(rows):
@@ -97,7 +124,7 @@ def headlines(rows):
     head = ["figure", "measured", "of the floor", "of Express + BullMQ", "of FastAPI + Celery"]
     lines = [[row["what"], f"{number(row['ours']['median'])} {row['unit']}", times(row["floor"] and row["floor"]["ratio"]), times_of(row, "express"), times_of(row, "celery")]
              for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
+    return markdown([head, *lines])
 
 
 def contenders(rows):

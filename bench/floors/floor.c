@@ -6,11 +6,37 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <time.h>
 
+/* Memory in KiB, pages that are shared counted in part. */
+static long pss_kib(void)
+{
+	FILE *file = fopen("/proc/self/smaps_rollup", "r");
+	char line[128];
+	long pss = 0;
+
+	while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, "Pss: %ld", &pss);
+	if (file != NULL)
+		fclose(file);
+	return pss;
+}
+
+static void report_usage(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	floor_report("cpu_seconds",
+		(double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6);
+	floor_report("pss_mib", (double)pss_kib() / 1024);
+}
+
 void floor_options(int argc, char **argv)
 {
+	atexit(report_usage); /* those that serve are looked at from outside, and end by _Exit() */
 	for (int i = 1; i < argc; i++)
 		floor_want(strchr(argv[i], '=') != NULL && putenv(argv[i]) == 0, argv[i]);
 }

@@ -79,6 +79,18 @@ pss_mib() {
     awk '/^Pss:/ { sum += $2 } END { printf "%.1f", sum / 1024 }'
 }
 
+# Processor time of the same so far, in seconds, with that of their children that have ended.
+cpu_s() {
+  for pid in $(pgrep -s "$1"); do cat "/proc/$pid/stat" 2>/dev/null || true; done |
+    awk -v hz="$(getconf CLK_TCK)" '{ sub(/.*\) /, ""); sum += $12 + $13 + $14 + $15 } END { printf "%.2f", sum / hz }'
+}
+
+# took METRIC PID SECONDS COUNT: what it took for each of so many since it had used so much processor time, and its memory now
+took() {
+  emit "$1_cpu_us" "$(calc "($(cpu_s "$2") - $3) / ($4) * 1e6")" us
+  emit "$1_pss" "$(pss_mib "$2")" MiB
+}
+
 seed() {
   sql -e "CREATE DATABASE IF NOT EXISTS $MYSQL_DATABASE"
   sql "$MYSQL_DATABASE" <schema.sql
@@ -125,7 +137,7 @@ smoke() {
 
 # load NAME PATH [SECONDS]: runs wrk with $tmp/NAME.lua, for each number of connections that a POST has; with SECONDS it only warms up
 load() {
-  local rps p50 p99 bad late count label=$1
+  local rps p50 p99 bad late count cpu label=$1
   cat >>"$tmp/$1.lua" <<'LUA'
 done = function(summary, latency)
   local e = summary.errors
@@ -135,10 +147,12 @@ end
 LUA
   for count in $connections; do
     [[ $1 == post_* || $count == "${connections%% *}" ]] || continue
+    cpu=$(cpu_s "$gateway_pid")
     read -r _ rps p50 p99 bad late < <(wrk -t1 -c"$count" -d"${3:-$seconds}s" -s "$tmp/$1.lua" "$base$2" | grep RESULT)
     [ "$bad" = 0 ] || die "$bad failed requests in $label"
     [ -z "${3:-}" ] || return 0
     emit "$label" "$rps" req/s
+    took "$label" "$gateway_pid" "$cpu" "$rps * $seconds"
     emit "${label}_p50" "$p50" ms
     emit "${label}_p99" "$p99" ms
     emit "${label}_late" "$late" requests   # answered after more than wrk's 2 s; they are in the figures above
@@ -169,11 +183,13 @@ LUA
 
 # Jobs that do nothing, all queued before the workers start.
 noop() {
-  local pids=()
+  local pids=() all
   in_peer "${enqueue[@]}" purge
   emit enqueue "$(calc "$jobs / $(in_peer "${enqueue[@]}" noop "$jobs")")" jobs/s
   for ((i = 0; i < workers; i++)); do start "${worker[@]}"; pids+=("$started"); done
   emit noop "$(calc "$jobs / $(in_peer "${enqueue[@]}" wait)")" jobs/s
+  all=$(IFS=,; echo "${pids[*]}")
+  took noop "$all" 0 "$jobs"   # with what their start takes
   for pid in "${pids[@]}"; do stop "$pid"; done
 }
 
@@ -208,7 +224,7 @@ count() { echo "SELECT COUNT(*) FROM $1;" >&"${DB[1]}"; read -r counted <&"${DB[
 start "${worker[@]}"
 begin=$(now) counted=0
 while [ "$counted" = 0 ]; do sleep 0.02; count outbound; [ "${EPOCHREALTIME%.*}" -lt $((${begin%.*} + 30)) ] || die "no post was stored"; done
-begin=$(now) first=$counted
+begin=$(now) first=$counted cpu=$(cpu_s "$started")
 while [ "$counted" -lt "$posts" ]; do
   sleep 0.1
   count outbound   # a post and its inbound rows become visible together
@@ -227,6 +243,8 @@ for _ in {1..100}; do
 done
 [ "$docs" -ge "$done_posts" ] || die "$docs documents of $done_posts posts"
 emit fanout_docs "$(calc "($docs - $first) / ($(now) - $begin)")" docs/s
+took fanout_docs "$started" "$cpu" "$docs - $first"
+took fanout_rows "$started" "$cpu" "($docs - $first) * $friends"   # and the documents
 emit worker_pss "$(pss_mib "$started")" MiB
 stop "$started"
 in_peer "${enqueue[@]}" purge
@@ -235,11 +253,13 @@ in_peer "${enqueue[@]}" purge
 if [ -n "$visible" ]; then
   seed
   sql "$MYSQL_DATABASE" -e "INSERT IGNORE INTO friend (from_id, to_id) SELECT id, 1 FROM participant WHERE id > 1"
-  start "${gateway[@]}"
-  start "${worker[@]}"
+  start "${gateway[@]}"; pids=$started
+  start "${worker[@]}"; pids+=,$started
   for _ in {1..100}; do curl -s -o /dev/null "$base/products" && break; sleep 0.1; done
+  cpu=$(cpu_s "$pids")
   "$visible" AUTHORS=$((users - 1)) WATCH=1 RATE="$rate" SECONDS="$seconds" \
       SEEN="SELECT subject FROM inbound WHERE participant_id = 1 ORDER BY id DESC LIMIT" >"$tmp/visible" 2>>"$log" || die "posts were not seen"
-  while read -r name value; do emit "$name" "$value" ms; done <"$tmp/visible"
+  took visible_p99_ms "$pids" "$cpu" "$rate * $seconds"
+  while read -r name value; do emit "$name" "$value" ms; done < <(grep _ms "$tmp/visible")
   in_peer "${enqueue[@]}" purge
 fi

@@ -61,9 +61,19 @@ def test_two_runs_agree_within_the_greater_spread():
     assert "2026-01-31, commit abc" in text and "1 of 3 medians" in text and "a figure, ours: 100 then, 131 now" in text and "a figure, floor: 50 then, 51 now" in text
 
 
+def test_what_it_takes_of_processors_and_memory():
+    """Of each contender where it was looked at; a figure of which ours was not has no line."""
+    took = {"cpu_us": 12.5, "pss": 30}
+    figure, samples_of_peers = Figure(), {"express": [{"rows": 10, "rows_cpu_us": 140, "rows_pss": 376}], "celery": [{"rows": 5}]}
+    found = report.row_of(figure, {"ours": [{"value": 90, **took}], "floor": [{"value": 100, **took}]}, samples_of_peers)
+    head, line = report.taken_table([found, row(Figure(what="not looked at"), (5,))])
+    assert line == ["a figure", "12.5 µs, 30 MiB", "12.5 µs, 30 MiB", "140 µs, 376 MiB", "–", "–"] and len(head) == len(line)
+
+
 def test_tables_and_plot():
     rows = [row(Figure(), (90,), (100,), express=(10,)), row(Figure(name="g", what="another & more", peers={}, of_floor=None), (5,))]
-    assert report.text(rows).count("\n") == 2 and report.markdown(rows).count("\n") == 3
+    table = report.figures_table(rows)
+    assert report.text(table).count("\n") == 2 and report.markdown(table).count("\n") == 3
     assert "another &amp; more" in report.plot(rows) and report.plot(rows).count("<rect") == 1 + len(report.COLOURS) + 4
 
 
