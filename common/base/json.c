@@ -636,6 +636,12 @@ void json_write_node(struct buf *out, const struct json *node)
 	write_node(&w, (const struct json *)&root);
 }
 
+void json_put_node(struct json_writer *w, const char *key, const struct json *node)
+{
+	begin(w, key);
+	json_write_node(w->out, node);
+}
+
 /* As it is loaded, not as it was compiled against. */
 const char *json_library(void)
 {

@@ -61,6 +61,7 @@ void json_put_string(struct json_writer *w, const char *key, struct slice text);
 void json_put_int(struct json_writer *w, const char *key, int64_t number);
 void json_put_bool(struct json_writer *w, const char *key, bool value);
 void json_put_raw(struct json_writer *w, const char *key, struct slice json); /* a JSON text as it stands */
+void json_put_node(struct json_writer *w, const char *key, const struct json *node); /* under that key, whatever its own is */
 
 const char *json_library(void); /* "cJSON 1.7.15" */
 

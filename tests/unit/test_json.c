@@ -271,6 +271,26 @@ static void nodes_are_written_with_their_own_digits(void **state)
 	buf_release(&out);
 }
 
+static void a_node_is_put_under_another_key(void **state)
+{
+	struct json *root = good(S("{\"a\":[1.10,{\"b\":null}],\"c\":2}"));
+	struct buf out = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&out);
+
+	(void)state;
+	json_open(&w, NULL, '{');
+	json_put_node(&w, "x\"", json_get(root, "a"));
+	json_put_node(&w, "c", json_get(root, "c"));
+	json_open(&w, "l", '[');
+	json_put_node(&w, NULL, json_get(root, "c"));
+	json_put_node(&w, NULL, root);
+	json_close(&w, ']');
+	json_close(&w, '}');
+	assert_string_equal("{\"x\\\"\":[1.10,{\"b\":null}],\"c\":2,\"l\":[2,{\"a\":[1.10,{\"b\":null}],\"c\":2}]}", out.data);
+	json_free(root);
+	buf_release(&out);
+}
+
 static void the_writer_puts_commas_and_escapes(void **state)
 {
 	struct buf out = BUF_INIT;
@@ -387,6 +407,7 @@ int main(void)
 		cmocka_unit_test(digits_have_their_bound),
 		cmocka_unit_test(the_tree_is_walked),
 		cmocka_unit_test(nodes_are_written_with_their_own_digits),
+		cmocka_unit_test(a_node_is_put_under_another_key),
 		cmocka_unit_test(the_writer_puts_commas_and_escapes),
 		cmocka_unit_test(strings_come_back_as_they_were),
 		cmocka_unit_test(raw_bytes_are_refused_everywhere),

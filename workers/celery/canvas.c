@@ -71,34 +71,34 @@ static void write_args(struct buf *out, const struct json *signature, struct sli
 {
 	const struct json *args = json_get(signature, "args"), *immutable = json_get(signature, "immutable");
 	const bool takes = given.data != NULL && !(immutable != NULL && json_bool(immutable));
-	bool comma = takes;
+	struct json_writer w = JSON_WRITER(out);
 
-	buf_add_char(out, '[');
+	json_open(&w, NULL, '[');
 	if (takes)
-		buf_add(out, given.data, given.len);
-	for (const struct json *arg = args != NULL ? json_first(args) : NULL; arg != NULL; arg = json_next(arg)) {
-		if (comma)
-			buf_add_char(out, ',');
-		json_write_node(out, arg);
-		comma = true;
-	}
-	buf_add_char(out, ']');
+		json_put_raw(&w, NULL, given);
+	for (const struct json *arg = args != NULL ? json_first(args) : NULL; arg != NULL; arg = json_next(arg))
+		json_put_node(&w, NULL, arg);
+	json_close(&w, ']');
+}
+
+/* A list that begins with what another one has. */
+static void open_after(struct json_writer *w, struct slice list)
+{
+	json_open(w, NULL, '[');
+	if (list.len > 2)
+		json_put_raw(w, NULL, (struct slice){ list.data + 1, list.len - 2 });
 }
 
 /* The rest of the chain that this task is in, then what its own options say comes before it: both are last one first. */
 static void write_chain(struct buf *out, const struct json *options, struct slice rest)
 {
 	const struct json *own = json_get(options, "chain");
+	struct json_writer w = JSON_WRITER(out);
 
-	buf_add_char(out, '[');
-	if (rest.len > 2)
-		buf_add(out, rest.data + 1, rest.len - 2);
-	for (const struct json *s = own != NULL ? json_first(own) : NULL; s != NULL; s = json_next(s)) {
-		if (out->data[out->len - 1] != '[')
-			buf_add_char(out, ',');
-		json_write_node(out, s);
-	}
-	buf_add_char(out, ']');
+	open_after(&w, rest);
+	for (const struct json *s = own != NULL ? json_first(own) : NULL; s != NULL; s = json_next(s))
+		json_put_node(&w, NULL, s);
+	json_close(&w, ']');
 	if (out->len == 2)
 		buf_reset(out);
 }
@@ -267,33 +267,32 @@ static void put_members(struct json_writer *w, const struct json *object, const 
 			name++;
 		if (*name != NULL)
 			continue;
-		json_put_raw(w, json_key(m), slice_of(""));
-		json_write_node(w->out, m);
+		json_put_node(w, json_key(m), m);
 	}
 }
 
 /* The same signature, with its id and its place among its options: it is sent by whoever runs what is in front of it. */
-static void write_placed(struct buf *out, const struct json *signature, struct slice id, const struct place *place)
+static void put_placed(struct json_writer *w, const struct json *signature, struct slice id, const struct place *place)
 {
 	static const char *const own[] = { "options", NULL }, *const said[] = { "task_id", "group_id", "group_index", NULL };
 	const struct json *options = json_get(signature, "options");
-	struct json_writer w = JSON_WRITER(out);
 
-	json_open(&w, NULL, '{');
-	put_members(&w, signature, own);
-	json_open(&w, "options", '{');
+	json_open(w, NULL, '{');
+	put_members(w, signature, own);
+	json_open(w, "options", '{');
 	if (options != NULL)
-		put_members(&w, options, said);
-	json_put_string(&w, "task_id", id);
-	json_put_string(&w, "group_id", place->group);
-	json_put_int(&w, "group_index", place->index);
-	json_close(&w, '}');
-	json_close(&w, '}');
+		put_members(w, options, said);
+	json_put_string(w, "task_id", id);
+	json_put_string(w, "group_id", place->group);
+	json_put_int(w, "group_index", place->index);
+	json_close(w, '}');
+	json_close(w, '}');
 }
 
 /* What is behind `first`, the last of it at the front, as messages have it; before that, `rest`. place: of the last one, whose id that is; or NULL. */
 static void write_later(struct buf *out, const struct json *first, struct slice rest, struct slice id, const struct place *place)
 {
+	struct json_writer w = JSON_WRITER(out);
 	const struct json **others;
 	size_t count = 0;
 
@@ -305,18 +304,14 @@ static void write_later(struct buf *out, const struct json *first, struct slice 
 	count = 0;
 	for (const struct json *t = json_next(first); t != NULL; t = json_next(t))
 		others[count++] = t;
-	buf_add_char(out, '[');
-	if (rest.len > 2)
-		buf_add(out, rest.data + 1, rest.len - 2);
+	open_after(&w, rest);
 	for (size_t i = count; i-- > 0;) {
-		if (out->len > 1)
-			buf_add_char(out, ',');
 		if (place != NULL && i == count - 1)
-			write_placed(out, others[i], id, place);
+			put_placed(&w, others[i], id, place);
 		else
-			json_write_node(out, others[i]);
+			json_put_node(&w, NULL, others[i]);
 	}
-	buf_add_char(out, ']');
+	json_close(&w, ']');
 	free(others);
 }
 
@@ -485,18 +480,17 @@ int canvas_add_chain(struct canvas *c, const struct json *chain, struct slice gi
 {
 	const struct json *next = NULL;
 	struct buf rest = BUF_INIT;
+	struct json_writer w = JSON_WRITER(&rest);
 	int rc;
 
-	buf_add_char(&rest, '[');
+	json_open(&w, NULL, '[');
 	for (const struct json *s = json_first(chain); s != NULL; s = json_next(s)) {
 		next = s;
 		if (json_next(s) == NULL)
 			break;
-		if (rest.len > 1)
-			buf_add_char(&rest, ',');
-		json_write_node(&rest, s);
+		json_put_node(&w, NULL, s);
 	}
-	buf_add_char(&rest, ']');
+	json_close(&w, ']');
 	rc = next != NULL ? add_signature(c, next, given, bytes(&rest), NULL, err) : 0;
 	buf_release(&rest);
 	return rc;

@@ -8,11 +8,6 @@
 #include "common/base/program.h"
 #include "workers/celery/control.h"
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static void put_double(struct json_writer *w, const char *key, double value)
 {
 	char text[40];
@@ -39,17 +34,13 @@ void inspect_clock(struct node *node, const struct json *arguments, struct buf *
 static void put_info(struct json_writer *w, const char *key, const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
-	struct buf text = BUF_INIT;
 	char type[REQUEST_NAME_MAX + 1];
 
 	json_open(w, key, '{');
 	json_put_string(w, "id", r->id);
 	json_put_string(w, "name", r->task);
-	json_write_node(&text, r->args);
-	json_put_raw(w, "args", bytes(&text));
-	buf_reset(&text);
-	json_write_node(&text, r->kwargs);
-	json_put_raw(w, "kwargs", bytes(&text));
+	json_put_node(w, "args", r->args);
+	json_put_node(w, "kwargs", r->kwargs);
 	snprintf(type, sizeof(type), "%.*s", (int)r->task.len, r->task.data);
 	json_put_string(w, "type", slice_of(type));
 	json_put_string(w, "hostname", slice_of(node->name));
@@ -69,7 +60,6 @@ static void put_info(struct json_writer *w, const char *key, const struct node *
 	else
 		json_put_raw(w, "worker_pid", slice_of("null"));
 	json_close(w, '}');
-	buf_release(&text);
 }
 
 /* As clients of Celery name them. */

@@ -122,8 +122,7 @@ static void put(struct json_writer *w, const char *name, const struct json *valu
 {
 	if (strlen(name) > NAME_MAX_BYTES || !names_fit(value))
 		return;
-	json_put_raw(w, name, slice_of(""));
-	json_write_node(w->out, value);
+	json_put_node(w, name, value);
 }
 
 static bool is_first(const struct json *names, const struct json *name)

@@ -60,8 +60,7 @@ static void put_stamps(struct json_writer *w, const struct request *r)
 			i++;
 		if (i < sizeof(taken) / sizeof(taken[0]))
 			continue;
-		json_put_raw(w, json_key(s), slice_of(""));
-		json_write_node(w->out, s);
+		json_put_node(w, json_key(s), s);
 	}
 	json_free(stamps);
 }
@@ -69,19 +68,14 @@ static void put_stamps(struct json_writer *w, const struct request *r)
 static void put_extended(struct json_writer *w, const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
-	struct buf text = BUF_INIT;
 
 	json_put_string(w, "name", r->task);
-	json_write_node(&text, r->args);
-	json_put_raw(w, "args", bytes(&text));
-	buf_reset(&text);
-	json_write_node(&text, r->kwargs);
-	json_put_raw(w, "kwargs", bytes(&text));
+	json_put_node(w, "args", r->args);
+	json_put_node(w, "kwargs", r->kwargs);
 	json_put_string(w, "worker", slice_of(node->name));
 	json_put_int(w, "retries", r->retries);
 	json_put_string(w, "queue", slice_of(task->queue != NULL ? task->queue->name : ""));
 	put_stamps(w, r);
-	buf_release(&text);
 }
 
 /* What came as MessagePack is answered so, if the settings say it. */

@@ -326,10 +326,8 @@ void job_write_call(const struct job_call *call, struct buf *out)
 	json_open(&w, NULL, '{');
 	json_put_string(&w, "id", call->id);
 	json_put_string(&w, "task", call->task);
-	json_put_raw(&w, "args", slice_of(""));
-	json_write_node(out, call->args);
-	json_put_raw(&w, "kwargs", slice_of(""));
-	json_write_node(out, call->kwargs);
+	json_put_node(&w, "args", call->args);
+	json_put_node(&w, "kwargs", call->kwargs);
 	json_put_int(&w, "retries", call->retries);
 	json_close(&w, '}');
 }
