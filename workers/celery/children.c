@@ -375,12 +375,15 @@ size_t children_busy(const struct children *c)
 	return busy;
 }
 
+/* Asked at each turn of the loop: the slots are looked at only after a failure. */
 bool children_are_missing(const struct children *c)
 {
+	if (!c->has_failed)
+		return false;
 	for (size_t i = 0; i < CHILDREN_MAX; i++)
 		if (c->slots[i].state == SLOT_IDLE || c->slots[i].state == SLOT_BUSY)
 			return false;
-	return c->has_failed;
+	return true;
 }
 
 void children_resize(struct children *c, size_t count)
