@@ -69,8 +69,8 @@ static void texts_release(struct texts *t)
 
 static void write_args(struct buf *out, const struct json *signature, struct slice given)
 {
-	const struct json *args = json_get(signature, "args"), *immutable = json_get(signature, "immutable");
-	const bool takes = given.data != NULL && !(immutable != NULL && json_bool(immutable));
+	const struct json *args = json_get(signature, "args");
+	const bool takes = given.data != NULL && !option_bool(signature, "immutable");
 	struct json_writer w = JSON_WRITER(out);
 
 	json_open(&w, NULL, '[');
@@ -103,7 +103,8 @@ static void write_chain(struct buf *out, const struct json *options, struct slic
 		buf_reset(out);
 }
 
-static void add_child(struct canvas *c, struct slice id)
+/* [[id, null] of one more: what is behind that, and the end, are the caller's to write. */
+static struct json_writer open_child(struct canvas *c, struct slice id)
 {
 	struct json_writer w = JSON_WRITER(c->children);
 
@@ -113,8 +114,27 @@ static void add_child(struct canvas *c, struct slice id)
 	json_put_string(&w, NULL, id);
 	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
 	json_close(&w, ']');
+	return w;
+}
+
+static void add_child(struct canvas *c, struct slice id)
+{
+	struct json_writer w = open_child(c, id);
+
 	json_put_raw(&w, NULL, slice_of("null"));
 	json_close(&w, ']');
+}
+
+static void open_group(struct canvas *c, struct slice id)
+{
+	struct json_writer w = open_child(c, id);
+
+	json_open(&w, NULL, '[');
+}
+
+static void close_group(struct canvas *c)
+{
+	buf_add_str(c->children, "]]");
 }
 
 static void fill_texts(struct texts *t, const struct json *signature, const struct json *options, struct slice given, struct slice rest)
@@ -202,7 +222,7 @@ static int add_plain(struct canvas *c, const struct json *signature, struct slic
 {
 	const struct json *options = json_get(signature, "options");
 	struct texts t = { BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT, BUF_INIT };
-	struct outgoing_task task = { .task = json_string(json_get(signature, "task")) };
+	struct outgoing_task task = { .task = option_text(signature, "task") };
 	char id[UUID_TEXT], eta[OPTION_TIME], expires[OPTION_TIME];
 	struct way way;
 
@@ -232,9 +252,7 @@ static int add_signature(struct canvas *c, const struct json *signature, struct 
 
 static struct slice kind_of(const struct json *signature)
 {
-	const struct json *type = json_get(signature, "subtask_type");
-
-	return type != NULL ? json_string(type) : SLICE_NONE;
+	return option_text(signature, "subtask_type");
 }
 
 static bool is_group(const struct json *signature)
@@ -361,24 +379,6 @@ static int add_members(struct canvas *c, const struct json *members, struct slic
 	return rc;
 }
 
-static void open_group(struct canvas *c, struct slice id)
-{
-	struct json_writer w = JSON_WRITER(c->children);
-
-	w.comma = c->children->len > 0 && c->children->data[c->children->len - 1] != '[';
-	json_open(&w, NULL, '[');
-	json_open(&w, NULL, '[');
-	json_put_string(&w, NULL, id);
-	json_put_raw(&w, NULL, slice_of("null")); /* its parent is not part of it */
-	json_close(&w, ']');
-	json_open(&w, NULL, '[');
-}
-
-static void close_group(struct canvas *c)
-{
-	buf_add_str(c->children, "]]");
-}
-
 static int add_group(struct canvas *c, const struct json *members, struct slice given, struct slice group_id, struct err *err)
 {
 	int64_t index = 0;
@@ -403,8 +403,8 @@ static bool is_empty(struct slice list)
 
 static int add_signature(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place, struct err *err)
 {
-	const struct json *task = json_get(signature, "task"), *kwargs = json_get(signature, "kwargs");
-	const struct slice name = task != NULL ? json_string(task) : SLICE_NONE, kind = kind_of(signature);
+	const struct slice name = option_text(signature, "task"), kind = kind_of(signature);
+	const struct json *kwargs = json_get(signature, "kwargs");
 	int rc;
 
 	if (name.len == 0 || name.len > REQUEST_NAME_MAX)

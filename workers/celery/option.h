@@ -1,5 +1,5 @@
 /* option: what a signature's options say about its message. `options` may be NULL or no object: nothing is set then. Texts that come
- * out point into it, or into the room that was given. */
+ * out point into it, or into the room that was given. The first four are as good for members of the signature itself. */
 #ifndef FEEDMILL_WORKERS_CELERY_OPTION_H
 #define FEEDMILL_WORKERS_CELERY_OPTION_H
 

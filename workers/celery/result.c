@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "workers/celery/msgpack.h"
+#include "workers/celery/option.h"
 #include "workers/celery/python.h"
 
 static struct slice bytes(const struct buf *b)
@@ -237,13 +238,11 @@ static void fail_chain(struct node *node, const struct task *task, const struct 
 /* What a client waits for may be inside of it: the last step of a chain, the body of a chord, each member of a group. */
 static void fail_signature(struct node *node, const struct task *task, const struct json *signature, const struct job_reply *reply)
 {
-	const struct json *options = json_get(signature, "options"), *kwargs = json_get(signature, "kwargs"), *type = json_get(signature, "subtask_type");
-	const struct json *id = json_get(options, "task_id"), *reply_to = json_get(options, "reply_to"), *header = json_get(kwargs, "header");
-	const struct slice kind = type != NULL ? json_string(type) : SLICE_NONE, to = reply_to != NULL ? json_string(reply_to) : SLICE_NONE;
-	const struct slice own = id != NULL ? json_string(id) : SLICE_NONE;
+	const struct json *options = json_get(signature, "options"), *kwargs = json_get(signature, "kwargs"), *header = json_get(kwargs, "header");
+	const struct slice id = option_text(options, "task_id"), to = option_text(options, "reply_to"), kind = option_text(signature, "subtask_type");
 
-	if (own.len > 0 && own.len <= REQUEST_ID_MAX && !slice_is(kind, "group"))
-		tell(node, own, (struct waiter){ to.len > 0 ? to : task->request->reply_to, task->request->is_msgpack }, "FAILURE", reply);
+	if (id.len > 0 && id.len <= REQUEST_ID_MAX && !slice_is(kind, "group"))
+		tell(node, id, (struct waiter){ to.len > 0 ? to : task->request->reply_to, task->request->is_msgpack }, "FAILURE", reply);
 	fail_chain(node, task, json_get(options, "chain"), reply);
 	if (kind.len == 0)
 		return; /* its arguments are nobody's here */
