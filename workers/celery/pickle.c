@@ -61,12 +61,7 @@ static void add_dict(struct buf *out, const struct json *node)
 /* What kombu makes of bytes, dates and the like when it writes JSON, and undoes when it reads JSON. */
 static bool is_kombus(const struct json *node)
 {
-	static const char *const texts[] = { "bytes", "base64", "datetime", "date", "time", "decimal" };
-
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		if (json_string(job_typed(node, texts[i])).data != NULL)
-			return true;
-	return json_string(json_get(job_typed(node, "uuid"), "hex")).data != NULL;
+	return job_plain(node) != node || json_string(job_typed(node, "base64")).data != NULL;
 }
 
 static void add_node(struct buf *out, const struct json *node)
