@@ -196,15 +196,15 @@ static struct store_value text_or_null(const struct buf *text)
 	return text->len > 0 ? store_text(bytes(text)) : (struct store_value){ .type = STORE_NULL };
 }
 
-/* What a result is whole without: nothing rather than more than a table that Python made on MySQL takes. */
-static struct store_value if_it_fits(const struct buf *some)
-{
-	return some->len > 0 && some->len <= BLOB_MAX ? store_bytes(bytes(some)) : (struct store_value){ .type = STORE_NULL };
-}
-
 static struct store_value bytes_or_null(const struct buf *some)
 {
 	return some->len > 0 ? store_bytes(bytes(some)) : (struct store_value){ .type = STORE_NULL };
+}
+
+/* What a result is whole without: nothing rather than more than a table that Python made on MySQL takes. */
+static struct store_value if_it_fits(const struct buf *some)
+{
+	return some->len <= BLOB_MAX ? bytes_or_null(some) : (struct store_value){ .type = STORE_NULL };
 }
 
 /* What the table has room for, but for id, task_id and status. done: of the time as text. */
