@@ -3,12 +3,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "workers/celery/result_table.h"
+#include "workers/celery/result_row.h"
 
 static void swap(char *a, char *b, size_t size)
 {

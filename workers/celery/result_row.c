@@ -1,0 +1,66 @@
+/* An id and a status go in, a row to be filled comes out; many rows go in, and come out in the order in which they are written. */
+#include "workers/celery/result_row.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/json.h"
+#include "common/base/mem.h"
+
+struct result_row *result_row_new(struct slice id, const char *status)
+{
+	struct result_row *row = mem_zalloc(sizeof(*row));
+
+	snprintf(row->id, sizeof(row->id), "%.*s", (int)id.len, id.data);
+	snprintf(row->status, sizeof(row->status), "%s", status);
+	row->result = row->trace = row->name = row->args = row->kwargs = row->worker = row->queue = (struct buf)BUF_INIT;
+	row->stamps = row->children = (struct buf)BUF_INIT;
+	return row;
+}
+
+void result_row_free(struct result_row *row)
+{
+	if (row == NULL)
+		return;
+	buf_release(&row->result);
+	buf_release(&row->trace);
+	buf_release(&row->name);
+	buf_release(&row->args);
+	buf_release(&row->kwargs);
+	buf_release(&row->worker);
+	buf_release(&row->queue);
+	buf_release(&row->stamps);
+	buf_release(&row->children);
+	free(row);
+}
+
+void result_row_fail(struct result_row *row, const struct err *why)
+{
+	struct json_writer w = JSON_WRITER(&row->result);
+
+	buf_reset(&row->result);
+	snprintf(row->status, sizeof(row->status), "FAILURE");
+	json_open(&w, NULL, '{');
+	json_put_string(&w, "exc_type", slice_of("BackendStoreError"));
+	json_open(&w, "exc_message", '[');
+	json_put_string(&w, NULL, slice_of(why->message));
+	json_close(&w, ']');
+	json_put_string(&w, "exc_module", slice_of("celery.exceptions"));
+	json_close(&w, '}');
+}
+
+static int compare_rows(const void *a, const void *b)
+{
+	const struct result_row *one = *(struct result_row *const *)a, *other = *(struct result_row *const *)b;
+	const int order = strcmp(one->id, other->id);
+
+	return order != 0 ? order : one->place < other->place ? -1 : one->place > other->place;
+}
+
+void result_rows_sort(struct result_row **rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		rows[i]->place = i;
+	qsort(rows, count, sizeof(*rows), compare_rows);
+}
