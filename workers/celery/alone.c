@@ -1,7 +1,7 @@
 /* The exchange of the mailboxes goes in, whether any other node listens there comes out. */
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "workers/celery/node.h"
+#include "workers/celery/control.h"
 
 #define PATIENCE_MS 1000
 

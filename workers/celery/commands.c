@@ -8,6 +8,7 @@
 #include "common/base/mem.h"
 #include "common/base/stop.h"
 #include "workers/celery/control.h"
+#include "workers/celery/events.h"
 #include "workers/celery/result.h"
 
 /* As Python takes it: Flower writes 1. */

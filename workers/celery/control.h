@@ -1,10 +1,16 @@
-/* control: verbs of remote control, behind control.c's table. Each writes its value, a JSON text, to out: {"ok": …} or {"error": …} for
- * what changes something, the bare value for what tells. arguments is an object. */
+/* control: remote control and inspection, by pidbox; and its verbs, behind control.c's table. */
 #ifndef FEEDMILL_WORKERS_CELERY_CONTROL_H
 #define FEEDMILL_WORKERS_CELERY_CONTROL_H
 
 #include "workers/celery/node.h"
 
+int control_open(struct node *node, struct err *err); /* queue and consumer, on node->control */
+void control_message(struct node *node, const struct amqp_delivery *delivery);
+void control_mingle(struct node *node);
+bool control_is_alone(struct node *node); /* no node has a mailbox on this broker, before ours is there; false: not known */
+
+/* ---- verbs. Each writes its value, a JSON text, to out: {"ok": …} or {"error": …} for what changes something, the bare value for what
+ * tells. arguments is an object. */
 typedef void verb_fn(struct node *node, const struct json *arguments, struct buf *out);
 
 verb_fn inspect_ping, inspect_clock, inspect_stats, inspect_active, inspect_reserved, inspect_scheduled, inspect_revoked, inspect_registered,

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "workers/celery/finish.h"
 #include "workers/celery/node.h"
 
 #define SHORT_HEADERS 64

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "common/base/program.h"
+#include "workers/celery/events.h"
 #include "workers/celery/node.h"
 #include "workers/celery/python.h"
 

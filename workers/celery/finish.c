@@ -8,6 +8,8 @@
 #include "common/base/log.h"
 #include "common/base/rand.h"
 #include "workers/celery/canvas.h"
+#include "workers/celery/events.h"
+#include "workers/celery/finish.h"
 #include "workers/celery/node.h"
 #include "workers/celery/python.h"
 #include "workers/celery/result.h"

@@ -6,6 +6,8 @@
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "workers/celery/events.h"
+#include "workers/celery/finish.h"
 #include "workers/celery/node.h"
 
 /* The broker says that it was delivered before, and not how often on a classic queue: our own count goes with the message. */

@@ -5,6 +5,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/notify.h"
+#include "workers/celery/control.h"
+#include "workers/celery/events.h"
 #include "workers/celery/node.h"
 
 #define EVENTS_A_TURN 512

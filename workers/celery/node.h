@@ -1,8 +1,9 @@
 /* node: this worker as the others of a Celery cluster see it: one thread that takes deliveries, hands tasks to the pools, and settles
  * them. Everything here belongs to that thread; what others do comes back through the inbox.
  *
+ *   node      the turn of the loop, and shutdown; node_open: its name, and its parts; node_tasks: which tasks and queues it has
  *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
- *   node      the turn of the loop, who runs next, shutdown
+ *   dispatch  who runs next
  *   ahead     what threads are handed before one is free
  *   caution   nothing is taken ahead beside a job that comes again and again
  *   links     connections: what is consumed, and the watch over it
@@ -35,32 +36,16 @@
 #include "workers/celery/settled.h"
 #include "workers/celery/task.h"
 #include "workers/celery/threads.h"
+#include "workers/celery/topology.h"
 
 #define NODE_NAME_MAX 256
 #define NODE_STAMPS_MAX 1000
 #define NODE_REMEMBERED 16384 /* ids: more than any prefetch that makes sense */
-#define NODE_QUEUE_NAME_MAX 199 /* bytes: the key of a delay has 56 more, and 255 fit */
 #define NODE_FINISHED_MS 30000 /* and two heartbeats on the new connection: by then a delivery whose acknowledgement was lost has come again */
 #define NODE_IDS 1024 /* buckets */
 #define NODE_FAST_US 1000 /* jobs that are quicker are handed to threads ahead of time */
 
 enum node_stage { NODE_RUNNING, NODE_DRAINING, NODE_LEAVING };
-
-/* A queue that is consumed. */
-struct queue_entry {
-	struct queue_entry *next;
-	char name[256];
-	char exchange[256], type[16], key[256];
-	bool is_ours;      /* declared with our arguments: those of job.queues */
-	bool is_consumed;  /* on the current connection */
-	bool is_wanted;
-	bool is_added;     /* by remote control: one that RabbitMQ refuses is not wanted any more */
-	char consumer[300];
-	unsigned consumers; /* how many there have been */
-	int prefetch;       /* that the consumer was made with */
-	int64_t deliveries, watched_deliveries;
-	unsigned stalls;    /* in a row */
-};
 
 /* What is counted of each task name. */
 struct task_total {
@@ -134,22 +119,31 @@ int node_run(struct node *node); /* until stop_requested() and all is settled; t
 void node_close(struct node *node);
 
 /* ---- between its files */
-void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery); /* takes it; queue: that it came from, or NULL */
-void intake_answered(struct node *node, struct task *task);     /* by result_ask */
 
+/* node: the loop */
+uint64_t node_tick(struct node *node); /* Lamport's clock, one on */
+void node_heard(struct node *node, int64_t clock);
+void node_leave(struct node *node, bool at_once); /* warm shutdown, or cold */
+
+/* node_tasks: what it knows */
 void node_add(struct node *node, struct task *task);
 void node_remove(struct node *node, struct task *task); /* and frees it */
 struct task *node_find(const struct node *node, struct slice id);
-/* Connections: they come and go; what is not acknowledged on a lost one comes again. */
-void links_turn(struct node *node, int64_t now_mono_ms);
-int links_read_deliveries(struct node *node, struct err *err); /* 1: there may be more; -1: lost */
-void links_read_control(struct node *node);
-void links_lose(struct node *node, const struct err *why);
+struct task_total *node_total(struct node *node, const struct job_entry *entry);
+struct queue_entry *node_queue(struct node *node, struct slice name);
+struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consumer);
 
+void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery); /* takes it; queue: that it came from, or NULL */
+void intake_answered(struct node *node, struct task *task);     /* by result_ask */
+
+/* dispatch: what waits, in order of arrival */
+void node_wait(struct node *node, struct task *task); /* until a slot is free */
 /* What has not been started goes back, or is forgotten where the broker takes it back by itself. */
 void node_return_waiting(struct node *node, bool is_lost);
-void node_wait(struct node *node, struct task *task); /* until a slot is free */
-int node_prefetch(const struct node *node);
+bool node_stamp_matches(const struct json *wanted, const struct request *request);
+bool node_is_revoked(const struct node *node, const struct request *request);
+void dispatch_turn(struct node *node, int64_t *wake_us); /* starts what may start; when the next rate limit lets one go, in *wake_us */
+bool dispatch_is_choked(const struct node *node);        /* too much waits to be sent or stored */
 
 bool caution_holds(const struct node *node);
 void caution_starts(struct node *node, struct task *task);
@@ -162,54 +156,13 @@ void ahead_heard(struct node *node);     /* a thread is done with one; or the fi
 void ahead_take_back(struct node *node); /* what no thread has begun waits again, before the others */
 void ahead_turn(struct node *node, int64_t now_mono_ms);
 int64_t ahead_next_turn(const struct node *node, int64_t latest_mono_ms);
-bool node_stamp_matches(const struct json *wanted, const struct request *request);
-bool node_is_revoked(const struct node *node, const struct request *request);
-struct queue_entry *node_queue(struct node *node, struct slice name);
-struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consumer);
-struct task_total *node_total(struct node *node, const struct job_entry *entry);
-uint64_t node_tick(struct node *node); /* Lamport's clock, one on */
-void node_heard(struct node *node, int64_t clock);
+
+/* links: connections come and go; what is not acknowledged on a lost one comes again. */
+void links_turn(struct node *node, int64_t now_mono_ms);
+int links_read_deliveries(struct node *node, struct err *err); /* 1: there may be more; -1: lost */
+void links_read_control(struct node *node);
+void links_lose(struct node *node, const struct err *why);
+int node_prefetch(const struct node *node);
 void node_declare_again(struct node *node); /* topology, soon */
-void node_leave(struct node *node, bool at_once); /* warm shutdown, or cold */
-
-void finish_ran(struct node *node, struct task *task);    /* it has a reply */
-void finish_posted(struct node *node, struct task *task);
-void finish_stored(struct node *node, struct task *task);
-void finish_revoked(struct node *node, struct task *task, const char *why, bool is_terminated, int signal_number);
-void finish_later(struct node *node, struct task *task, int64_t delay_s); /* it is for then */
-void finish_counted(struct node *node, struct task *task);                 /* again at once, with one delivery more on its count */
-void finish_unknown(struct node *node, struct task *task);
-void finish_cleaned(struct node *node, struct task *task); /* celery.backend_cleanup */
-void finish_dead(struct node *node, struct task *task, const char *why); /* delivered too often */
-void finish_unreadable(struct node *node, struct task *task, const char *why); /* its request is bare */
-void finish_again(struct node *node, struct task *task); /* it was done, or sent on, before: acknowledged, no more */
-void finish_succeeded(struct node *node, struct task *task); /* before, with the result in its reply: what follows it is sent, once more or at last */
-void finish_uncounted(struct node *node, struct task *task); /* again at once, with the count that its request has: lower than the broker's */
-void finish_return(struct node *node, struct task *task);  /* back to its queue, and counted there */
-void finish_unstarted(struct node *node, struct task *task); /* back to its queue as if it had not been delivered */
-void finish_started(struct node *node, struct task *task);
-struct post *dead_letter(const struct node *node, const struct amqp_delivery *delivery, const char *why);
-
-int topology_declare(struct node *node, struct err *err); /* all of it, on node->control */
-/* One that was added and is refused is 0 as well, and not wanted any more. node->control may be another connection afterwards. */
-int topology_queue(struct node *node, struct queue_entry *queue, struct err *err);
-void topology_give_up(struct queue_entry *queue, const struct err *why);
-int topology_read(struct node *node, struct err *err); /* job.queues */
-
-struct event {
-	struct buf body;
-	struct json_writer w;
-};
-void event_worker(struct node *node, const char *type);
-bool event_begin(struct node *node, struct event *event, const char *type, const struct task *task); /* false: nobody wants it */
-void event_send(struct node *node, struct event *event, const char *type);
-void event_received(struct node *node, const struct task *task);
-void event_started(struct node *node, const struct task *task);
-void event_settled(struct node *node, const struct task *task);
-
-int control_open(struct node *node, struct err *err); /* queue and consumer, on node->control */
-void control_message(struct node *node, const struct amqp_delivery *delivery);
-void control_mingle(struct node *node);
-bool control_is_alone(struct node *node); /* no node has a mailbox on this broker, before ours is there; false: not known */
 
 #endif
