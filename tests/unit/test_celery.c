@@ -12,7 +12,6 @@
 
 #include "common/base/base64.h"
 #include "common/base/clock.h"
-#include "workers/celery/acks.h"
 #include "workers/celery/canvas.h"
 #include "workers/celery/pickle.h"
 #include "workers/celery/python.h"
@@ -798,48 +797,6 @@ static void too_large_a_file_is_read_as_far_as_it_goes(void **state)
 	unlink(path);
 }
 
-static void acks_of_an_earlier_connection_are_nothing(void **state)
-{
-	struct acks acks = { 0 };
-
-	(void)state;
-	acks_start(&acks, 1);
-	for (uint64_t tag = 1; tag <= 200; tag++)
-		acks_seen(&acks, tag);
-	assert_int_equal(200, acks_open(&acks));
-	acks_done(&acks, 2, 5);
-	acks_done(&acks, 1, 500);
-	assert_int_equal(0, acks.fresh_count);
-	acks_done(&acks, 1, 5);
-	acks_done(&acks, 1, 5);
-	acks_gone(&acks, 1, 5);
-	assert_int_equal(1, acks.fresh_count);
-	acks_start(&acks, 2);
-	acks_done(&acks, 1, 5);
-	assert_int_equal(0, acks.fresh_count + acks_open(&acks));
-	acks_release(&acks);
-}
-
-/* One long job, and many that came after it and are done. */
-static void open_acks_are_counted_one_by_one(void **state)
-{
-	struct acks acks = { 0 };
-
-	(void)state;
-	acks_start(&acks, 1);
-	for (uint64_t tag = 1; tag <= 100; tag++)
-		acks_seen(&acks, tag);
-	acks_seen(&acks, 105); /* 101 … 104 were not ours */
-	assert_int_equal(101, acks_open(&acks));
-	for (uint64_t tag = 2; tag <= 90; tag++)
-		acks_done(&acks, 1, tag);
-	acks_done(&acks, 1, 90);
-	for (uint64_t tag = 90; tag <= 100; tag++)
-		acks_gone(&acks, 1, tag);
-	assert_int_equal(2, acks_open(&acks));
-	acks_release(&acks);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -871,8 +828,6 @@ int main(void)
 		cmocka_unit_test(messages_of_one_id_are_told_apart),
 		cmocka_unit_test(long_ids_are_written_as_far_as_they_fit),
 		cmocka_unit_test(too_large_a_file_is_read_as_far_as_it_goes),
-		cmocka_unit_test(acks_of_an_earlier_connection_are_nothing),
-		cmocka_unit_test(open_acks_are_counted_one_by_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,7 +13,7 @@ void acks_start(struct acks *a, uint64_t generation)
 {
 	a->generation = generation;
 	a->first = a->next = 1;
-	a->fresh_count = a->open = 0;
+	a->fresh_count = 0;
 	if (a->states == NULL) {
 		a->size = 64;
 		a->states = mem_zalloc(a->size);
@@ -49,7 +49,6 @@ void acks_seen(struct acks *a, uint64_t tag)
 		if (a->next - a->first == a->size)
 			grow(a);
 		*state(a, a->next) = a->next == tag ? OPEN : GONE; /* tags without a delivery: another consumer's */
-		a->open += a->next == tag;
 		a->next++;
 	}
 }
@@ -64,7 +63,6 @@ void acks_done(struct acks *a, uint64_t generation, uint64_t tag)
 	if (!is_open(a, generation, tag))
 		return;
 	*state(a, tag) = DONE;
-	a->open--;
 	if (a->fresh_count == a->fresh_size) {
 		a->fresh_size = a->fresh_size > 0 ? a->fresh_size * 2 : 64;
 		a->fresh = mem_grow(a->fresh, a->fresh_size, sizeof(*a->fresh));
@@ -74,10 +72,8 @@ void acks_done(struct acks *a, uint64_t generation, uint64_t tag)
 
 void acks_gone(struct acks *a, uint64_t generation, uint64_t tag)
 {
-	if (!is_open(a, generation, tag))
-		return;
-	*state(a, tag) = GONE;
-	a->open--;
+	if (is_open(a, generation, tag))
+		*state(a, tag) = GONE;
 }
 
 int acks_flush(struct acks *a, struct amqp *amqp, struct err *err)
@@ -102,9 +98,4 @@ int acks_flush(struct acks *a, struct amqp *amqp, struct err *err)
 	}
 	a->fresh_count = 0;
 	return rc;
-}
-
-size_t acks_open(const struct acks *a)
-{
-	return a->open;
 }

@@ -14,7 +14,6 @@ struct acks {
 	uint64_t next;         /* one past the highest that was seen */
 	unsigned char *states; /* of first … next-1, a ring */
 	size_t size;           /* a power of two */
-	size_t open;           /* how many of them are neither done nor gone */
 	uint64_t *fresh;       /* done since the last flush */
 	size_t fresh_count, fresh_size;
 };
@@ -25,6 +24,5 @@ void acks_seen(struct acks *acks, uint64_t tag);         /* a delivery came */
 void acks_done(struct acks *acks, uint64_t generation, uint64_t tag); /* acknowledge it with the next flush */
 void acks_gone(struct acks *acks, uint64_t generation, uint64_t tag); /* it was rejected */
 int acks_flush(struct acks *acks, struct amqp *amqp, struct err *err);
-size_t acks_open(const struct acks *acks); /* deliveries that are not over */
 
 #endif
