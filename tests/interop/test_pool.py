@@ -8,6 +8,7 @@ import pytest
 from celery.exceptions import TimeLimitExceeded  # noqa: F401  (its name is what a client sees)
 
 from conftest import wait_for
+from flood import worker_value
 
 
 def pids(app, node):
@@ -135,6 +136,67 @@ def test_settings_limits(make_cluster):
     cluster.job(hard_time_limit_ms=500)
     with pytest.raises(billiard.exceptions.TimeLimitExceeded):
         cluster.app().send_task("sleep", [60]).get(timeout=30)
+
+
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_what_takes_too_long_may_be_tried_until_the_cap(make_cluster, queue_type):
+    """acks_on_timeout of Celery, turned off. Nobody hears of a failure before the last try, and there is a last one."""
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    worker = cluster.job(acks_on_timeout=False, delivery_limit=3)
+    app, told = cluster.app(task_default_queue_type=queue_type), []
+    result = app.send_task("sleep", [600], time_limit=0.5, link_error=app.signature("echo", ("told",), immutable=True).set(task_id="errback-" + queue_type))
+    with pytest.raises(billiard.exceptions.TimeLimitExceeded, match="0.5"):
+        result.get(timeout=60, on_message=told.append)
+    assert [meta["status"] for meta in told if meta["task_id"] == result.id] == ["FAILURE"]
+    properties, _ = cluster.dead(1)[0]
+    assert properties.correlation_id == result.id and "hard time limit" in properties.headers["x-feed-reason"]
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 1, "its errback runs, once")
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="failed"') == 3
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    wait_for(lambda: cluster.count("celery") == 0, "nothing is left")
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 2
+
+
+def test_what_took_too_long_once_has_its_result(make_cluster, tmp_path):
+    """The second try ends: what the first one came to is told to nobody, by no back end, and nothing of it follows."""
+    script = tmp_path / "once.sh"
+    script.write_text(f"#!/bin/sh\nmkdir {tmp_path}/tried 2>/dev/null && sleep 600\necho 5\n")
+    script.chmod(0o755)
+    cluster = make_cluster(**{"job.exec": f"once={script}"})
+    url = cluster.make_database()
+    worker = cluster.job(acks_on_timeout=False, results="both")
+    app, told = cluster.app(), []
+    result = (app.signature("once").set(time_limit=2) | app.signature("add", (10,))).apply_async()
+    assert result.parent.get(timeout=60, on_message=told.append) == 5
+    assert [meta["status"] for meta in told if meta["task_id"] == result.parent.id] == ["SUCCESS"]
+    assert result.get(timeout=60) == 15
+    assert cluster.app(url).AsyncResult(result.parent.id).get(timeout=60) == 5
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="failed"') >= 1
+    assert worker.stop() == 0 and cluster.count("celery") == cluster.count("feed.jobs.dead") == 0
+
+
+@pytest.mark.parametrize("acks", ["late", "early"])
+def test_timeouts_and_failures_are_told_apart(make_cluster, acks):
+    """What took too long is acknowledged, where what failed is rejected. Early, each was acknowledged before."""
+    cluster = make_cluster()
+    cluster.api("PUT", f"policies/{cluster.vhost}/dead", {"pattern": "^celery$", "apply-to": "queues",
+                                                          "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "own-dead"}})
+    with cluster.channel() as channel:
+        channel.queue_declare("own-dead", durable=True)
+        worker = cluster.job(acks=acks, acks_on_failure=False, acks_on_timeout=acks == "late", concurrency=1)
+        app = cluster.app()
+        with pytest.raises(billiard.exceptions.TimeLimitExceeded):
+            app.send_task("sleep", [600], time_limit=0.5).get(timeout=60)
+        failed = app.send_task("fail", ["boom"])
+        with pytest.raises(ValueError, match="boom"):
+            failed.get(timeout=60)
+        assert worker.stop() == 0
+        dead = []
+        if acks == "late":
+            wait_for(lambda: cluster.count("own-dead") > 0, "it is rejected", 30)
+        while (got := channel.basic_get("own-dead", auto_ack=True))[0]:
+            dead.append(got[1].correlation_id)
+    assert dead == ([failed.id] if acks == "late" else []) and cluster.count("celery") == 0
 
 
 def test_a_hard_limit_holds_with_threads_too(make_cluster):

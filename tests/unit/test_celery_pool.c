@@ -163,6 +163,7 @@ static void limits_end_a_job(void **state)
 	assert_string_equal("SoftTimeLimitExceeded", soft->reply.type.data);
 	assert_string_equal("[0.1]", soft->reply.arguments.data);
 	assert_string_equal("TimeLimitExceeded", hard->reply.type.data);
+	assert_true(hard->is_overdue && !soft->is_overdue);
 	task_free(soft);
 	task_free(hard);
 }

@@ -328,6 +328,7 @@ static void check_limits(struct children *c, struct slot *slot, int64_t now)
 		job_fail(reply, "TimeLimitExceeded", "billiard.exceptions", "%s", "");
 		buf_reset(&reply->arguments);
 		buf_addf(&reply->arguments, "[%.15g]", (double)slot->hard_ms / 1000);
+		slot->task->is_overdue = true;
 		end(slot);
 		give_back(c, slot);
 	}

@@ -225,6 +225,13 @@ static void succeeded(struct node *node, struct task *task)
 	post_then_store(node, task, canvas.first);
 }
 
+static bool is_acked_as_failed(const struct node *node, const struct task *task)
+{
+	const struct job_settings *s = &node->settings->job;
+
+	return !is_late(node) || (task->is_overdue ? s->acks_on_timeout : s->acks_on_failure);
+}
+
 static void failed(struct node *node, struct task *task, struct post *posts)
 {
 	const struct request *r = task->request;
@@ -243,7 +250,7 @@ static void failed(struct node *node, struct task *task, struct post *posts)
 	*canvas.last = posts;
 	if (r->chain != NULL)
 		result_fail_chain(node, task, r->chain);
-	if (task->end == END_ACK && posts == NULL && is_late(node) && !node->settings->job.acks_on_failure)
+	if (task->end == END_ACK && posts == NULL && !is_acked_as_failed(node, task))
 		task->end = END_DROP;
 	post_then_store(node, task, canvas.first);
 	buf_release(&id);
@@ -288,26 +295,42 @@ static void again(struct node *node, struct task *task)
 		outgoing_again(r, queue_of(node, task), r->retries + 1, 0, clock_wall_ms() + delay_s * 1000, delay_s));
 }
 
-static void lost(struct node *node, struct task *task)
+/* Its run had no end of its own: back to its queue, one more on its count, until that is full. */
+static void run_once_more(struct node *node, struct task *task, const char *why_not)
 {
 	const struct request *r = task->request;
 	const int64_t deliveries = r->deliveries + 1;
 
-	if (task->is_terminated) {
-		finish_revoked(node, task, "terminated", true, task->terminated_by);
-	} else if (node->stage == NODE_LEAVING && is_late(node)) {
-		finish_return(node, task);
-	} else if (!is_late(node) || !node->settings->job.reject_on_worker_lost) {
-		failed(node, task, NULL);
-	} else if (deliveries >= node->settings->job.delivery_limit) {
-		failed(node, task, dead_task(node, task, "its child process was lost too often"));
-	} else {
-		task->status = NULL;
-		task->event = "task-rejected";
-		event_settled(node, task); /* before the next run can be heard of */
-		task->event = NULL;
-		post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, deliveries, 0, 0));
+	if (deliveries >= node->settings->job.delivery_limit) {
+		failed(node, task, dead_task(node, task, why_not));
+		return;
 	}
+	task->status = NULL;
+	task->event = "task-rejected";
+	event_settled(node, task); /* before the next run can be heard of */
+	task->event = NULL;
+	post_then_store(node, task, outgoing_again(r, queue_of(node, task), r->retries, deliveries, 0, 0));
+}
+
+static void lost(struct node *node, struct task *task)
+{
+	if (task->is_terminated)
+		finish_revoked(node, task, "terminated", true, task->terminated_by);
+	else if (node->stage == NODE_LEAVING && is_late(node))
+		finish_return(node, task);
+	else if (!is_late(node) || !node->settings->job.reject_on_worker_lost)
+		failed(node, task, NULL);
+	else
+		run_once_more(node, task, "its child process was lost too often");
+}
+
+/* Nobody is told of a failure before the last try: who waits, and what is linked to it, would take it for the end. */
+static void overdue(struct node *node, struct task *task)
+{
+	if (is_acked_as_failed(node, task))
+		failed(node, task, NULL);
+	else
+		run_once_more(node, task, "its hard time limit passed too often");
 }
 
 static void measure(struct node *node, struct task *task)
@@ -331,7 +354,10 @@ void finish_ran(struct node *node, struct task *task)
 		succeeded(node, task);
 		return;
 	case JOB_FAILED:
-		failed(node, task, NULL);
+		if (task->is_overdue)
+			overdue(node, task);
+		else
+			failed(node, task, NULL);
 		return;
 	case JOB_AGAIN:
 		again(node, task);
