@@ -161,6 +161,7 @@ static const struct conf_row rows[] = {
 	CHOICE("job.result_serializer", job.result_serializer, "json", "json|msgpack", "what jobs and remote control that came as MessagePack are answered in; all others in JSON"),
 	INT("job.result_expires_s", job.result_expires_s, "86400", 0, 3650 * 86400, "after which results in the table are deleted, seconds; 0: never"),
 	BOOL("job.result_extended", job.result_extended, "false", "results tell name, arguments, worker, retries and queue too"),
+	BOOL("job.result_persistent", job.result_persistent, "false", "results to a client's own queue are kept on disk (where the client's queue is durable)"),
 	BOOL("job.track_started", job.track_started, "false", "the state STARTED is stored"),
 	BOOL("job.events", job.events, "false", "events of tasks are sent (worker -E); else when `enable_events` asks"),
 	CHOICE("job.control", job.control, "all", "all|inspect|none", "remote control that is obeyed: whoever may publish on RabbitMQ can send it"),

@@ -105,6 +105,7 @@ struct job_settings {
 	char *result_serializer;    /* "json", "msgpack": of answers to what came as MessagePack */
 	int64_t result_expires_s;
 	bool result_extended;
+	bool result_persistent;
 	bool track_started;
 	bool events;
 	char *control;              /* "all", "inspect", "none" */

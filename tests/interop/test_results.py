@@ -2,6 +2,7 @@
 import contextlib
 import datetime
 import decimal
+import json
 import pickle
 import sqlite3
 import time
@@ -83,6 +84,25 @@ def test_each_state_is_told_by_rpc(make_cluster):
     result.revoke(terminate=True)
     with pytest.raises(celery.exceptions.TaskRevokedError):
         result.get(timeout=60)
+
+
+@pytest.mark.parametrize("is_persistent", [False, True])
+def test_results_by_rpc_are_kept_on_disk_if_wanted(make_cluster, is_persistent):
+    """Each state, also of what was never run; and a client that is set so too has its result."""
+    cluster = make_cluster()
+    cluster.job(result_persistent=is_persistent, track_started=True)
+    app, modes = cluster.app(result_persistent=is_persistent), {}
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    with cluster.channel() as channel:
+        replies = channel.queue_declare("", exclusive=True).method.queue
+        ident = app.send_task("add", [1, 2], reply_to=replies).id
+        cluster.publish("unreadable", headers={"task": "add", "id": "never-run"}, reply_to=replies)
+        for _, properties, body in channel.consume(replies, auto_ack=True, inactivity_timeout=60):
+            assert body is not None, modes
+            modes[properties.correlation_id, json.loads(body)["status"]] = properties.delivery_mode
+            if len(modes) == 3:
+                break
+    assert modes == dict.fromkeys([(ident, "STARTED"), (ident, "SUCCESS"), ("never-run", "FAILURE")], 2 if is_persistent else 1)
 
 
 def test_retry_and_revoked_are_states(app, worker):

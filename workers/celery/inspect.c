@@ -347,6 +347,7 @@ void inspect_conf(struct node *node, const struct json *arguments, struct buf *o
 	json_put_bool(&w, "worker_send_task_events", node->task_events);
 	json_put_string(&w, "result_backend", slice_of(s->results));
 	json_put_bool(&w, "result_extended", s->result_extended);
+	json_put_bool(&w, "result_persistent", s->result_persistent);
 	json_put_int(&w, "result_expires", s->result_expires_s);
 	json_put_string(&w, "task_serializer", slice_of("json"));
 	json_put_string(&w, "result_serializer", slice_of(s->result_serializer));

@@ -85,13 +85,15 @@ static bool packs(const struct node *node, bool is_msgpack)
 	return is_msgpack && strcmp(node->settings->job.result_serializer, "msgpack") == 0;
 }
 
-static struct post *meta_post(struct slice reply_to, struct slice id, bool is_packing)
+static struct post *meta_post(const struct node *node, struct slice reply_to, struct slice id, bool is_packing)
 {
 	struct post *post = post_new(slice_of(""), reply_to);
 
 	post->is_packing = is_packing;
 	post_json(post);
 	post->message.properties.correlation_id = post_keep(post, id);
+	if (node->settings->job.result_persistent)
+		post->message.properties.delivery_mode = 2;
 	post->is_lasting = true;
 	return post;
 }
@@ -110,7 +112,7 @@ static void put_done(struct json_writer *w, const char *status)
 static struct post *rpc_post(const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
-	struct post *post = meta_post(r->reply_to, r->id, packs(node, r->is_msgpack));
+	struct post *post = meta_post(node, r->reply_to, r->id, packs(node, r->is_msgpack));
 	struct json_writer w = JSON_WRITER(&post->body);
 
 	json_open(&w, NULL, '{');
@@ -210,7 +212,7 @@ static void tell(struct node *node, struct slice id, struct waiter who, const ch
 
 	python_exception(&value, reply);
 	if (wants(node->settings, "rpc") && who.reply_to.len > 0 && who.reply_to.len <= 255) {
-		struct post *post = meta_post(who.reply_to, id, packs(node, who.is_msgpack));
+		struct post *post = meta_post(node, who.reply_to, id, packs(node, who.is_msgpack));
 		struct json_writer w = JSON_WRITER(&post->body);
 
 		json_open(&w, NULL, '{');
