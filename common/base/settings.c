@@ -139,6 +139,7 @@ static const struct conf_row rows[] = {
 	CHOICE("job.queue_type", job.queue_type, "classic", "classic|quorum", "of queues that it declares; must be what Celery clients declare"),
 	CHOICE("job.exchange_type", job.exchange_type, "direct", "direct|topic", "of the exchanges of those queues; likewise (topic with quorum queues and countdowns)"),
 	INT("job.max_priority", job.max_priority, "0", 0, 255, "x-max-priority of those queues; 0: no priorities"),
+	TEXT("job.queue_arguments", job.queue_arguments, "", 0, 8000, "arguments that queues are declared with, in the place of all others: queue: x-max-priority=10, x-message-ttl=60000; other: …"),
 	BOOL("job.inherit_priority", job.inherit_priority, "false", "what follows a job has its priority, where it has none of its own"),
 	CHOICE("job.delay_queue_type", job.delay_queue_type, "quorum", "quorum|classic", "of the queues celery_delayed_*, where countdowns wait"),
 	TEXT("job.dead_letter_queue", job.dead_letter_queue, "feed.jobs.dead", 0, 200, "where messages go that can't be read or were lost too often; empty: they are rejected"),

@@ -81,6 +81,7 @@ struct job_settings {
 	char *node;                 /* name among Celery's nodes */
 	char *queues;               /* "a,b": the first is where what names no queue goes */
 	char *queue_type;           /* "classic", "quorum" */
+	char *queue_arguments;      /* "queue: name=value, name=value; queue: …" */
 	char *exchange_type;        /* "direct", "topic" */
 	int64_t max_priority;
 	bool inherit_priority;

@@ -161,7 +161,8 @@ PAGE = sections()
 
 @pytest.mark.timeout(900)    # that in C builds the sources, from nothing where they are not built
 @pytest.mark.parametrize("heading, commands, pythons", [
-    ("A handler in a shell script", 3, 1), ("A handler in Python", 3, 1), ("An HTTP endpoint", 3, 1), ("A handler in C", 4, 1)])
+    ("A handler in a shell script", 3, 1), ("A handler in Python", 3, 1), ("An HTTP endpoint", 3, 1), ("A handler in C", 4, 1),
+    ("Queues with arguments of their own", 2, 1)])
 def test_an_example_of_the_page(player, heading, commands, pythons):
     """After the first one, which makes the client and ends with its worker."""
     player.play(PAGE[""])
@@ -193,4 +194,4 @@ def test_by_hand(player):
 def test_the_page_is_read_as_it_is_meant():
     """A block with a prompt that no test plays would rot."""
     prompts = {heading for heading, blocks in PAGE.items() for block in blocks if block[0].startswith((SHELL, PYTHON))}
-    assert prompts == {"", "A handler in a shell script", "A handler in Python", "An HTTP endpoint", "A handler in C", "By hand"}
+    assert prompts == {"", "A handler in a shell script", "A handler in Python", "An HTTP endpoint", "A handler in C", "Queues with arguments of their own", "By hand"}

@@ -385,7 +385,7 @@ void command_add_consumer(struct node *node, const struct json *arguments, struc
 		copy(queue->exchange, sizeof(queue->exchange), control_text(arguments, "exchange"), queue->name);
 		copy(queue->type, sizeof(queue->type), control_text(arguments, "exchange_type"), node->settings->job.exchange_type);
 		copy(queue->key, sizeof(queue->key), control_text(arguments, "routing_key"), queue->name);
-		queue->is_ours = queue->is_wanted = queue->is_added = true;
+		queue->is_wanted = queue->is_added = true;
 		node->consume_at = 0;
 	}
 	control_ok(out, "add consumer %s", queue->name);

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/program.h"
+#include "workers/celery/arguments.h"
 #include "workers/celery/control.h"
 
 static void put_double(struct json_writer *w, const char *key, double value)
@@ -178,20 +179,49 @@ static void put_exchange(struct json_writer *w, const struct queue_entry *q)
 	json_close(w, '}');
 }
 
+/* What it is declared with here, and its priorities once more, where clients look for them. */
+static void put_arguments(struct json_writer *w, const struct amqp_table *table)
+{
+	const struct amqp_value *priorities = amqp_table_value(table, "x-max-priority");
+
+	if (table->count == 0)
+		json_put_raw(w, "queue_arguments", slice_of("null"));
+	else
+		json_open(w, "queue_arguments", '{');
+	for (size_t i = 0; i < table->count; i++) {
+		const struct amqp_field *field = &table->fields[i];
+
+		if (field->value.type == AMQP_VALUE_INT)
+			json_put_int(w, field->name, field->value.number);
+		else if (field->value.type == AMQP_VALUE_BOOL)
+			json_put_bool(w, field->name, field->value.truth);
+		else
+			json_put_string(w, field->name, field->value.text);
+	}
+	if (table->count > 0)
+		json_close(w, '}');
+	if (priorities != NULL)
+		json_put_int(w, "max_priority", priorities->number);
+	else
+		json_put_raw(w, "max_priority", slice_of("null"));
+}
+
 void inspect_active_queues(struct node *node, const struct json *arguments, struct buf *out)
 {
 	struct json_writer w = JSON_WRITER(out);
+	struct arguments own;
 
 	(void)arguments;
 	json_open(&w, NULL, '[');
 	for (const struct queue_entry *q = node->queues; q != NULL; q = q->next) {
 		if (!q->is_wanted)
 			continue;
+		arguments_of(node->settings, q->name, &own);
 		json_open(&w, NULL, '{');
 		json_put_string(&w, "name", slice_of(q->name));
 		put_exchange(&w, q);
 		json_put_string(&w, "routing_key", slice_of(q->key));
-		json_put_raw(&w, "queue_arguments", slice_of("null"));
+		put_arguments(&w, &own.table);
 		json_put_raw(&w, "binding_arguments", slice_of("null"));
 		json_put_raw(&w, "consumer_arguments", slice_of("null"));
 		json_put_bool(&w, "durable", true);
@@ -205,10 +235,6 @@ void inspect_active_queues(struct node *node, const struct json *arguments, stru
 		json_put_raw(&w, "message_ttl", slice_of("null"));
 		json_put_raw(&w, "max_length", slice_of("null"));
 		json_put_raw(&w, "max_length_bytes", slice_of("null"));
-		if (q->is_ours && node->settings->job.max_priority > 0)
-			json_put_int(&w, "max_priority", node->settings->job.max_priority);
-		else
-			json_put_raw(&w, "max_priority", slice_of("null"));
 		json_close(&w, '}');
 	}
 	json_close(&w, ']');

@@ -35,17 +35,6 @@ void outgoing_delay_key(int64_t delay_s, const char *queue, struct buf *out)
 	buf_add_str(out, queue);
 }
 
-struct amqp_table outgoing_queue_arguments(const struct settings *settings, struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS])
-{
-	size_t count = 0;
-
-	if (strcmp(settings->job.queue_type, "quorum") == 0)
-		fields[count++] = amqp_text("x-queue-type", slice_of("quorum"));
-	if (settings->job.max_priority > 0)
-		fields[count++] = amqp_int("x-max-priority", settings->job.max_priority);
-	return (struct amqp_table){ fields, count };
-}
-
 static struct slice bytes(const struct buf *b)
 {
 	return (struct slice){ b->data, b->len };

@@ -2,7 +2,6 @@
 #ifndef FEEDMILL_WORKERS_CELERY_OUTGOING_H
 #define FEEDMILL_WORKERS_CELERY_OUTGOING_H
 
-#include "common/base/settings.h"
 #include "workers/celery/post.h"
 #include "workers/celery/request.h"
 
@@ -36,10 +35,6 @@ struct post *outgoing_post(const struct outgoing_task *task);
 
 /* The same request again: after a retry, a countdown, a lost child. body, its content type and custom headers as they came. */
 struct post *outgoing_again(const struct request *request, const char *queue, int64_t retries, int64_t deliveries, int64_t eta_ms, int64_t delay_s);
-
-/* Arguments of a queue of tasks that is made here: as job.queue_type and job.max_priority say. They point into fields. */
-#define OUTGOING_QUEUE_ARGUMENTS 2
-struct amqp_table outgoing_queue_arguments(const struct settings *settings, struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS]);
 
 void outgoing_uuid4(char out[37]);
 void outgoing_time(int64_t wall_ms, char out[40]); /* as Python's isoformat() with an offset */

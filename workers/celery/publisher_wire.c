@@ -4,7 +4,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
-#include "workers/celery/outgoing.h"
+#include "workers/celery/arguments.h"
 #include "workers/celery/publisher_parts.h"
 
 #define WINDOW 1000         /* messages that may wait for their confirm */
@@ -62,13 +62,12 @@ static void on_returned(struct publisher *p, const struct amqp_delivery *deliver
  * consumes it would make it, since nobody can declare it otherwise then. */
 static int declare_for(struct publisher *p, struct post *post, struct err *err)
 {
-	const bool is_dead = strcmp(post->message.routing_key, p->settings->job.dead_letter_queue) == 0;
-	struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS];
+	struct arguments arguments;
 
 	post->was_declared = true;
 	post->was_returned = false;
-	return amqp_declare_queue(p->amqp, post->message.routing_key, AMQP_DURABLE,
-		is_dead ? AMQP_NO_TABLE : outgoing_queue_arguments(p->settings, fields), NULL, err);
+	arguments_of(p->settings, post->message.routing_key, &arguments);
+	return amqp_declare_queue(p->amqp, post->message.routing_key, AMQP_DURABLE, arguments.table, NULL, err);
 }
 
 static int confirm_one(struct publisher *p, struct post *post, bool is_ack, struct err *err)

@@ -5,6 +5,7 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "workers/celery/arguments.h"
 #include "workers/celery/node.h"
 
 #define AMQP_KEY_MAX 255 /* bytes of a routing key */
@@ -18,9 +19,15 @@ static int reopen(struct node *node, struct err *err)
 	return amqp_open(node->settings, "job control", &node->control, err);
 }
 
-static bool is_other(const struct err *err)
+/* "406 PRECONDITION_FAILED - inequivalent arg 'x-max-priority' for queue …": what it is called. Not there: nothing is there, or RabbitMQ
+ * refuses it whatever is there. */
+static struct slice different(const struct err *err)
 {
-	return err->kind == ERR_INVALID && strstr(err->message, "406") != NULL;
+	static const char words[] = "inequivalent arg '";
+	const char *at = err->kind == ERR_INVALID ? strstr(err->message, words) : NULL;
+	struct slice rest = slice_of(at != NULL ? at + strlen(words) : NULL);
+
+	return slice_cut(&rest, '\'');
 }
 
 static int declare_exchange(struct node *node, const char *name, const char *type, int flags, struct err *err)
@@ -29,8 +36,9 @@ static int declare_exchange(struct node *node, const char *name, const char *typ
 
 	if (amqp_declare_exchange(node->control, name, type, flags, AMQP_NO_TABLE, &why) == 0)
 		return 0;
-	if (is_other(&why)) {
-		log_warn("an exchange is there otherwise than this node would make it", log_str("exchange", name), log_err(&why));
+	if (different(&why).len > 0) {
+		log_warn("an exchange is there otherwise than this node would make it", log_str("exchange", name), log_slice("argument", different(&why)),
+			log_err(&why));
 		return reopen(node, err);
 	}
 	*err = why;
@@ -43,8 +51,9 @@ static int declare_queue(struct node *node, const char *name, struct amqp_table 
 
 	if (amqp_declare_queue(node->control, name, AMQP_DURABLE, arguments, NULL, &why) == 0)
 		return 0;
-	if (is_other(&why)) {
-		log_warn("a queue is there otherwise than this node would make it", log_str("queue", name), log_err(&why));
+	if (different(&why).len > 0) {
+		log_warn("a queue is there otherwise than this node would make it", log_str("queue", name), log_slice("argument", different(&why)),
+			log_err(&why));
 		return reopen(node, err);
 	}
 	*err = why;
@@ -118,12 +127,19 @@ static int bind_to_delay(struct node *node, const struct queue_entry *queue, str
 	return strcmp(key, old) == 0 ? 0 : amqp_unbind_queue(node->control, queue->name, "celery_delayed_delivery", old, err);
 }
 
+static int declare_own_queue(struct node *node, const char *name, struct err *err)
+{
+	struct arguments arguments;
+
+	arguments_of(node->settings, name, &arguments);
+	return declare_queue(node, name, arguments.table, err);
+}
+
 static int declare_task_queue(struct node *node, const struct queue_entry *queue, struct err *err)
 {
-	struct amqp_field fields[OUTGOING_QUEUE_ARGUMENTS];
 	char key[DELAYED_KEY];
 
-	if (declare_queue(node, queue->name, queue->is_ours ? outgoing_queue_arguments(node->settings, fields) : AMQP_NO_TABLE, err) < 0)
+	if (declare_own_queue(node, queue->name, err) < 0)
 		return -1;
 	if (queue->exchange[0] != '\0') {
 		if (declare_exchange(node, queue->exchange, queue->type, AMQP_DURABLE, err) < 0 ||
@@ -167,7 +183,7 @@ int topology_declare(struct node *node, struct err *err)
 	for (struct queue_entry *queue = node->queues; queue != NULL; queue = queue->next)
 		if (queue->is_wanted && topology_queue(node, queue, err) < 0)
 			return err_wrap(err, "queue %s: ", queue->name);
-	if (dead[0] != '\0' && declare_queue(node, dead, AMQP_NO_TABLE, err) < 0)
+	if (dead[0] != '\0' && declare_own_queue(node, dead, err) < 0)
 		return err_wrap(err, "queue %s: ", dead);
 	return declare_exchange(node, "celeryev", "topic", AMQP_DURABLE, err);
 }
@@ -177,6 +193,8 @@ int topology_read(struct node *node, struct err *err)
 	struct slice rest = slice_of(node->settings->job.queues);
 	struct queue_entry **last = &node->queues;
 
+	if (arguments_check(node->settings, err) < 0)
+		return -1;
 	while (rest.len > 0) {
 		const struct slice name = slice_trim(slice_cut(&rest, ','));
 		struct queue_entry *queue;
@@ -191,7 +209,7 @@ int topology_read(struct node *node, struct err *err)
 		snprintf(queue->exchange, sizeof(queue->exchange), "%s", queue->name);
 		snprintf(queue->key, sizeof(queue->key), "%s", queue->name);
 		snprintf(queue->type, sizeof(queue->type), "%s", node->settings->job.exchange_type);
-		queue->is_ours = queue->is_wanted = true;
+		queue->is_wanted = true;
 		*last = queue;
 		last = &queue->next;
 	}

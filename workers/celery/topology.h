@@ -16,7 +16,6 @@ struct queue_entry {
 	struct queue_entry *next;
 	char name[256];
 	char exchange[256], type[16], key[256];
-	bool is_ours;      /* declared with our arguments: those of job.queues */
 	bool is_consumed;  /* on the current connection */
 	bool is_wanted;
 	bool is_added;     /* by remote control: one that RabbitMQ refuses is not wanted any more */
