@@ -16,7 +16,7 @@ COVERAGE = 85
 # --- third-party libraries, all by pkg-config (MySQL's client by mysql_config where it has no .pc file) ---
 # msgpack-c has changed its name from 5.0 on: Debian 12 has the old one, 13 the new.
 MSGPACK_PACKAGE := $(or $(firstword $(foreach p,msgpack-c msgpack,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p)))),msgpack-c)
-PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1 sqlite3 librabbitmq hiredis libcrypto zlib liblzma libzstd libbrotlidec $(MSGPACK_PACKAGE)
+PACKAGES = rdkafka libcurl libcjson libconfig libmicrohttpd yaml-0.1 sqlite3 librabbitmq hiredis libcrypto zlib liblzma libzstd libbrotlidec libpcre2-8 $(MSGPACK_PACKAGE)
 MYSQL_PACKAGE := $(firstword $(foreach p,libmariadb mysqlclient,$(shell pkg-config --exists $(p) 2>/dev/null && echo $(p))))
 ifeq ($(filter-out clean help man uninstall,$(or $(MAKECMDGOALS),all)),)
 else ifneq ($(shell pkg-config --exists $(PACKAGES) && echo found),found)

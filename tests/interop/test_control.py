@@ -38,7 +38,8 @@ def test_ping_and_names(app, worker, inspect):
 
 @pytest.mark.parametrize("pattern, is_match", [
     ("feed", True), (r"feed\d+@", True), (r"[\w]{4}[\d@]+", True), (r"(?:food|feed)\d", True), (r"feed[^\d]", False), (r"feed\D", False),
-    ("eed[0-9]", False), ("eed|node", False), (r"feed\d+\.test", False), (r"feed\d+.test", True), ("[]f]eed", True), ("fee[", False), ("x*", True)])
+    ("eed[0-9]", False), ("eed|node", False), (r"feed\d+\.test", False), (r"feed\d+.test", True), ("[]f]eed", True), ("fee[", False), ("x*", True),
+    (r"feed(?=\d)", True), (r"feed(?!\d)", False), (r"f.+?@(?P<host>test)$", True), (r"f(?P<e>e)(?P=e)d\d", True), ("(?i)FEED", True), ("((f+)+e+)+$", False)])
 def test_a_node_is_named_by_an_expression_as_python_matches_it(app, worker, pattern, is_match):
     """From the start of its name; a request behind it shows that this one was read."""
     assert bool(re.match(pattern, worker.node) if pattern != "fee[" else None) == is_match
@@ -46,6 +47,30 @@ def test_a_node_is_named_by_an_expression_as_python_matches_it(app, worker, patt
     def is_revoked():
         return "named " + pattern in app.control.inspect(destination=[worker.node], timeout=10).revoked()[worker.node]
     assert wait_for(is_revoked, "it was meant", 60) if is_match else not is_revoked()
+
+
+def test_nodes_that_expressions_and_globs_name(cluster, app, worker):
+    """Of several nodes those that it names answer, and no other obeys; one that would take for ever is given up at once, and said."""
+    others = [cluster.job(node=f"{name}@test") for name in ("green-1", "green-2", "a" * 60)]
+    one, two, many = [other.node for other in others]
+    inspect = app.control.inspect(destination=[worker.node, one, two, many], timeout=30)
+
+    def obeyed(ident):
+        return sorted(node for node, ids in inspect.revoked().items() if ident in ids)
+
+    for pattern, matcher, expected in ((r"green-(?!2)\d+@", "pcre", [one]), (r"(?P<colour>g[re]+?n)-\d(?=@)", "pcre", [one, two]),
+                                       (r"feed\d+@(?!example)", "pcre", [worker.node]), (r"reen-\d", "pcre", []), (r"(a+)+$", "pcre", []),
+                                       ("green-*", "glob", [one, two]), ("reen*", "glob", [])):
+        named = {"pattern": pattern, "matcher": matcher}
+        if expected:
+            assert sorted(node for answer in app.control.ping(timeout=30, limit=len(expected), **named) for node in answer) == expected
+        app.control.broadcast("revoke", arguments={"task_id": [str(named)]}, **named)
+        wait_for(lambda: set(expected) <= set(obeyed(str(named))), f"{pattern} was read", 60)
+        assert obeyed(str(named)) == expected, pattern
+    others[2].wait_logged("not understood.*match limit", 60)
+    assert not worker.logged("not understood.*match limit"), "on a short name it is soon done"
+    for other in others:
+        assert other.stop() == 0
 
 
 def test_stats(app, worker, inspect):

@@ -65,6 +65,7 @@ lzma: workers/celery/unpack.c
 zstd: workers/celery/unpack.c
 brotli/: workers/celery/unpack.c
 msgpack/: workers/celery/msgpack.c
+pcre2: workers/celery/pattern.c
 hiredis: workers/relay_redis.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them

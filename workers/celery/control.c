@@ -2,7 +2,6 @@
 #include "workers/celery/control.h"
 
 #include <fnmatch.h>
-#include <regex.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "workers/celery/msgpack.h"
+#include "workers/celery/pattern.h"
 #include "workers/celery/wire.h"
 
 #define MAILBOX "celery.pidbox"
@@ -181,69 +181,14 @@ void control_mingle(struct node *node)
 
 /* ---- one request */
 
-/* What Python has and POSIX has not, outside of [] and inside. */
-static const struct {
-	char letter;
-	const char *outside, *inside;
-} classes[] = {
-	{ 'd', "[0-9]", "0-9" },
-	{ 'D', "[^0-9]", "" },
-	{ 'w', "[[:alnum:]_]", "[:alnum:]_" },
-	{ 's', "[[:space:]]", "[:space:]" },
-};
-
-static void add_escaped(struct buf *out, char letter, bool is_inside)
-{
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
-		if (classes[i].letter == letter) {
-			buf_add_str(out, is_inside ? classes[i].inside : classes[i].outside);
-			return;
-		}
-	}
-	if (!is_inside) /* there POSIX takes a backslash as itself */
-		buf_add_char(out, '\\');
-	buf_add_char(out, letter);
-}
-
-/* As re.match() takes it: from the start of the name on, and it need not reach the end. */
-static void add_anchored(struct buf *out, struct slice pattern)
-{
-	size_t inside = 0; /* where [ was, from 1; 0: outside */
-
-	buf_add_str(out, "^(");
-	for (size_t i = 0; i < pattern.len; i++) {
-		const char c = pattern.data[i];
-
-		if (c == '\\' && i + 1 < pattern.len) {
-			add_escaped(out, pattern.data[++i], inside > 0);
-			continue;
-		}
-		buf_add_char(out, c);
-		if (c == '(' && inside == 0 && i + 2 < pattern.len && memcmp(pattern.data + i + 1, "?:", 2) == 0)
-			i += 2;
-		if (c == '[' && inside == 0)
-			inside = i + 1;
-		else if (c == ']' && inside > 0 && i > inside && !(i == inside + 1 && pattern.data[inside] == '^'))
-			inside = 0; /* the first one would be a member */
-	}
-	buf_add_char(out, ')');
-}
-
 static bool matches_expression(const struct node *node, struct slice pattern)
 {
-	struct buf text = BUF_INIT;
-	regex_t expression;
-	bool is_match = false;
+	struct err err = ERR_INIT;
+	const int rc = pattern_matches(pattern, slice_of(node->name), &err);
 
-	add_anchored(&text, pattern);
-	if (regcomp(&expression, text.data, REG_EXTENDED | REG_NOSUB) == 0) {
-		is_match = regexec(&expression, node->name, 0, NULL, 0) == 0;
-		regfree(&expression);
-	} else {
-		log_warn("remote control names nodes by an expression that is not understood", log_slice("pattern", pattern));
-	}
-	buf_release(&text);
-	return is_match;
+	if (rc < 0)
+		log_warn("remote control names nodes by an expression that is not understood", log_slice("pattern", pattern), log_err(&err));
+	return rc > 0;
 }
 
 static bool matches(const struct node *node, struct slice pattern, struct slice matcher)
