@@ -1,10 +1,15 @@
 """Where handlers run: limits of time and memory, lost children, retries, the delivery cap."""
+import itertools
 import os
+import pathlib
+import resource
+import signal
 import time
 
 import billiard.exceptions
 import celery.exceptions
 import pytest
+import requests
 from celery.exceptions import TimeLimitExceeded  # noqa: F401  (its name is what a client sees)
 
 from conftest import wait_for
@@ -85,6 +90,33 @@ def test_child_that_used_much_memory_is_replaced(make_cluster):
     assert pids(app, worker.node) == first
     app.send_task("echo", ["x" * 12_000_000]).get(timeout=60)
     wait_for(lambda: pids(app, worker.node) not in (first, []), "another child")
+
+
+def test_children_that_can_not_be_made_for_a_while(make_cluster):
+    """/readyz and the log say so, remote control goes on; when they can be made again, what waited is done."""
+    cluster = make_cluster()
+    worker = cluster.job(concurrency=1)
+    app = cluster.app()
+    child, = wait_for(lambda: pids(app, worker.node), "a child")
+    nursery = int(pathlib.Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()[0])
+    used = {int(name) for name in os.listdir(f"/proc/{nursery}/fd")}
+    enough = resource.prlimit(nursery, resource.RLIMIT_NOFILE)
+    one_more = next(n for n in itertools.count() if n not in used) + 1      # and a child needs two
+    resource.prlimit(nursery, resource.RLIMIT_NOFILE, (one_more, enough[1]))
+    os.kill(child, signal.SIGKILL)
+    worker.wait_logged("level=warn.*a child process can't be made.*Too many open files", 60)
+    result = app.send_task("add", [1, 2])
+
+    def ready():
+        return requests.get(worker.admin + "/readyz", timeout=10)
+    wait_for(lambda: ready().status_code == 503 and "no child process can be made" in ready().text, "it is not ready", 60)
+    assert requests.get(worker.admin + "/healthz", timeout=10).status_code == 200
+    waits = app.control.inspect(destination=[worker.node], timeout=30)
+    wait_for(lambda: [task["id"] for task in waits.reserved()[worker.node]] == [result.id], "the job waits", 60)
+    resource.prlimit(nursery, resource.RLIMIT_NOFILE, enough)
+    assert result.get(timeout=60) == 3
+    wait_for(lambda: ready().status_code == 200, "it is ready", 60)
+    assert pids(app, worker.node) not in ([], [child])
 
 
 def test_threads_and_children_together(make_cluster):

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <fcntl.h>
@@ -196,14 +197,13 @@ static void the_pool_grows_and_shrinks(void **state)
 	assert_int_equal(1, children_pids(children, pids, 8));
 }
 
-/* Asked for once a second, not again and again. */
-static void children_that_can_not_be_made(void **state)
+/* Two slots are asked for once a second, not again and again: so many letters tell of one round. */
+static void assert_missing(int most_letters)
 {
 	const int64_t start = clock_mono_ms();
 	struct pollfd fds[CHILDREN_MAX + 1];
 	int letters = 0;
 
-	(void)state;
 	while (clock_mono_ms() < start + 900) {
 		const size_t count = children_polls(children, fds);
 
@@ -212,13 +212,84 @@ static void children_that_can_not_be_made(void **state)
 		letters += fds[0].revents != 0;
 		assert_int_equal(0, children_look(children, fds, count));
 		children_tick(children, clock_mono_ms());
+		assert_false(children_have_room(children));
 	}
 	while (!children_are_missing(children) && clock_mono_ms() < start + DEADLINE_MS)
 		turn();
 	assert_true(children_are_missing(children));
 	assert_false(children_have_room(children));
-	assert_in_range(letters, 0, 4); /* of two slots */
+	assert_in_range(letters, 0, most_letters);
 	assert_true(children_next_tick(children, INT64_MAX) < INT64_MAX);
+}
+
+/* They are made again: a job is done, and nobody says any more that they are missing, not even while all are made anew. */
+static void assert_recovers(void)
+{
+	struct task *task = start("add", "[[1,2],{},null]", 0, 0);
+
+	until_ran(1);
+	assert_int_equal(JOB_DONE, task->reply.outcome);
+	assert_string_equal("3", task->reply.result.data);
+	task_free(task);
+	children_restart(children);
+	assert_false(children_have_room(children));
+	assert_false(children_are_missing(children));
+	until_room();
+}
+
+static void children_that_can_not_be_made(void **state)
+{
+	(void)state;
+	assert_missing(4);
+}
+
+/* The process that makes children: the youngest of this one's own. 0: this system does not tell. */
+static pid_t nursery_pid(void)
+{
+	char path[64];
+	FILE *file;
+	int pid = 0;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	file = fopen(path, "re");
+	while (file != NULL && fscanf(file, "%d", &pid) == 1)
+		continue;
+	if (file != NULL)
+		fclose(file);
+	return pid;
+}
+
+static void a_nursery_that_recovers(void **state)
+{
+	const pid_t nursery = nursery_pid();
+	struct rlimit enough;
+
+	(void)state;
+	if (nursery == 0)
+		skip();
+	assert_missing(4);
+	assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &enough));
+	assert_int_equal(0, prlimit(nursery, RLIMIT_NOFILE, &enough, NULL));
+	assert_recovers();
+}
+
+/* This process has no descriptor left for the sockets of its children, which are there: none is handed a job that nobody would ever hear
+ * of again. Each is born and dies: twice the letters. */
+static void children_whose_sockets_can_not_be_received(void **state)
+{
+	const int free_one = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct rlimit before, poor;
+
+	(void)state;
+	assert_true(free_one > 0);
+	close(free_one);
+	assert_int_equal(0, getrlimit(RLIMIT_NOFILE, &before));
+	poor = before;
+	poor.rlim_cur = (rlim_t)free_one;
+	assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &poor));
+	assert_missing(8);
+	assert_int_equal(0, setrlimit(RLIMIT_NOFILE, &before));
+	assert_recovers();
 }
 
 static void large_arguments_and_results(void **state)
@@ -248,6 +319,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_signal_reaches_the_child_of_a_task, open_pool, close_pool),
 		cmocka_unit_test_setup_teardown(the_pool_grows_and_shrinks, open_pool, close_pool),
 		cmocka_unit_test_setup_teardown(children_that_can_not_be_made, open_poor_pool, close_pool),
+		cmocka_unit_test_setup_teardown(a_nursery_that_recovers, open_poor_pool, close_pool),
+		cmocka_unit_test_setup_teardown(children_whose_sockets_can_not_be_received, open_pool, close_pool),
 		cmocka_unit_test_setup_teardown(large_arguments_and_results, open_pool, close_pool),
 	};
 
