@@ -145,6 +145,29 @@ def test_deleted_queue_is_made_again(make_cluster):
     assert cluster.app().send_task("add", [1, 2]).get(timeout=30) == 3
 
 
+@pytest.mark.parametrize("queue_type", ["classic", "quorum"])
+def test_a_queue_is_deleted_under_its_jobs(make_cluster, queue_type):
+    """One runs and one waits: both are done, their acknowledgements go nowhere and harm nobody; and the queue is there again, for later ones too."""
+    cluster = make_cluster(**{"job.queue_type": queue_type})
+    gate, script = cluster.folder / "gate", cluster.folder / "gated.sh"
+    script.write_text(f"#!/bin/sh\ncat >/dev/null\nwhile [ ! -e {gate} ]; do sleep 0.02; done\necho 42\n")
+    script.chmod(0o755)
+    worker = cluster.job(concurrency=1, exec=f"gated={script}")
+    app = cluster.app(task_default_queue_type=queue_type)
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    running, waiting = app.send_task("gated"), app.send_task("add", [1, 2])
+    wait_for(lambda: [task["id"] for task in (inspect.reserved() or {}).get(worker.node, [])] == [waiting.id], "one runs, one waits", 60)
+    cluster.api("DELETE", f"queues/{cluster.vhost}/celery")
+    worker.wait_logged("its queue was deleted", 60)
+    worker.wait_logged("consuming again", 60)
+    gate.touch()
+    assert running.get(timeout=60) == 42 and waiting.get(timeout=60) == 3
+    assert [app.send_task("add", [n, 1], countdown=n % 2).get(timeout=60) for n in range(4)] == [1, 2, 3, 4]
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') == 6
+    assert not worker.logged("connection.* lost") and worker.output().count("consuming again") == 1
+    assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
 def test_lost_control_and_publishing(make_cluster):
     cluster = make_cluster()
     worker = cluster.job()
@@ -217,14 +240,30 @@ def test_broker_that_stops_reading(make_cluster):
 
 # ---- shutdown
 
-def test_warm_shutdown_finishes_and_returns_the_rest(make_cluster):
+def on(app, worker):
+    """What remote control says of the job that runs there."""
+    inspect = app.control.inspect(destination=[worker.node], timeout=5)
+    return wait_for(lambda: (inspect.active() or {}).get(worker.node), "it runs", 60)[0]
+
+
+def runs_again(cluster, app, result):
+    """It is in its queue, and a next worker has it."""
+    wait_for(lambda: cluster.count("celery") == 1, "the job is back", 60)
+    worker = cluster.job()
+    assert on(app, worker)["id"] == result.id
+    worker.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_warm_shutdown_finishes_and_returns_the_rest(make_cluster, number):
     cluster = make_cluster()
     worker = cluster.job(concurrency=2)
     app = cluster.app()
     results = [app.send_task("sleep", [2]) for _ in range(6)]
     inspect = app.control.inspect(destination=[worker.node], timeout=5)
     wait_for(lambda: len(inspect.active()[worker.node]) == 2, "two run")
-    assert worker.stop() == 0
+    worker.signal(number)
+    assert worker.popen.wait(60) == 0
     assert [r.get(timeout=10) for r in results[:2]] == [2, 2]
     assert cluster.count("celery") == 4
     cluster.job(concurrency=4)
@@ -331,17 +370,14 @@ def test_what_waits_while_connections_are_lost_uses_nothing_of_the_cap(make_clus
         proxy.close()
 
 
-@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT], [signal.SIGTERM, signal.SIGQUIT], ["shutdown", signal.SIGQUIT]], ids=str)
+@pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGQUIT],
+                                     ["shutdown", signal.SIGQUIT]], ids=str)
 def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
     cluster = make_cluster(**{"worker.drain_timeout_ms": 300_000})
     worker = cluster.job()
     app = cluster.app()
     result = app.send_task("sleep", [600])
-
-    def active(worker):
-        inspect = app.control.inspect(destination=[worker.node], timeout=5)
-        return wait_for(lambda: (inspect.active() or {}).get(worker.node), "it runs", 60)[0]
-    child = active(worker)["worker_pid"]
+    child = on(app, worker)["worker_pid"]
     for number in signals:
         if number == "shutdown":
             app.control.shutdown(destination=[worker.node])
@@ -351,10 +387,21 @@ def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
     worker.popen.wait(60)
     cluster.processes.remove(worker)  # a second signal is 130 on purpose
     wait_for(lambda: not os.path.exists(f"/proc/{child}"), "its children are gone too")
-    wait_for(lambda: cluster.count("celery") == 1, "the job is back")
-    worker = cluster.job()
-    assert active(worker)["id"] == result.id
-    worker.kill()
+    runs_again(cluster, app, result)
+
+
+@pytest.mark.parametrize("number, drain_ms", [(signal.SIGQUIT, 300_000), (signal.SIGTERM, 2000)], ids=["cold", "past its drain time"])
+def test_a_thread_that_does_not_end_does_not_keep_the_process(make_cluster, number, drain_ms):
+    """It can't be killed: it ends with the process, and its job is back."""
+    cluster = make_cluster(**{"worker.drain_timeout_ms": drain_ms})
+    worker = cluster.job(pool="threads")
+    app = cluster.app()
+    result = app.send_task("sleep", [600])
+    assert on(app, worker)["worker_pid"] == worker.pid, "it runs in a thread"
+    worker.signal(number)
+    assert worker.popen.wait(60) == 1 and worker.logged("leaving without waiting for jobs")
+    cluster.processes.remove(worker)  # 1 says that not all has ended
+    runs_again(cluster, app, result)
 
 
 def test_soft_shutdown_waits_for_its_time(make_cluster):
@@ -367,6 +414,25 @@ def test_soft_shutdown_waits_for_its_time(make_cluster):
     worker.signal(signal.SIGQUIT)
     assert worker.popen.wait(30) == 0
     assert result.get(timeout=5) == 2
+
+
+@pytest.mark.parametrize("wait_ms", [3000, 300_000], ids=["its time passes", "a second QUIT"])
+def test_soft_shutdown_has_an_end(make_cluster, wait_ms):
+    """What still runs then is killed, and its job is back."""
+    cluster = make_cluster(**{"worker.drain_timeout_ms": 600_000})
+    worker = cluster.job(soft_shutdown_ms=wait_ms)
+    app = cluster.app()
+    result = app.send_task("sleep", [600])
+    child, began = on(app, worker)["worker_pid"], time.monotonic()
+    worker.signal(signal.SIGQUIT)
+    worker.wait_logged("event=draining")
+    if wait_ms > 3000:
+        assert on(app, worker)["id"] == result.id, "it waits"
+        worker.signal(signal.SIGQUIT)
+    assert worker.popen.wait(60) == 0
+    assert time.monotonic() - began > 2.9 or wait_ms > 3000
+    wait_for(lambda: not os.path.exists(f"/proc/{child}"), "its children are gone too")
+    runs_again(cluster, app, result)
 
 
 # ---- messages that RabbitMQ does not take
@@ -385,6 +451,33 @@ def test_the_exchange_of_the_delay_is_made_again(make_cluster):
     assert worker.logged("declared again")
 
 
+def test_the_exchange_of_events_is_made_again(make_cluster):
+    """Deleted while jobs run and each says so: every result comes, and so do the events of later jobs."""
+    cluster = make_cluster()
+    worker = cluster.job(events=True)
+    app = cluster.app()
+    results = [app.send_task("sleep", [0.01]) for _ in range(200)]
+    wait_for(lambda: worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') >= 20, "they run", 60)
+    cluster.api("DELETE", f"exchanges/{cluster.vhost}/celeryev")
+    assert [r.get(timeout=60) for r in results] == [0.01] * 200
+    worker.wait_logged("declared again", 60)
+
+    def is_there():
+        return "celeryev" in {exchange["name"] for exchange in cluster.api("GET", f"exchanges/{cluster.vhost}")}
+    wait_for(is_there, "it is there", 60, every=0.2)
+    with cluster.channel() as channel:
+        queue, seen = channel.queue_declare("", exclusive=True).method.queue, []
+        channel.queue_bind(queue, "celeryev", "task.succeeded")
+
+        def heard():
+            assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+            while (got := channel.basic_get(queue, auto_ack=True))[0]:
+                seen.append(got[2])
+            return seen
+        wait_for(heard, "later events", 60, every=0.2)
+    assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
 def test_headers_as_large_as_a_frame(make_cluster):
     """A job for later whose headers grow over a frame is dead, and so is one that can't be read; their dead letters say who they were."""
     cluster = make_cluster()
@@ -400,6 +493,35 @@ def test_headers_as_large_as_a_frame(make_cluster):
     assert app.send_task("add", [2, 2]).get(timeout=60) == 4
     assert not worker.logged("connection lost")
     assert worker.stop() == 0 and cluster.count("celery") == 0
+
+
+def test_a_retry_that_can_not_be_sent_is_a_failure(make_cluster):
+    """Its headers grew over a frame. It is said, the chain behind it fails as well, its delivery is the queue's own dead letters', and others go on."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    with cluster.channel() as channel:
+        for queue in ("answers", "rejected"):
+            channel.queue_declare(queue, durable=True)
+    cluster.api("PUT", f"policies/{cluster.vhost}/dead", {
+        "pattern": "^celery$", "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "rejected"}, "apply-to": "queues"})
+    wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/celery").get("policy") == "dead", "the policy holds", 60)
+    step = app.signature("echo").set(task_id="behind", reply_to="answers")
+    cluster.publish(json.dumps([[1], {}, {"chain": [step]}]), headers={"task": "flaky", "id": "grows", "more": "x" * 130_800},
+                    correlation_id="grows", reply_to="answers")
+    told = []
+
+    def failed():
+        with cluster.channel() as channel:
+            while (got := channel.basic_get("answers", auto_ack=True))[0]:
+                told.append((got[1].correlation_id, json.loads(got[2])))
+        return {ident for ident, meta in told if meta["status"] == "FAILURE"} == {"grows", "behind"}
+    wait_for(failed, "both are failures", 60)
+    assert [meta["status"] for ident, meta in told if ident == "grows"] == ["RETRY", "FAILURE"]
+    wait_for(lambda: cluster.count("rejected") == 1, "the delivery is there", 60)
+    assert app.send_task("flaky", [1]).get(timeout=60) == 1
+    assert not worker.logged("connection lost")
+    assert worker.stop() == 0 and cluster.count("celery") == cluster.count("feed.jobs.dead") == 0
 
 
 def test_remote_control_that_wants_its_answer_elsewhere(make_cluster):
