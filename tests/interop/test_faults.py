@@ -478,6 +478,20 @@ def test_the_exchange_of_events_is_made_again(make_cluster):
     assert worker.stop() == 0 and cluster.count("celery") == 0
 
 
+def test_the_exchange_of_mailboxes_is_made_again(make_cluster):
+    """Deleted, and with it the binding of the mailbox: nobody is told. Each node looks after both."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    inspect = app.control.inspect(destination=[worker.node], timeout=2)
+    wait_for(inspect.ping, "it answers", 60)
+    cluster.api("DELETE", f"exchanges/{cluster.vhost}/celery.pidbox")
+    wait_for(lambda: [b for b in cluster.api("GET", f"bindings/{cluster.vhost}") if b["source"] == "celery.pidbox"], "the mailbox is bound again", 60)
+    wait_for(inspect.ping, "it answers again", 60)
+    assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+    assert not worker.logged("connection.* lost") and worker.stop() == 0
+
+
 def test_headers_as_large_as_a_frame(make_cluster):
     """A job for later whose headers grow over a frame is dead, and so is one that can't be read; their dead letters say who they were."""
     cluster = make_cluster()

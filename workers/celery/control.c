@@ -104,6 +104,23 @@ struct slice control_text(const struct json *arguments, const char *name)
 
 /* ---- the mailbox */
 
+static void mailbox_of(const struct node *node, char *out, size_t size)
+{
+	snprintf(out, size, "%s.%s", node->name, MAILBOX);
+}
+
+int control_keep(struct node *node, struct err *err)
+{
+	char queue[NODE_NAME_MAX + 32];
+
+	if (strcmp(node->settings->job.control, "none") == 0)
+		return 0;
+	mailbox_of(node, queue, sizeof(queue));
+	if (amqp_declare_exchange(node->control, MAILBOX, "fanout", 0, AMQP_NO_TABLE, err) < 0)
+		return -1;
+	return amqp_bind_queue(node->control, queue, MAILBOX, "", AMQP_NO_TABLE, err);
+}
+
 int control_open(struct node *node, struct err *err)
 {
 	const struct amqp_field arguments[] = { amqp_int("x-message-ttl", 300000), amqp_int("x-expires", 10000) };
@@ -112,7 +129,7 @@ int control_open(struct node *node, struct err *err)
 
 	if (strcmp(node->settings->job.control, "none") == 0)
 		return 0;
-	snprintf(queue, sizeof(queue), "%s.%s", node->name, MAILBOX);
+	mailbox_of(node, queue, sizeof(queue));
 	snprintf(replies, sizeof(replies), "%s.%s", node->oid, REPLIES);
 	if (amqp_declare_exchange(node->control, MAILBOX, "fanout", 0, AMQP_NO_TABLE, err) < 0 ||
 		amqp_declare_exchange(node->control, REPLIES, "direct", 0, AMQP_NO_TABLE, err) < 0)

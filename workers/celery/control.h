@@ -5,6 +5,7 @@
 #include "workers/celery/node.h"
 
 int control_open(struct node *node, struct err *err); /* queue and consumer, on node->control */
+int control_keep(struct node *node, struct err *err); /* of a mailbox that is open: its exchange and its binding, which can go without a word */
 void control_message(struct node *node, const struct amqp_delivery *delivery);
 void control_mingle(struct node *node);
 bool control_is_alone(struct node *node); /* no node has a mailbox on this broker, before ours is there; false: not known */

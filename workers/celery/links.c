@@ -380,6 +380,10 @@ static void watch(struct node *node, int64_t now)
 	if (now < node->watch_at || node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING)
 		return;
 	node->watch_at = now + WATCH_MS;
+	if (control_keep(node, &err) < 0) {
+		lose_control(node, &err);
+		return;
+	}
 	for (struct queue_entry *q = node->queues; q != NULL; q = q->next) {
 		if (watch_queue(node, q, &err) < 0) {
 			lose_control(node, &err);
