@@ -84,6 +84,17 @@ static void on_quit(int number)
 	node_quit();
 }
 
+/* As with Celery, for those who can send SIGTERM alone: it may mean SIGQUIT. */
+static void hear_quit(void)
+{
+	const struct sigaction quit = { .sa_handler = on_quit, .sa_flags = SA_RESTART };
+	const char *remapped = getenv("REMAP_SIGTERM");
+
+	sigaction(SIGQUIT, &quit, NULL);
+	if (remapped != NULL && strcmp(remapped, "SIGQUIT") == 0)
+		sigaction(SIGTERM, &quit, NULL);
+}
+
 static int open_admin(const struct settings *settings, struct node *node, struct admin **admin, struct err *err)
 {
 	const struct health_check checks[] = {
@@ -100,7 +111,6 @@ static int open_admin(const struct settings *settings, struct node *node, struct
 
 int job_worker_run(const struct settings *settings)
 {
-	struct sigaction quit = { .sa_handler = on_quit, .sa_flags = SA_RESTART };
 	static struct node node; /* large */
 	struct admin *admin = NULL;
 	struct err err = ERR_INIT;
@@ -115,7 +125,7 @@ int job_worker_run(const struct settings *settings)
 		log_error("can't start", log_err(&err));
 		return 2;
 	}
-	sigaction(SIGQUIT, &quit, NULL);
+	hear_quit();
 	packages_warn();
 	if (strcmp(settings->job.pool, "threads") == 0 && settings->job.hard_time_limit_ms > 0)
 		log_warn("threads can't be ended: with job.hard_time_limit_ms jobs run in children");

@@ -390,6 +390,18 @@ def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):
     runs_again(cluster, app, result)
 
 
+def test_where_a_term_is_a_quit(make_cluster):
+    """As Celery takes it from the environment: for those who can send nothing else."""
+    cluster = make_cluster(**{"worker.drain_timeout_ms": 300_000})
+    worker = cluster.job(env={"REMAP_SIGTERM": "SIGQUIT"})
+    app = cluster.app()
+    result = app.send_task("sleep", [600])
+    child = on(app, worker)["worker_pid"]
+    assert worker.stop() == 0
+    wait_for(lambda: not os.path.exists(f"/proc/{child}"), "its children are gone too")
+    runs_again(cluster, app, result)
+
+
 @pytest.mark.parametrize("number, drain_ms", [(signal.SIGQUIT, 300_000), (signal.SIGTERM, 2000)], ids=["cold", "past its drain time"])
 def test_a_thread_that_does_not_end_does_not_keep_the_process(make_cluster, number, drain_ms):
     """It can't be killed: it ends with the process, and its job is back."""
