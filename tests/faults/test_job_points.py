@@ -126,6 +126,33 @@ def test_killed_again_and_again_between_a_copy_and_its_acknowledgement(tmp_path,
             jobs.stop()
 
 
+@pytest.mark.parametrize("what, point", [("redelivered", "job.stored"), ("delayed", "job.posted")])
+def test_killed_again_and_again_on_a_quorum_queue(tmp_path, what, point, cap=3):
+    """RabbitMQ counts there: killed before its acknowledgement, or between its copy and that, a job does not run more often than the cap. Then the
+    message is a dead letter, each time that the worker is killed before it has said so."""
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, **{"job.queue_type": "quorum", "job.prefetch_multiplier": 1, "job.delivery_limit": cap})
+        jobs.app.conf.task_default_queue_type = "quorum"
+        try:
+            jobs.worker("job").stop()       # its queues are there
+            if what == "redelivered":
+                result, before, copies = make_redelivered(vhost, lambda: jobs.app.send_task("note")), 1, 0
+            else:
+                result, before, copies = jobs.app.send_task("note", countdown=10), 0, cap
+            for _ in range(cap + 1):
+                jobs.killed_at(point)
+            worker = jobs.worker("job")
+            wait_for(lambda: jobs.app.AsyncResult(result.id).state == "SUCCESS", "it is done", 90)
+            wait_for(lambda: jobs.metric(worker, "feedmill_job_deliveries_total") >= 1 + copies, "each copy has come", 90)
+            wait_for(lambda: left_of(vhost) == {"celery": 0, "feed.jobs.dead": 2 + before}, "nothing is left but its dead letters", 90)
+            assert worker.stop() == 0
+            runs = collections.Counter(jobs.runs())
+            assert set(runs) == {result.id} and runs[result.id] == cap - before, runs
+            print(f"F9 killed {cap + 1} times at {point}, {what}, quorum: {runs[result.id]} runs, 0 lost")
+        finally:
+            jobs.stop()
+
+
 @pytest.mark.parametrize("what", ["redelivered", "delayed"])
 def test_the_connection_is_lost_between_a_copy_and_its_acknowledgement(tmp_path, what):
     """The worker lives: it knows that it has sent it on, and acknowledges what comes again. One run."""
@@ -207,6 +234,89 @@ def test_the_maker_of_children_is_killed(tmp_path, queue_type):
             left, runs = left_of(vhost), collections.Counter(jobs.runs())
             assert set(left.values()) == {0} and set(runs) == {result.id for result in results}, (left, runs)
             assert sorted(runs.values()) == [1, 1, 1, 1, 2, 2]
+        finally:
+            gate.touch()
+            jobs.stop()
+
+
+# ---- kill -9 of a child
+
+CHILD = "cut -d' ' -f4 /proc/$PPID/stat"    # of the program's guard: the child that runs the job
+WAITS = "while [ ! -e {gate} ]; do sleep 0.02; done\necho 42"
+
+
+@pytest.mark.parametrize("point, passage, deaths, runs", [("child.begun", 3, 4, 9), ("child.ran", 3, 4, 13), ("child.answered", 1, 9, 9)])
+def test_a_child_is_killed_at_each_step_of_its_own(tmp_path, point, passage, deaths, runs):
+    """Each child, at its third job: what has no answer is done by the next child. Or after its first answer: that job does not run again."""
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, **{"job.delivery_limit": CAP})
+        try:
+            worker = jobs.worker("job", env={"FAULT": f"{point}:{passage}:kill"})
+            results = []
+            for _ in range(9):
+                results.append(jobs.app.send_task("note"))
+                assert results[-1].get(timeout=60, interval=0.1) == 42
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "none waits", 60)
+            assert worker.stop() == 0 and set(left_of(vhost).values()) == {0}
+            assert worker.output().count(f"event=fault point={point} ") == deaths
+            assert set(jobs.runs()) == {result.id for result in results} and len(jobs.runs()) == runs
+        finally:
+            jobs.stop()
+
+
+def test_a_child_is_killed_before_the_worker_says_that_it_runs(tmp_path):
+    """The job is with its child, and the worker has not gone on: the child is killed in the middle of it, and the job runs once more."""
+    gate, pids = tmp_path / "gate", tmp_path / "pids"
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, f"{CHILD} >>{pids}\n" + WAITS.format(gate=gate), **{"job.delivery_limit": CAP})
+        try:
+            worker = jobs.worker("job", env={"FAULT": "job.started:1:stop"})
+            result = jobs.app.send_task("note")
+            child = int(wait_for(lambda: pids.exists() and pids.read_text(), "it runs", 60))
+            wait_for(lambda: state_of(worker.pid) == "T", "the worker stands still", 60)
+            os.kill(child, signal.SIGKILL)
+            wait_for(lambda: state_of(child) == "Z", "it is dead", 60)
+            gate.touch()
+            os.kill(worker.pid, signal.SIGCONT)
+            assert result.get(timeout=60) == 42
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "none waits", 60)
+            assert worker.stop() == 0 and set(left_of(vhost).values()) == {0} and jobs.runs() == [result.id] * 2
+        finally:
+            gate.touch()
+            jobs.stop()
+
+
+def test_the_last_words_of_a_child_are_heard(tmp_path):
+    """It answers and dies while the worker looks elsewhere, which then reads of its death before its answer: the job does not run again.
+    The death of another child is why it looks where deaths are told."""
+    gate, pids = tmp_path / "gate", tmp_path / "pids"
+    with VirtualHost() as vhost:
+        jobs = Jobs(tmp_path, vhost.url, f"{CHILD} >>{pids}\n" + WAITS.format(gate=gate), **{"job.concurrency": 2})
+        jobs.app.conf.broker_transport_options = {"confirm_publish": True}
+        try:
+            worker = jobs.worker("job", env={"FAULT": "child.answered:1:kill,job.delivered:2:stop"})
+            inspect = jobs.app.control.inspect(timeout=2)
+
+            def children():
+                return [pid for stats in (inspect.stats() or {}).values() for pid in stats["pool"]["processes"]]
+            both = wait_for(lambda: len(found := children()) == 2 and found, "both are there", 60)
+            first = jobs.app.send_task("note")
+            busy = int(wait_for(lambda: pids.exists() and pids.read_text(), "it runs", 60))
+            idle, = set(both) - {busy}
+            os.kill(worker.pid, signal.SIGSTOP)
+            wait_for(lambda: state_of(worker.pid) == "T", "the worker stands still", 60)
+            os.kill(idle, signal.SIGKILL)
+            wait_for(lambda: not os.path.exists(f"/proc/{idle}"), "the idle child is dead", 60)
+            second = jobs.app.send_task("note")
+            wait_for(lambda: left_of(vhost)["celery"] == 0, "the second job is on its way", 60)
+            os.kill(worker.pid, signal.SIGCONT)
+            worker.wait_logged("event=fault point=job.delivered ", 60)
+            wait_for(lambda: state_of(worker.pid) == "T", "it has the second job in hand", 60)
+            gate.touch()
+            wait_for(lambda: not os.path.exists(f"/proc/{busy}"), "the busy child has answered, is dead, and that was heard of", 60)
+            os.kill(worker.pid, signal.SIGCONT)
+            assert [first.get(timeout=60), second.get(timeout=60)] == [42, 42]
+            assert worker.stop() == 0 and not worker.logged("a child was lost") and sorted(jobs.runs()) == sorted([first.id, second.id])
         finally:
             gate.touch()
             jobs.stop()

@@ -11,6 +11,7 @@
 
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
+#include "common/base/fault.h"
 #include "common/base/mem.h"
 
 /* ---- one job */
@@ -192,9 +193,12 @@ static int serve_one(int fd, const struct settings *settings)
 	if (read_all(fd, texts, (size_t)order.task_len + order.id_len + order.body_len) < 0)
 		goto out;
 	job_interrupt_reset();
+	FAULT_POINT("child.begun");
 	handle(&order, texts, settings, &reply);
+	FAULT_POINT("child.ran");
 	write_answer(&answer, &reply);
 	rc = write_all(fd, answer.data, answer.len);
+	FAULT_POINT("child.answered");
 out:
 	buf_release(&answer);
 	job_reply_release(&reply);
