@@ -45,6 +45,17 @@ def vhost():
         yield vhost
 
 
+@pytest.fixture
+def rabbit(folder):
+    """A RabbitMQ that a test may break."""
+    from rabbit import Rabbit
+    rabbit = Rabbit(folder)
+    try:
+        yield rabbit.start()
+    finally:
+        rabbit.stop()
+
+
 @contextlib.contextmanager
 def turn(item):
     """Tests run side by side, also those of two runs; a test that is marked `alone` waits for the others, and they for it."""

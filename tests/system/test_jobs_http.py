@@ -1,4 +1,5 @@
 """Jobs over HTTP: sent to RabbitMQ as any Celery client would, done by the job worker, asked for and revoked."""
+import collections
 import concurrent.futures
 import json
 import subprocess
@@ -132,6 +133,78 @@ def test_rabbitmq_away(make_feed):
     ready = requests.get(edge.admin + "/readyz", timeout=10)
     assert ready.status_code == 200 and ready.json()["checks"]["jobs"] != "ok", "shown, not fatal"
     assert client.ok("GET", f"/jobs/{uuid.uuid4()}")["status"] == "pending"
+
+
+def take_all(server):
+    """How often each job's message waits."""
+    with server.connect() as connection:
+        channel, found = connection.channel(), collections.Counter()
+        while (got := channel.basic_get("celery", auto_ack=True))[0]:
+            found[got[1].correlation_id] += 1
+        return found
+
+
+def test_a_full_queue_is_503_and_the_repeat_is_one_message(place, vhost):
+    """It rejects what is published, so nothing is stored; when there is room the same key sends it, once."""
+    key, body = {"Idempotency-Key": "full"}, {"args": ["once"]}
+    with vhost.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare("celery", durable=True, arguments={"x-max-length": 2, "x-overflow": "reject-publish"})
+        channel.confirm_delivery()
+        for _ in range(2):
+            channel.basic_publish("", "celery", b"{}")
+        for _ in range(2):
+            problem(place.client.post("/jobs/echo", body, headers=key), 503, "nothing was stored")
+        channel.queue_purge("celery")
+    answers = [place.client.post("/jobs/echo", body, headers=key) for _ in range(3)]
+    assert {answer.status_code for answer in answers} == {202}
+    ids = {answer.headers["Location"].removeprefix("/jobs/") for answer in answers}
+    assert len(ids) == 1 and take_all(vhost) == dict.fromkeys(ids, 1)
+
+
+def test_rabbitmq_takes_no_messages_for_now(make_feed, rabbit):
+    """A memory alarm: the first request that it stops has no answer of its own, the next ones are refused at once. When it is over, each key sends its
+    job, and no other: once, or, where nobody knew, twice at most under one id."""
+    wait_s = 2
+    feed = make_feed(amqp__url=rabbit.url, gateway__jobs="echo", gateway__wait_ms=wait_s * 1000, job__results="database").prepare()
+    edge, answers = feed.gateway(), {}
+    client = Client(edge.url)
+
+    def state():
+        return requests.get(edge.admin + "/readyz", timeout=10).json()["checks"]["jobs"]
+
+    def send(key):
+        began = time.monotonic()
+        answer = client.post("/jobs/echo", {"args": [key]}, headers={"Idempotency-Key": key})
+        assert time.monotonic() - began < wait_s + 10
+        return answer
+
+    def is_refused():
+        key = f"key-{len(answers)}"
+        answers[key] = send(key)
+        return answers[key].status_code == 503
+    wait_for(lambda: state() == "ok", "RabbitMQ is there", 60)
+    with rabbit.connect() as connection:
+        connection.channel().queue_declare("celery", durable=True)
+    rabbit.ctl("set_vm_memory_high_watermark", "0")
+    try:
+        wait_for(is_refused, "it takes no more", 60, every=0.2)
+        wait_for(is_refused, "and still does not", 60)
+        assert "out of memory" in state() and requests.get(edge.admin + "/readyz", timeout=10).status_code == 200
+    finally:
+        rabbit.ctl("set_vm_memory_high_watermark", "0.4")
+    wait_for(lambda: state() == "ok", "the alarm is over", 60)
+    ids = {}
+    for key, before in answers.items():
+        after = wait_for(lambda: (answer := send(key)).status_code == 202 and answer, f"{key} is sent", 60, every=0.2)
+        ids[key] = after.headers["Location"].removeprefix("/jobs/")
+        if before.status_code == 503:
+            problem(before, 503, "nothing was stored")
+        else:
+            assert before.headers["Location"] == after.headers["Location"]
+    found = take_all(rabbit)
+    assert set(found) == set(ids.values()) and len(found) == len(answers)
+    assert all(found[ids[key]] == 1 or (found[ids[key]] == 2 and answers[key].status_code == 504) for key in answers), (answers, found)
 
 
 def test_jobs_are_off_by_default(client, make_feed):

@@ -12,7 +12,7 @@ import redis
 import requests
 
 from feedmill import Client, server, wait_for
-from rabbit import Rabbit, Subscriber, VirtualHost
+from rabbit import Subscriber, VirtualHost
 
 
 def event(product, action="created", id=None, name="x"):
@@ -61,15 +61,6 @@ def place(make_feed, vhost):
     feed = make_feed(amqp__url=vhost.url, redis__url=server("REDIS_URL"), relay__exchange=name, relay__channel=name).prepare()
     feed.exchange = name
     return feed
-
-
-@pytest.fixture
-def rabbit(folder):
-    rabbit = Rabbit(folder)
-    try:
-        yield rabbit.start()
-    finally:
-        rabbit.stop()
 
 
 def test_a_products_life_reaches_every_subscriber(place, vhost):
