@@ -6,14 +6,18 @@ import json
 import re
 import threading
 import time
+import urllib.parse
+import uuid
 from collections import defaultdict
 
 import pytest
 import requests
 import standardwebhooks
 
-from feedmill import Client, wait_for
-from test_relay import event, id_of
+from feedmill import Client, server, wait_for
+from proxy import Proxy
+from rabbit import Subscriber
+from test_relay import Channel, event, id_of, state
 
 HOOKS = {"relay__webhook_addresses": "any", "relay__webhook_retry_ms": 20, "relay__webhook_retry_max_ms": 200}
 
@@ -147,6 +151,18 @@ def test_added_listed_tested_removed_by_feedctl(hooked, sink):
         assert hooked.ctl("webhook", *wrong, check=False).returncode == 2
 
 
+def test_tested_over_the_api(hooked, sink):
+    """An event of its own comes to it, signed, and to no other."""
+    one, other = (hooked.client.ok("POST", "/webhooks", {"url": sink.url(path)}) for path in ("/one", "/other"))
+    hooked.worker("relay")
+    tried = hooked.client.ok("POST", f"/webhooks/{one['id']}/test")
+    wait_for(lambda: sink.ids("/one") == [tried["event"]], "it is called")
+    headers, body = sink.calls["/one"][0]
+    assert standardwebhooks.Webhook(one["secret"]).verify(body.decode(), headers) == {"action": "test", "webhook": one["id"]}
+    wait_for(lambda: webhook(hooked, one["id"])["waiting"] == 0, "nothing waits")
+    assert sink.ids("/other") == [] and webhook(hooked, other["id"])["status"] == "active"
+
+
 def test_order_repeats_and_failures(hooked):
     """A server that fails now and then gets all, in order for each product, and repeats of a failure alone."""
     seen = defaultdict(int)
@@ -219,10 +235,11 @@ def test_slow_ones_leave_the_others_their_turn(make_feed):
 
 @pytest.mark.servers("rows that are written by hand")
 def test_time_that_nobody_tried_disables_nobody(hooked):
-    """The relay was off for more than a day between two tries. It takes five; and where they all fail, so long after the first, no more."""
-    failures = {"/well": 10**6, "/ill": 10**6}
+    """The relay was off for more than a day between two tries. It takes five; and where they all fail, so long after the first, no more. Less than a
+    day is not long enough."""
+    failures = {"/well": 10**6, "/ill": 10**6, "/young": 10**6}
     sink = Sink(lambda path, body: 503 if len(sink.ids(path)) <= failures[path] else 204)
-    ids = {path: hooked.client.ok("POST", "/webhooks", {"url": sink.url(path)})["id"] for path in ("/well", "/ill")}
+    ids = {path: hooked.client.ok("POST", "/webhooks", {"url": sink.url(path)})["id"] for path in failures}
     relay = hooked.worker("relay")
     hooked.produce_all("product_events", [event(1)])
     wait_for(lambda: all("503" in webhook(hooked, id).get("reason", "") for id in ids.values()), "a first failure")
@@ -230,12 +247,15 @@ def test_time_that_nobody_tried_disables_nobody(hooked):
     sink.calls.clear()
     failures["/well"] = 3
     hooked.sql(f"UPDATE webhook SET tries = 1, next_try = 0, failing_since = {int((time.time() - 25 * 3600) * 1000)}")
+    hooked.sql(f"UPDATE webhook SET failing_since = {int((time.time() - 23 * 3600) * 1000)} WHERE id = %s", ids["/young"])
     hooked.worker("relay")
     wait_for(lambda: webhook(hooked, ids["/well"])["waiting"] == 0, "delivered, by the fifth try", 60)
     state = webhook(hooked, ids["/well"])
     assert state["status"] == "active" and "reason" not in state and len(sink.ids("/well")) == 4
     wait_for(lambda: webhook(hooked, ids["/ill"])["status"] == "disabled", "given up", 60)
     assert "no success for 90" in webhook(hooked, ids["/ill"])["reason"] and len(sink.ids("/ill")) == 4
+    wait_for(lambda: len(sink.ids("/young")) >= 8, "it is tried on", 60)
+    assert webhook(hooked, ids["/young"])["status"] == "failing"
     sink.close()
 
 
@@ -388,6 +408,44 @@ def test_killed_workers_lose_nothing(hooked, sink):
         for body in map(json.loads, dict.fromkeys(sink.bodies(f"/{n}"))):
             actions[body["id"]].append(body["action"])
         assert len(actions) == len(sent) // 2 and all(seen == ["created", "deleted"] for seen in actions.values()), actions
+
+
+@pytest.mark.servers("a database and a Redis that go away")
+@pytest.mark.parametrize("away", ["webhook", "redis"])
+def test_a_database_or_redis_that_is_away_holds_up_no_other_sink(make_feed, sink, vhost, away):
+    """In the middle of the work, behind a proxy. It says so; and what it had missed comes when it is back."""
+    name, at = "pe-" + uuid.uuid4().hex[:8], urllib.parse.urlsplit(server("REDIS_URL"))
+    feed = make_feed(**HOOKS, amqp__url=vhost.url, redis__url=server("REDIS_URL"), relay__exchange=name, relay__channel=name).prepare()
+    feed.ctl("webhook", "add", sink.url("/x"))
+    proxy = Proxy(feed.settings["mysql.host"], feed.settings["mysql.port"]) if away == "webhook" else Proxy(at.hostname, at.port or 6379)
+    account, _, _ = at.netloc.rpartition("@")
+    through = {"webhook": {"mysql.host": "127.0.0.1", "mysql.port": proxy.port},
+               "redis": {"redis.url": at._replace(netloc=f"{account}{'@' * bool(account)}127.0.0.1:{proxy.port}").geturl()}}[away]
+    subscriber, channel = Subscriber(vhost.url, exchange=name), Channel(name)
+    bodies = {"rabbitmq": lambda: [body for _, _, body in subscriber.take()], "redis": channel.take, "webhook": lambda: sink.bodies("/x")}
+
+    def wait_heard(sinks, count):
+        for one in sinks:
+            wait_for(lambda: {json.loads(body)["id"] for body in bodies[one]()} == set(range(count)), f"{count} events by {one}", 60)
+    try:
+        relay = feed.worker("relay", config=feed.write_config(feed.folder / f"{feed.name}-2.cfg", **through))
+        feed.produce_all("product_events", [event(n) for n in range(10)])
+        wait_heard(bodies, 10)
+        proxy.cut()
+        feed.produce_all("product_events", [event(n) for n in range(10, 40)])
+        wait_heard(set(bodies) - {away}, 40)
+        wait_for(lambda: state(relay, away) != "ok", "it says why", 60)
+        wait_for(lambda: feed.lag(f"relay.{away}", "product_events") == 30, "it has done none of them", 60)
+        assert all(state(relay, one) == "ok" for one in set(bodies) - {away})
+        assert requests.get(relay.admin + "/healthz", timeout=5).status_code == 200
+        proxy.restore()
+        wait_heard(bodies, 40)
+        wait_for(lambda: all(feed.lag(f"relay.{one}", "product_events") == 0 for one in bodies), "offsets", 60)
+        assert relay.stop() == 0
+    finally:
+        proxy.close()
+        subscriber.close()
+        channel.close()
 
 
 @pytest.mark.servers("a table that is renamed away")

@@ -115,11 +115,12 @@ static void addresses_that_are_not_public(void **state)
 	assert_false(http_client_is_public((const struct sockaddr *)&other));
 }
 
-/* However the address is spelt. */
+/* However the address is spelt; and a public one by two ports alone. No packet leaves: what is refused is not connected to. */
 static void guarded_client_calls_no_closed_address(void **state)
 {
 	static const char *const urls[] = { "http://127.0.0.1/", "http://localhost/", "http://2130706433/", "http://0x7f.1/", "http://[::1]/",
-		"http://[::ffff:127.0.0.1]/", "http://0/", "http://10.0.0.1/", "https://169.254.169.254/", "http://127.0.0.1:8080/" };
+		"http://[::ffff:127.0.0.1]/", "http://0/", "http://10.0.0.1/", "https://169.254.169.254/", "http://127.0.0.1:8080/",
+		"http://1.1.1.1:8080/", "https://1.1.1.1:25/" };
 	struct http_client *client = http_client_new(2000, 1000);
 	struct buf answer = BUF_INIT;
 	int status;
