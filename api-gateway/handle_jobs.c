@@ -171,7 +171,7 @@ static void read_job(struct call *call, const struct reader *reader)
 	struct job_state state = { .result = BUF_INIT };
 	struct err err = ERR_INIT;
 
-	if (job_state_read(reader->store, call->contract.params[0], &state, &err) < 0)
+	if (job_state_read(reader->store, call->gateway->settings->job.result_table, call->contract.params[0], &state, &err) < 0)
 		reply_away(call, &err);
 	else
 		answer_state(call, &state);

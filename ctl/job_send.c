@@ -160,7 +160,7 @@ static int await_row(const struct settings *settings, const char *id, int64_t un
 
 	while (rc == 0) {
 		buf_reset(&state->result);
-		rc = job_state_read(store, slice_of(id), state, err);
+		rc = job_state_read(store, settings->job.result_table, slice_of(id), state, err);
 		if (rc < 0 || is_ready(state) || clock_mono_ms() >= until_ms || stop_wait(LOOK_MS))
 			break;
 	}
@@ -230,7 +230,8 @@ int job_status(const struct settings *settings, const struct job_order *order, s
 
 	if (!has_results(settings, "database"))
 		return err_set(err, ERR_INVALID, "job.results is %s: results are kept nowhere that can be looked at (database, or both)", settings->job.results);
-	if (store_open(settings, &store, err) == 0 && job_state_read(store, slice_of(order->words[0]), &state, err) == 0)
+	if (store_open(settings, &store, err) == 0 &&
+		job_state_read(store, settings->job.result_table, slice_of(order->words[0]), &state, err) == 0)
 		rc = show(order->words[0], &state);
 	store_close(store);
 	buf_release(&state.result);

@@ -16,6 +16,7 @@
 
 #define MINUTE_MS 60000
 #define MIB (INT64_C(1) << 20)
+#define TABLE_NAME_MAX 64 /* bytes: MySQL's */
 
 /* What each worker has, under its own name. */
 #define WORKER(name, threads_, batch_, linger_) \
@@ -157,7 +158,9 @@ static const struct conf_row rows[] = {
 	INT("job.soft_shutdown_ms", job.soft_shutdown_ms, "0", 0, 24 * 60 * MINUTE_MS, "how long SIGQUIT waits for jobs before it ends them, milliseconds"),
 	INT("job.max_tasks_per_child", job.max_tasks_per_child, "0", 0, 1000000000, "after so many jobs a child is replaced; 0: never"),
 	INT("job.max_memory_per_child_kib", job.max_memory_per_child_kib, "0", 0, 1 << 30, "a child that used more is replaced after its job, KiB; 0: never"),
-	CHOICE("job.results", job.results, "rpc", "rpc|database|both|none", "where results go: to the client's own queue, to the table celery_taskmeta of store.type"),
+	CHOICE("job.results", job.results, "rpc", "rpc|database|both|none", "where results go: to the client's own queue, to the table job.result_table of store.type"),
+	TEXT("job.result_table", job.result_table, "celery_taskmeta", 1, 2 * TABLE_NAME_MAX + 1, "of results, as clients name it (database_table_names, task); with MySQL also database.name"),
+	TEXT("job.group_table", job.group_table, "celery_tasksetmeta", 1, 2 * TABLE_NAME_MAX + 1, "where clients save groups of results, for deleting old ones (database_table_names, group); likewise"),
 	CHOICE("job.database_format", job.database_format, "pickle", "pickle|json", "of results in that table; every Celery reads pickle, json is for 5.7 and later"),
 	CHOICE("job.result_serializer", job.result_serializer, "json", "json|msgpack", "what jobs and remote control that came as MessagePack are answered in; all others in JSON"),
 	INT("job.result_expires_s", job.result_expires_s, "86400", 0, 3650 * 86400, "after which results in the table are deleted, seconds; 0: never"),
@@ -191,6 +194,35 @@ static const struct conf_row rows[] = {
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
+static bool is_name(const char *text, size_t len)
+{
+	return len > 0 && len <= TABLE_NAME_MAX && strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") >= len;
+}
+
+static bool is_table(const char *name, bool has_databases)
+{
+	const char *dot = has_databases ? strchr(name, '.') : NULL;
+
+	if (dot == NULL)
+		return is_name(name, strlen(name));
+	return is_name(name, (size_t)(dot - name)) && is_name(dot + 1, strlen(dot + 1));
+}
+
+/* They become parts of statements. */
+static int check_tables(const struct settings *s, struct err *err)
+{
+	const struct {
+		const char *setting, *name;
+	} tables[] = { { "job.result_table", s->job.result_table }, { "job.group_table", s->job.group_table } };
+	const bool has_databases = strcmp(s->store.type, "mysql") == 0;
+
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		if (!is_table(tables[i].name, has_databases))
+			return err_set(err, ERR_FATAL, "setting %s: \"%s\" is no name of a table: letters, digits and _, at most %d%s", tables[i].setting,
+				tables[i].name, TABLE_NAME_MAX, has_databases ? ", perhaps behind the name of its database and a dot" : "");
+	return 0;
+}
+
 /* Each value is in its own range here; this is what a range does not say, and the pairs that can't work together. */
 static int check_pairs(const struct settings *s, struct err *err)
 {
@@ -214,7 +246,7 @@ static int check_pairs(const struct settings *s, struct err *err)
 	if (strcmp(s->job.queue_type, "quorum") == 0 && s->job.max_priority > 0)
 		return err_set(err, ERR_FATAL, "setting job.max_priority: %lld with job.queue_type \"quorum\": such queues have no priorities",
 			(long long)s->job.max_priority);
-	return 0;
+	return check_tables(s, err);
 }
 
 int settings_load(struct settings *out, const char *file, struct err *err)

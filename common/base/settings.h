@@ -102,6 +102,8 @@ struct job_settings {
 	int64_t max_tasks_per_child;
 	int64_t max_memory_per_child_kib;
 	char *results;              /* "rpc", "database", "both", "none" */
+	char *result_table;         /* "name", or "database.name": letters, digits and _ */
+	char *group_table;          /* likewise */
 	char *database_format;      /* "pickle", "json" */
 	char *result_serializer;    /* "json", "msgpack": of answers to what came as MessagePack */
 	int64_t result_expires_s;

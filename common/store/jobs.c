@@ -46,17 +46,56 @@ static int read_row(void *arg, const struct store_value *columns, size_t count)
 	return 0;
 }
 
-int job_state_read(struct store *store, struct slice id, struct job_state *out, struct err *err)
+int job_state_read(struct store *store, const char *table, struct slice id, struct job_state *out, struct err *err)
 {
 	const struct store_value values[] = { store_text(id) };
+	struct buf sql = BUF_INIT;
 	struct err why = ERR_INIT;
+	int rc;
 
-	if (store_query(store, "SELECT status, result FROM celery_taskmeta WHERE task_id = ?", values, 1, read_row, out, &why) == 0)
-		return 0;
-	if (why.kind == ERR_FATAL)
+	buf_add_str(&sql, "SELECT status, result FROM ");
+	job_table_add(&sql, table);
+	buf_add_str(&sql, " WHERE task_id = ?");
+	rc = store_query(store, sql.data, values, 1, read_row, out, &why);
+	buf_release(&sql);
+	if (rc == 0 || why.kind == ERR_FATAL)
 		return 0;
 	*err = why;
 	return -1;
+}
+
+/* ---- its name. SQLite takes MySQL's quotes */
+
+void job_table_beside(struct buf *sql, const char *table, const char *name)
+{
+	const char *dot = strchr(table, '.');
+
+	if (dot != NULL)
+		buf_addf(sql, "`%.*s`.", (int)(dot - table), table);
+	buf_addf(sql, "`%s`", name);
+}
+
+static const char *own_name(const char *table)
+{
+	const char *dot = strchr(table, '.');
+
+	return dot != NULL ? dot + 1 : table;
+}
+
+void job_table_add(struct buf *sql, const char *table)
+{
+	job_table_beside(sql, table, own_name(table));
+}
+
+void job_table_where(struct buf *sql, const char *table)
+{
+	const char *dot = strchr(table, '.');
+
+	if (dot != NULL)
+		buf_addf(sql, "table_schema = '%.*s'", (int)(dot - table), table);
+	else
+		buf_add_str(sql, "table_schema = DATABASE()");
+	buf_addf(sql, " AND table_name = '%s'", own_name(table));
 }
 
 /* ---- showing it */

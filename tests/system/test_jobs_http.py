@@ -20,13 +20,20 @@ JOBS = "echo, add,fail,sleep"
 
 
 @pytest.fixture
-def place(vhost, make_feed):
+def make_place(vhost, make_feed):
     """A Feedmill whose gateway takes jobs; no worker yet."""
-    feed = make_feed(amqp__url=vhost.url, gateway__jobs=JOBS, job__results="database", job__concurrency=1).prepare()
-    feed.edge = feed.gateway()
-    feed.client = Client(feed.edge.url)
-    wait_for(lambda: requests.get(feed.edge.admin + "/readyz", timeout=10).json()["checks"]["jobs"] == "ok", "RabbitMQ is there")
-    return feed
+    def make(**settings):
+        feed = make_feed(amqp__url=vhost.url, gateway__jobs=JOBS, job__results="database", job__concurrency=1, **settings).prepare()
+        feed.edge = feed.gateway()
+        feed.client = Client(feed.edge.url)
+        wait_for(lambda: requests.get(feed.edge.admin + "/readyz", timeout=10).json()["checks"]["jobs"] == "ok", "RabbitMQ is there")
+        return feed
+    return make
+
+
+@pytest.fixture
+def place(make_place):
+    return make_place()
 
 
 def send(feed, name, **body):
@@ -51,6 +58,15 @@ def test_jobs_are_done(place):
     assert error["exc_type"] == "ValueError" and error["exc_message"] == ["no luck"]
     unknown = str(uuid.uuid4())
     assert place.client.ok("GET", f"/jobs/{unknown}") == {"id": unknown, "status": "pending"}
+
+
+def test_results_are_read_from_the_table_that_the_settings_name(make_place):
+    place = make_place(job__result_table="myapp_taskmeta")
+    place.worker("job")
+    location = send(place, "add", args=[2, 3])
+    assert outcome(place, location, "done")["result"] == 5
+    assert place.one("SELECT status FROM myapp_taskmeta WHERE task_id = %s", location.removeprefix("/jobs/")) == "SUCCESS"
+    assert "celery_taskmeta" not in place.tables()
 
 
 def test_the_message_is_what_celery_sends(place, vhost):

@@ -204,6 +204,33 @@ static void pairs_that_cannot_work_are_refused(void **state)
 	unsetenv("FEEDMILL_JOB_QUEUE_TYPE");
 }
 
+#define LETTERS_64 "ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789_abcdefghijklmnopqrstuvwxyz"
+
+static void names_of_tables_are_part_of_statements(void **state)
+{
+	static const char *const good[] = { "t", "0", "_", LETTERS_64, "other.t", LETTERS_64 "." LETTERS_64 };
+	static const char *const bad[] = { "a-b", "a`b", "a b", "t;", "\xc3\xa4", ".t", "t.", ".", "a.b.c", "a..b", LETTERS_64 "x", "t." LETTERS_64 "x", LETTERS_64 "x.t" };
+	struct settings s;
+	struct err err = ERR_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		setenv("FEEDMILL_JOB_RESULT_TABLE", good[i], 1);
+		if (settings_load(&s, NULL, &err) < 0)
+			fail_msg("%s", err.message);
+		assert_string_equal(good[i], s.job.result_table);
+		settings_release(&s);
+	}
+	unsetenv("FEEDMILL_JOB_RESULT_TABLE");
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		refused_pair("FEEDMILL_JOB_RESULT_TABLE", bad[i], "setting job.result_table: \"");
+		refused_pair("FEEDMILL_JOB_GROUP_TABLE", bad[i], "is no name of a table: letters, digits and _, at most 64, perhaps behind");
+	}
+	setenv("FEEDMILL_STORE_TYPE", "sqlite", 1); /* which has one database */
+	refused_pair("FEEDMILL_JOB_RESULT_TABLE", "other.t", "setting job.result_table: \"other.t\" is no name of a table: letters, digits and _, at most 64");
+	unsetenv("FEEDMILL_STORE_TYPE");
+}
+
 /* --- program --- */
 
 static int give_words(const struct settings *settings, int argc, char **argv)
@@ -302,6 +329,7 @@ int main(void)
 		TEST(the_sample_file_is_the_table),
 		TEST(every_setting_has_its_own_field_and_variable),
 		TEST(pairs_that_cannot_work_are_refused),
+		TEST(names_of_tables_are_part_of_statements),
 		TEST(main_reads_options_up_to_the_first_word),
 		TEST(main_tells_about_itself),
 		TEST(wrong_settings_are_exit_code_2),

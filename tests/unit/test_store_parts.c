@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "common/store/jobs.h"
 #include "common/store/posts.h"
 #include "common/store/rows.h"
 #include "common/store/sql_split.h"
@@ -258,6 +259,31 @@ static void unknown_errors_go_by_their_class(void **state)
 		ERR_UNAVAILABLE, store_mysql_kind(2999, "42000", false)); /* the client's own: the link is broken */
 }
 
+static void names_of_tables_are_quoted(void **state)
+{
+	static const struct {
+		const char *table, *named, *beside, *where;
+	} rows[] = {
+		{ "order", "`order`", "`ids`", "table_schema = DATABASE() AND table_name = 'order'" },
+		{ "other.t_1", "`other`.`t_1`", "`other`.`ids`", "table_schema = 'other' AND table_name = 't_1'" },
+	};
+	struct buf sql = BUF_INIT;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		job_table_add(&sql, rows[i].table);
+		assert_string_equal(rows[i].named, sql.data);
+		buf_reset(&sql);
+		job_table_beside(&sql, rows[i].table, "ids");
+		assert_string_equal(rows[i].beside, sql.data);
+		buf_reset(&sql);
+		job_table_where(&sql, rows[i].table);
+		assert_string_equal(rows[i].where, sql.data);
+		buf_reset(&sql);
+	}
+	buf_release(&sql);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -273,6 +299,7 @@ int main(void)
 		cmocka_unit_test(rows_are_sorted_by_their_first_value),
 		cmocka_unit_test(errors_have_a_kind),
 		cmocka_unit_test(unknown_errors_go_by_their_class),
+		cmocka_unit_test(names_of_tables_are_quoted),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,7 +57,7 @@ static int look(struct result_ask *ask, struct slice id, struct job_state *out, 
 {
 	if (ask->store == NULL && store_open(ask->settings, &ask->store, err) < 0)
 		return -1;
-	if (job_state_read(ask->store, id, out, err) == 0)
+	if (job_state_read(ask->store, ask->settings->job.result_table, id, out, err) == 0)
 		return 0;
 	return err->kind == ERR_INVALID ? 0 : -1; /* an id that is in no table */
 }

@@ -1,4 +1,4 @@
-/* result_ask: whether a task that was delivered before has succeeded then: asked of the table celery_taskmeta, by a thread with a
+/* result_ask: whether a task that was delivered before has succeeded then: asked of the table of results, by a thread with a
  * connection of its own. While the database is away tasks wait for their answer: their results could not be stored either. */
 #ifndef FEEDMILL_WORKERS_CELERY_RESULT_ASK_H
 #define FEEDMILL_WORKERS_CELERY_RESULT_ASK_H

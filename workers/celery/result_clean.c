@@ -11,6 +11,7 @@
 #include "common/base/cond.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/store/jobs.h"
 #include "common/store/rows.h"
 
 #define STEP_MS 10  /* between two steps: others want the database too */
@@ -44,18 +45,19 @@ int result_clean_step(struct store *store, const char *table, struct slice befor
 {
 	const struct store_value look[] = { store_text(before), store_int(*id), store_int(RESULT_CLEAN_ROWS) };
 	struct range range = { 0, 0 };
-	struct buf sql = BUF_INIT;
+	struct buf name = BUF_INIT, sql = BUF_INIT;
 	int rc = -1;
 
+	job_table_add(&name, table);
 	buf_addf(&sql, "SELECT MAX(id), COUNT(CASE WHEN date_done < ? THEN 1 END) FROM "
-		"(SELECT id, date_done FROM %s WHERE id > ? ORDER BY id LIMIT ?) AS step", table);
+		"(SELECT id, date_done FROM %s WHERE id > ? ORDER BY id LIMIT ?) AS step", name.data);
 	if (store_query(store, sql.data, look, 3, read_range, &range, err) < 0)
 		goto out;
 	if (range.expired > 0) {
 		const struct store_value old[] = { store_int(*id), store_int(range.last), store_text(before) };
 
 		buf_reset(&sql);
-		buf_addf(&sql, "DELETE FROM %s WHERE id > ? AND id <= ? AND date_done < ?", table);
+		buf_addf(&sql, "DELETE FROM %s WHERE id > ? AND id <= ? AND date_done < ?", name.data);
 		if (store_run(store, sql.data, old, 3, NULL, err) < 0)
 			goto out;
 	}
@@ -64,6 +66,7 @@ int result_clean_step(struct store *store, const char *table, struct slice befor
 		*id = range.last;
 	rc = 0;
 out:
+	buf_release(&name);
 	buf_release(&sql);
 	return rc;
 }
@@ -134,24 +137,31 @@ static int note(void *arg, const struct store_value *columns, size_t count)
 }
 
 /* Only clients make it. */
-static bool has_groups(struct store *store)
+static bool has_groups(struct store *store, const char *table)
 {
-	const bool is_mysql = strcmp(store_dialect(store), "mysql") == 0;
-	const char *sql = is_mysql ? "SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = 'celery_tasksetmeta'"
-		: "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'celery_tasksetmeta'";
+	struct buf sql = BUF_INIT;
 	struct err err = ERR_INIT;
 	bool has = false;
 
-	if (store_query_once(store, sql, strlen(sql), note, &has, &err) < 0)
+	if (strcmp(store_dialect(store), "mysql") == 0) {
+		buf_add_str(&sql, "SELECT 1 FROM information_schema.tables WHERE ");
+		job_table_where(&sql, table);
+	} else {
+		buf_addf(&sql, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '%s'", table);
+	}
+	if (store_query_once(store, sql.data, sql.len, note, &has, &err) < 0)
 		log_warn("old groups of results are not deleted", log_err(&err));
+	buf_release(&sql);
 	return has;
 }
 
 static void clean_all(struct result_clean *c, struct store *store)
 {
-	clean_table(c, store, "celery_taskmeta");
-	if (has_groups(store))
-		clean_table(c, store, "celery_tasksetmeta");
+	const struct job_settings *s = &c->settings->job;
+
+	clean_table(c, store, s->result_table);
+	if (has_groups(store, s->group_table))
+		clean_table(c, store, s->group_table);
 }
 
 static void *run(void *arg)

@@ -1,4 +1,4 @@
-/* Rows go in from any thread, and into celery_taskmeta many at once; tasks whose rows are committed go to the inbox. */
+/* Rows go in from any thread, and into the table many at once; tasks whose rows are committed go to the inbox. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

@@ -1,4 +1,4 @@
-/* result_table: results in the table celery_taskmeta, as Celery's database back end reads and writes it, by a thread with a
+/* result_table: results in job.result_table, as Celery's database back end reads and writes it, by a thread with a
  * connection of its own; and the revoked ids that are kept in job_revoked. Rows that come together are written together.
  *
  * A task with a row is reported to the inbox (NOTICE_STORED) once it is committed; task->store_failed when it can't be, because it

@@ -1,6 +1,7 @@
 /* A connection goes in; the tables that results and revokes are written into are there then, as SQLAlchemy makes them for Celery if nobody has. */
 #include <string.h>
 
+#include "common/store/jobs.h"
 #include "workers/celery/result_table_parts.h"
 
 static int count_rows(void *arg, const struct store_value *columns, size_t count)
@@ -26,6 +27,19 @@ static int run_once(struct result_table *t, const char *sql, struct err *err)
 	return store_query_once(t->store, sql, strlen(sql), NULL, NULL, err);
 }
 
+static int make_sequence(struct result_table *t, struct err *err)
+{
+	struct buf sql = BUF_INIT;
+	int rc;
+
+	buf_add_str(&sql, "CREATE SEQUENCE IF NOT EXISTS ");
+	job_table_beside(&sql, t->settings->job.result_table, RESULT_TABLE_SEQUENCE);
+	buf_add_str(&sql, " START WITH 1 INCREMENT BY 1 NOCYCLE");
+	rc = run_once(t, sql.data, err);
+	buf_release(&sql);
+	return rc;
+}
+
 /* MariaDB's clients take ids from a sequence; MySQL's and SQLite's count by themselves. */
 static int make_table(struct result_table *t, bool is_mariadb, struct err *err)
 {
@@ -36,10 +50,11 @@ static int make_table(struct result_table *t, bool is_mariadb, struct err *err)
 	int rc = 0;
 
 	if (is_mariadb)
-		rc = run_once(t, "CREATE SEQUENCE IF NOT EXISTS task_id_sequence START WITH 1 INCREMENT BY 1 NOCYCLE", err);
-	buf_add_str(&sql, "CREATE TABLE IF NOT EXISTS celery_taskmeta (id ");
-	buf_add_str(&sql, is_mariadb ? "INTEGER NOT NULL PRIMARY KEY, "
-		: t->is_mysql ? "BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, " : "INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, ");
+		rc = make_sequence(t, err);
+	buf_add_str(&sql, "CREATE TABLE IF NOT EXISTS ");
+	job_table_add(&sql, t->settings->job.result_table);
+	buf_add_str(&sql, is_mariadb ? " (id INTEGER NOT NULL PRIMARY KEY, "
+		: t->is_mysql ? " (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, " : " (id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, ");
 	buf_addf(&sql, rest, blob);
 	if (t->settings->job.result_extended)
 		buf_addf(&sql, extended, blob);
@@ -55,9 +70,13 @@ static int has_column(struct result_table *t, const char *column, bool *found, s
 	struct buf sql = BUF_INIT;
 	int rc;
 
-	buf_addf(&sql, t->is_mysql
-		? "SELECT 1 FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'celery_taskmeta' AND column_name = %s"
-		: "SELECT 1 FROM pragma_table_info('celery_taskmeta') WHERE name = %s", column);
+	if (t->is_mysql) {
+		buf_add_str(&sql, "SELECT 1 FROM information_schema.columns WHERE ");
+		job_table_where(&sql, t->settings->job.result_table);
+		buf_addf(&sql, " AND column_name = %s", column);
+	} else {
+		buf_addf(&sql, "SELECT 1 FROM pragma_table_info('%s') WHERE name = %s", t->settings->job.result_table, column);
+	}
 	rc = is_there(t, sql.data, found, err);
 	buf_release(&sql);
 	return rc;

@@ -19,6 +19,8 @@
 #include "workers/celery/result_clean.h"
 #include "workers/celery/result_table.h"
 
+#define RESULT_TABLE_SEQUENCE "task_id_sequence" /* of MariaDB, beside the table, whatever that is called */
+
 struct result_table {
 	const struct settings *settings;
 	struct inbox *inbox;

@@ -1,6 +1,7 @@
-/* Rows of results go in, and are written into celery_taskmeta, a SUCCESS that is there excepted: in one transaction, or none of them. */
+/* Rows of results go in, and are written into the table, a SUCCESS that is there excepted: in one transaction, or none of them. */
 #include <string.h>
 
+#include "common/store/jobs.h"
 #include "common/store/rows.h"
 #include "workers/celery/pickle.h"
 #include "workers/celery/result_table_parts.h"
@@ -75,10 +76,18 @@ static size_t fill_columns(const struct result_table *t, const struct result_row
 
 static void write_statement(const struct result_table *t, const struct column *columns, size_t count, struct buf *sql)
 {
-	buf_addf(sql, "INSERT INTO celery_taskmeta (%stask_id, status", t->has_sequence ? "id, " : "");
+	buf_add_str(sql, "INSERT INTO ");
+	job_table_add(sql, t->settings->job.result_table);
+	buf_addf(sql, " (%stask_id, status", t->has_sequence ? "id, " : "");
 	for (size_t i = 0; i < count; i++)
 		buf_addf(sql, ", %s", columns[i].name);
-	buf_addf(sql, ") VALUES (%s?, ?", t->has_sequence ? "NEXT VALUE FOR task_id_sequence, " : "");
+	buf_add_str(sql, ") VALUES (");
+	if (t->has_sequence) {
+		buf_add_str(sql, "NEXT VALUE FOR ");
+		job_table_beside(sql, t->settings->job.result_table, RESULT_TABLE_SEQUENCE);
+		buf_add_str(sql, ", ");
+	}
+	buf_add_str(sql, "?, ?");
 	for (size_t i = 0; i < count; i++)
 		buf_add_str(sql, ", ?");
 	buf_add_str(sql, t->is_mysql ? ") ON DUPLICATE KEY UPDATE " : ") ON CONFLICT (task_id) DO UPDATE SET ");
