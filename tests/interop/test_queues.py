@@ -82,6 +82,35 @@ def test_priorities(make_cluster):
     assert finished == [9, 5, 1]
 
 
+def test_priorities_of_what_was_taken_ahead(make_cluster):
+    """It starts by priority as well, whenever it came, and in order of arrival among equals."""
+    cluster = make_cluster(**{"job.max_priority": 10})
+    worker = cluster.job(concurrency=1)
+    app = cluster.app(task_queue_max_priority=10)
+    inspect = app.control.inspect(destination=[worker.node], timeout=10)
+
+    def ids(word):
+        return {task["id"] for task in getattr(inspect, word)()[worker.node]}
+
+    def runs(result):
+        wait_for(lambda: ids("active") == {result.id}, "it runs", 60)
+
+    def end(result):
+        app.control.revoke(result.id, terminate=True, signal="SIGKILL", destination=[worker.node], reply=True, timeout=10)
+        with pytest.raises(celery.exceptions.TaskRevokedError):
+            result.get(timeout=60)
+    blocker, *low = [app.send_task("sleep", [600], priority=1) for _ in range(4)]
+    wait_for(lambda: ids("active") == {blocker.id} and ids("reserved") == {r.id for r in low}, "one runs, three wait here", 60)
+    end(blocker)
+    runs(low[0])
+    high = app.send_task("sleep", [600], priority=9)
+    wait_for(lambda: ids("reserved") == {low[1].id, low[2].id, high.id}, "one of a high priority waits here too", 60)
+    for before, after in ((low[0], high), (high, low[1]), (low[1], low[2])):
+        end(before)
+        runs(after)
+    end(low[2])
+
+
 PYTHON_WORKER = """
 import celery
 app = celery.Celery("interop", broker={url!r}, backend="rpc://")

@@ -27,34 +27,23 @@ void ahead_heard(struct node *node)
 	node->threads_at = clock_mono_ms();
 }
 
-static struct task *make_wait(struct node *node, struct task *first)
+static void make_wait(struct node *node, struct task *first)
 {
-	struct task *last = first;
-
 	for (struct task *t = first; t != NULL; t = t->wait_next) {
 		t->state = TASK_WAITING;
 		t->is_in_thread = false;
 		t->worker_pid = 0;
 		t->started_us = t->started_wall_ms = 0;
 		node_total(node, t->entry)->count--;
-		node->waiting_count++;
-		last = t;
 	}
-	return last;
 }
 
 void ahead_take_back(struct node *node)
 {
 	struct task *first = node->threads != NULL && is_late(node) ? threads_take_back(node->threads) : NULL;
-	struct task *last;
 
-	if (first == NULL)
-		return;
-	last = make_wait(node, first);
-	last->wait_next = node->waiting;
-	if (node->waiting == NULL)
-		node->waiting_last = &last->wait_next;
-	node->waiting = first;
+	make_wait(node, first);
+	waiting_put_back(&node->waiting, first);
 }
 
 static bool is_ahead(const struct node *node)

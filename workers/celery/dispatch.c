@@ -1,4 +1,5 @@
-/* Tasks that wait go in; in order of arrival each starts when its pool has room and its rate limit lets it, unless it is revoked by then. */
+/* Tasks that wait go in; by priority, and then in order of arrival, each starts when its pool has room and its rate limit lets it, unless it is
+ * revoked by then. */
 #include <unistd.h>
 
 #include "common/base/clock.h"
@@ -11,10 +12,7 @@
 void node_wait(struct node *node, struct task *task)
 {
 	task->state = TASK_WAITING;
-	task->wait_next = NULL;
-	*node->waiting_last = task;
-	node->waiting_last = &task->wait_next;
-	node->waiting_count++;
+	waiting_add(&node->waiting, task);
 	caution_waits(node, task);
 }
 
@@ -115,12 +113,11 @@ bool node_is_revoked(const struct node *node, const struct request *request)
 
 void dispatch_turn(struct node *node, int64_t *wake_us)
 {
-	struct task **at = &node->waiting;
+	struct task *before = NULL, *task; /* before: the last of those that stay */
 	const int64_t now_us = clock_mono_us(), now_ms = clock_wall_ms();
 
 	*wake_us = INT64_MAX;
-	while (*at != NULL && !dispatch_is_choked(node)) {
-		struct task *task = *at;
+	while ((task = waiting_next(&node->waiting, before)) != NULL && !dispatch_is_choked(node)) {
 		const bool is_expired = task->request->expires_ms > 0 && task->request->expires_ms <= now_ms; /* since it came, both */
 		const bool is_revoked = is_expired || node_is_revoked(node, task->request);
 		int64_t wait_us = 0;
@@ -128,13 +125,10 @@ void dispatch_turn(struct node *node, int64_t *wake_us)
 		if (!is_revoked && (!has_room(node, task) || (wait_us = rates_take(&node->rates, task->request->task, now_us)) > 0)) {
 			if (wait_us > 0 && now_us + wait_us < *wake_us)
 				*wake_us = now_us + wait_us;
-			at = &task->wait_next;
+			before = task;
 			continue;
 		}
-		*at = task->wait_next;
-		if (*at == NULL)
-			node->waiting_last = at;
-		node->waiting_count--;
+		waiting_take(&node->waiting, before);
 		if (is_revoked)
 			finish_revoked(node, task, is_expired ? "expired" : "revoked", false, 0);
 		else
@@ -146,8 +140,7 @@ void node_return_waiting(struct node *node, bool is_lost)
 {
 	struct task *task;
 
-	while ((task = node->waiting) != NULL) {
-		node->waiting = task->wait_next;
+	while ((task = waiting_take(&node->waiting, NULL)) != NULL) {
 		if (is_lost && !task->is_acked) {
 			revoked_add(&node->unstarted, task->request->id, clock_wall_ms());
 			task->is_acked = true;
@@ -156,6 +149,4 @@ void node_return_waiting(struct node *node, bool is_lost)
 			finish_unstarted(node, task);
 		}
 	}
-	node->waiting_last = &node->waiting;
-	node->waiting_count = 0;
 }

@@ -3,7 +3,7 @@
  *
  *   node      the turn of the loop, and shutdown; node_open: its name, and its parts; node_tasks: which tasks and queues it has
  *   intake    a delivery becomes a task, or a dead letter; revoked, expired and later ones end here
- *   dispatch  who runs next
+ *   dispatch  who runs next; waiting: in which order
  *   ahead     what threads are handed before one is free
  *   caution   nothing is taken ahead beside a job that comes again and again
  *   links     connections: what is consumed, and the watch over it
@@ -37,6 +37,7 @@
 #include "workers/celery/task.h"
 #include "workers/celery/threads.h"
 #include "workers/celery/topology.h"
+#include "workers/celery/waiting.h"
 
 #define NODE_NAME_MAX 256
 #define NODE_STAMPS_MAX 1000
@@ -81,8 +82,8 @@ struct node {
 
 	struct task *tasks;                /* all, newest first */
 	struct task *ids[NODE_IDS];
-	struct task *waiting, **waiting_last;
-	size_t task_count, waiting_count;
+	size_t task_count;
+	struct waiting waiting;
 	struct rates rates;
 	struct revoked revoked;
 	struct settled settled;            /* keys of messages whose acknowledgement is under way on this connection */
@@ -136,7 +137,7 @@ struct queue_entry *node_queue_of_consumer(struct node *node, struct slice consu
 void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery); /* takes it; queue: that it came from, or NULL */
 void intake_answered(struct node *node, struct task *task);     /* by result_ask */
 
-/* dispatch: what waits, in order of arrival */
+/* dispatch: what waits, by priority, and then in order of arrival */
 void node_wait(struct node *node, struct task *task); /* until a slot is free */
 /* What has not been started goes back, or is forgotten where the broker takes it back by itself. */
 void node_return_waiting(struct node *node, bool is_lost);
@@ -153,7 +154,7 @@ void caution_turn(struct node *node);                          /* after all has 
 
 size_t ahead_room(const struct node *node, const struct task *task); /* beyond the threads that there are */
 void ahead_heard(struct node *node);     /* a thread is done with one; or the first one is handed over */
-void ahead_take_back(struct node *node); /* what no thread has begun waits again, before the others */
+void ahead_take_back(struct node *node); /* what no thread has begun waits again, before the others of its priority */
 void ahead_turn(struct node *node, int64_t now_mono_ms);
 int64_t ahead_next_turn(const struct node *node, int64_t latest_mono_ms);
 

@@ -91,7 +91,6 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 
 	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events,
 		.run_ewma_us = NODE_FAST_US };
-	node->waiting_last = &node->waiting;
 	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	if (set_name(node, err) < 0)
 		return -1;

@@ -1,0 +1,20 @@
+/* waiting: tasks that are to start as soon as a slot is free, in that order: of a higher priority first, of equal ones as they came. A task that
+ * has no priority has 0, as on RabbitMQ. A list through task->wait_next; the tasks are not its own. All zero is an empty one. */
+#ifndef FEEDMILL_WORKERS_CELERY_WAITING_H
+#define FEEDMILL_WORKERS_CELERY_WAITING_H
+
+#include <stddef.h>
+
+struct task;
+
+struct waiting {
+	struct task *first, *last; /* NULL: none */
+	size_t count;
+};
+
+void waiting_add(struct waiting *waiting, struct task *task);      /* behind those of its priority */
+void waiting_put_back(struct waiting *waiting, struct task *list); /* by wait_next, as they came: each before those of its priority */
+struct task *waiting_next(const struct waiting *waiting, const struct task *before); /* NULL: the first; none */
+struct task *waiting_take(struct waiting *waiting, struct task *before); /* that one, and it waits no more */
+
+#endif
