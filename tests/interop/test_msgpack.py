@@ -1,4 +1,5 @@
 """Jobs in MessagePack: of clients whose task_serializer is msgpack, of those that read nothing else, and beside Python workers of that kind."""
+import contextlib
 import json
 import os
 import subprocess
@@ -237,10 +238,34 @@ def sleep(seconds):
 """
 
 
+@contextlib.contextmanager
+def python_worker(cluster, folder):
+    """One that takes MessagePack alone, of the queue "celery"; its log must say nothing bad at the end."""
+    (folder / "python_worker.py").write_text(textwrap.dedent(PYTHON_WORKER.format(url=cluster.url, alone=ALONE)))
+    with open(folder / "python.log", "wb") as log:
+        python = subprocess.Popen([sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-P", "solo", "-n", "python@test", "-Q", "celery", "-l", "info"],
+                                  cwd=folder, stdout=log, stderr=log, env={**os.environ, "C_FORCE_ROOT": "1"})
+    try:
+        yield python
+    finally:
+        python.terminate()
+        python.wait(30)
+    text = (folder / "python.log").read_text()
+    assert "Traceback" not in text and "CRITICAL" not in text and "Cannot decode" not in text, text[-3000:]
+
+
+def test_such_a_python_worker_starts_beside_one_that_answers_in_json(make_cluster, tmp_path):
+    """Its mingling is not answered: that would end it."""
+    cluster = make_cluster(**{"job.queues": "ours", "job.mingle": True})
+    cluster.job()
+    with python_worker(cluster, tmp_path) as python:
+        assert cluster.app(**ALONE).send_task("echo", [b"\xff"], queue="celery").get(timeout=100) == ["python", b"\xff"]
+        assert python.poll() is None
+
+
 def test_beside_a_python_worker_that_takes_nothing_else(make_cluster, tmp_path):
     """It does the copy of a job that was put off here, and the steps between ours; each reads the other's remote control and mingling."""
     cluster = make_cluster(**{"job.queues": "celery,ours", "job.mingle": True, "job.result_serializer": "msgpack"})
-    (tmp_path / "python_worker.py").write_text(textwrap.dedent(PYTHON_WORKER.format(url=cluster.url, alone=ALONE)))
     app = cluster.app(**ALONE)
     s = app.signature
     with cluster.traced() as published:
@@ -251,10 +276,7 @@ def test_beside_a_python_worker_that_takes_nothing_else(make_cluster, tmp_path):
         wait_for(lambda: any(m.exchange == "celery_delayed_27" and m.headers.get("id") == late.id for m in published()), "it is put off", 60)
     first.kill()
     second = cluster.job(queues="ours")
-    with open(tmp_path / "python.log", "wb") as log:
-        python = subprocess.Popen([sys.executable, "-m", "celery", "-A", "python_worker", "worker", "-P", "solo", "-n", "python@test", "-Q", "celery", "-l", "info"],
-                                  cwd=tmp_path, stdout=log, stderr=log, env={**os.environ, "C_FORCE_ROOT": "1"})
-    try:
+    with python_worker(cluster, tmp_path):
         assert late.get(timeout=100) == ["python", b"\xff"]
         wait_for(lambda: set(app.control.inspect(timeout=3).ping() or {}) == {second.node, "python@test"}, "both answer", 60)
         there = s("echo", queue="celery")
@@ -263,8 +285,3 @@ def test_beside_a_python_worker_that_takes_nothing_else(make_cluster, tmp_path):
         linked.freeze()
         app.send_task("echo", [b"\xfe"], queue="ours", link=linked)
         assert app.AsyncResult(linked.id).get(timeout=60) == ["python", b"\xfe"]
-    finally:
-        python.terminate()
-        python.wait(30)
-    text = (tmp_path / "python.log").read_text()
-    assert "Traceback" not in text and "CRITICAL" not in text and "Cannot decode" not in text, text[-3000:]
