@@ -222,6 +222,8 @@ def test_each_queue_has_a_prefetch_of_its_own(make_cluster):
     assert [cluster.count(queue) for queue in ("first", "second")] == [7, 7]
     for queue in ("first", "second"):
         wait_for(lambda: cluster.api("GET", f"queues/{cluster.vhost}/{queue}").get("messages_unacknowledged") == 3, f"three of {queue} are not acknowledged", 60)
+    for queue in ("first", "second"):
+        wait_for(lambda: worker_value(worker, "feedmill_job_queue_ready", f'queue="{queue}"') == 7, f"seven are ready in {queue}, as its gauge has it", 60)
     worker.kill()  # its long jobs are nobody's
 
 

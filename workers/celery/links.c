@@ -365,10 +365,11 @@ static int watch_queue(struct node *node, struct queue_entry *q, struct err *err
 	const bool is_silent = q->deliveries == q->watched_deliveries;
 
 	q->watched_deliveries = q->deliveries;
-	if (q->is_consumed && is_silent && has_room(node, q) &&
-		amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
+	if (q->is_consumed && amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
 		return -1;
-	q->stalls = state.messages > 0 ? q->stalls + 1 : 0;
+	if (q->ready != NULL)
+		metric_set(q->ready, state.messages);
+	q->stalls = q->is_consumed && is_silent && state.messages > 0 && has_room(node, q) ? q->stalls + 1 : 0;
 	return 0;
 }
 

@@ -188,6 +188,20 @@ int topology_declare(struct node *node, struct err *err)
 	return declare_exchange(node, "celeryev", "topic", AMQP_DURABLE, err);
 }
 
+static struct metric *ready_gauge(const char *queue)
+{
+	char label[2 * (NODE_QUEUE_NAME_MAX + 1) + 16] = "queue=\"";
+	size_t len = strlen(label);
+
+	for (const char *c = queue; *c != '\0'; c++) {
+		if (*c == '"' || *c == '\\')
+			label[len++] = '\\';
+		label[len++] = *c;
+	}
+	label[len] = '"';
+	return metric_gauge("feedmill_job_queue_ready", label, "Messages that wait in the queue, and no worker has");
+}
+
 int topology_read(struct node *node, struct err *err)
 {
 	struct slice rest = slice_of(node->settings->job.queues);
@@ -210,6 +224,7 @@ int topology_read(struct node *node, struct err *err)
 		snprintf(queue->key, sizeof(queue->key), "%s", queue->name);
 		snprintf(queue->type, sizeof(queue->type), "%s", node->settings->job.exchange_type);
 		queue->is_wanted = true;
+		queue->ready = ready_gauge(queue->name);
 		*last = queue;
 		last = &queue->next;
 	}

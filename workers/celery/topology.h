@@ -9,6 +9,7 @@
 
 #define NODE_QUEUE_NAME_MAX 199 /* bytes: the key of a delay has 56 more, and 255 fit */
 
+struct metric;
 struct node;
 
 /* A queue that is consumed. */
@@ -24,6 +25,7 @@ struct queue_entry {
 	int prefetch;       /* that the consumer was made with */
 	int64_t deliveries, watched_deliveries;
 	unsigned stalls;    /* in a row */
+	struct metric *ready; /* messages that wait there; NULL: it was added by remote control, and no label is made of a name from outside */
 };
 
 int topology_read(struct node *node, struct err *err); /* job.queues */
