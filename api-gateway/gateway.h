@@ -14,6 +14,7 @@ struct gateway {
 	struct queue *queue;
 	struct producer *producer;   /* posts and commands go out */
 	struct amqp_publisher *jobs; /* NULL: none are taken */
+	struct signer *signer;       /* of jobs; NULL: they are not signed */
 	struct request_log *request_log; /* NULL: off */
 	struct known *known;         /* participants that need no look-up */
 	struct pending *pending;     /* requests that wait for a report or a result */

@@ -112,6 +112,7 @@ static void send_job(struct call *call)
 			.expires_ms = moment(call, "expires"),
 			.priority = (int)priority,
 			.trace = trace,
+			.signer = call->gateway->signer,
 		};
 
 		call_drop_body(call);
@@ -142,7 +143,8 @@ static void send_revoke(struct call *call)
 		return;
 	snprintf(id, sizeof(id), "%.*s", (int)call->about.len, call->about.data);
 	call->is_sent = true;
-	end_sending(call, job_message_revoke(call->gateway->jobs, id, call->gateway->settings->gateway.wait_ms, on_sent, call, &err), &err);
+	end_sending(call, job_message_revoke(call->gateway->jobs, call->gateway->signer, id, call->gateway->settings->gateway.wait_ms, on_sent, call, &err),
+		&err);
 }
 
 void delete_job(struct call *call)
@@ -168,7 +170,7 @@ static void answer_state(struct call *call, const struct job_state *state)
 
 static void read_job(struct call *call, const struct reader *reader)
 {
-	struct job_state state = { .result = BUF_INIT };
+	struct job_state state = { .result = BUF_INIT, .signer = call->gateway->signer };
 	struct err err = ERR_INIT;
 
 	if (job_state_read(reader->store, call->gateway->settings->job.result_table, call->contract.params[0], &state, &err) < 0)

@@ -178,6 +178,17 @@ static int check_settings(const struct settings *settings)
 	return -1;
 }
 
+/* Jobs are signed where settings name files for that; what is wrong with these is wrong with the settings. */
+static int read_keys(struct gateway *gateway)
+{
+	struct err err = ERR_INIT;
+
+	if (gateway->settings->gateway.jobs[0] == '\0' || signer_open(gateway->settings, &gateway->signer, &err) == 0)
+		return 0;
+	log_error("settings refused", log_err(&err));
+	return -1;
+}
+
 /* A gateway without its page works as well; /docs says how to get it. */
 static void read_documents(struct gateway *gateway)
 {
@@ -353,6 +364,7 @@ static void close_parts(struct gateway *gateway, int code)
 	events_close(gateway->events);
 	results_close(gateway->results);
 	readers_close(gateway->readers);
+	signer_close(gateway->signer);
 	producer_close(gateway->producer);
 	request_log_close(gateway->request_log);
 	pending_free(gateway->pending);
@@ -428,7 +440,7 @@ static int run(const struct settings *settings, int argc, char **argv)
 	mem_keep_little(MEMORY_POOLS, LARGE_BYTES);
 	set_zone(settings->gateway.zone);
 	http_client_global_init();
-	if (check_settings(settings) < 0 || read_contract(&gateway) < 0) {
+	if (check_settings(settings) < 0 || read_keys(&gateway) < 0 || read_contract(&gateway) < 0) {
 		code = EXIT_CONTRACT;
 	} else if (open_parts(&gateway, &err) < 0 || open_servers(&gateway, &err) < 0) {
 		log_error("not started", log_err(&err));

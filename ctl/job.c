@@ -23,13 +23,14 @@ static const struct word {
 	const char *takes; /* what it says when there are others */
 	int words_min, words_max;
 	bool needs_broker;
+	bool signs; /* what it sends, and reads what is signed: where the settings name a key */
 	int (*run)(const struct settings *settings, const struct job_order *order, struct err *err);
 } words[] = {
-	{ "send", "qecxpw", "NAME [ARGUMENTS] [{ARGUMENTS BY NAME}]", 1, 3, true, job_send },
-	{ "status", "", "ID", 1, 1, false, job_status },
-	{ "revoke", "knt", "ID", 1, 1, true, job_revoke },
-	{ "inspect", "nt", "one of what --help lists", 0, 1, true, job_inspect },
-	{ "purge", "y", "QUEUE", 1, 1, true, job_purge },
+	{ "send", "qecxpw", "NAME [ARGUMENTS] [{ARGUMENTS BY NAME}]", 1, 3, true, true, job_send },
+	{ "status", "", "ID", 1, 1, false, true, job_status },
+	{ "revoke", "knt", "ID", 1, 1, true, true, job_revoke },
+	{ "inspect", "nt", "one of what --help lists", 0, 1, true, true, job_inspect },
+	{ "purge", "y", "QUEUE", 1, 1, true, false, job_purge },
 };
 
 static const struct option options[] = {
@@ -133,8 +134,9 @@ static int read_order(struct job_order *order, const struct word *word, int argc
 
 /* ---- running */
 
-static int run(const struct settings *settings, const struct word *word, const struct job_order *order)
+static int run(const struct settings *settings, const struct word *word, struct job_order *order)
 {
+	struct signer *signer = NULL;
 	struct err err = ERR_INIT;
 	int rc;
 
@@ -142,8 +144,14 @@ static int run(const struct settings *settings, const struct word *word, const s
 		fprintf(stderr, "feedctl job %s: setting amqp.url is empty: it says where RabbitMQ is\n", word->name);
 		return 1;
 	}
+	if (word->signs && signer_open(settings, &signer, &err) < 0) {
+		fprintf(stderr, "feedctl job %s: %s\n", word->name, err.message);
+		return 2;
+	}
+	order->signer = signer;
 	stop_install();
 	rc = word->run(settings, order, &err);
+	signer_close(signer);
 	if (rc < 0)
 		fprintf(stderr, "feedctl job %s: %s\n", word->name, err.message);
 	return rc < 0 ? 1 : rc;

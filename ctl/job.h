@@ -11,6 +11,7 @@
 #include "common/base/settings.h"
 #include "common/base/uuid.h"
 #include "common/queue/amqp.h"
+#include "common/queue/signer.h"
 
 #define JOB_WORDS_MAX 3
 
@@ -22,6 +23,7 @@ struct job_order { /* what was typed */
 	int64_t wait_s;                   /* -1: do not wait */
 	int64_t timeout_ms;               /* of answers */
 	bool terminate, is_sure;
+	const struct signer *signer;      /* not typed, but by the settings; NULL: nothing is signed */
 };
 
 int job_send(const struct settings *settings, const struct job_order *order, struct err *err);
@@ -36,6 +38,7 @@ extern const char job_inspect_words[]; /* "ping, active, …" */
 
 struct job_inbox {
 	struct amqp *amqp;
+	const struct signer *signer; /* set by the caller: answers must be signed; NULL: they are not */
 	char queue[UUID_TEXT + sizeof(".reply.celery.pidbox")];
 };
 

@@ -37,7 +37,7 @@ static int publish_request(struct amqp *amqp, const struct job_request *request,
 	int rc;
 
 	job_request_write(request, &body);
-	message = job_request_message(&body);
+	message = job_request_message(request, &body);
 	rc = amqp_publish(amqp, &message, NULL, err);
 	buf_release(&body);
 	return rc;
@@ -66,13 +66,13 @@ static int take_answers(struct job_inbox *inbox, const struct job_order *order, 
 static int ask(const struct settings *settings, const struct job_order *order, const char *method, struct slice arguments, struct err *err)
 {
 	char key[UUID_TEXT], ticket[UUID_TEXT];
-	struct job_inbox inbox = { .amqp = NULL };
+	struct job_inbox inbox = { .signer = order->signer };
 	int rc = -1;
 
 	uuid_v7(key);
 	uuid_v7(ticket);
 	if (job_inbox_open(settings, JOB_ANSWERS, key, &inbox, err) == 0 && job_message_declare(inbox.amqp, err) == 0 &&
-		publish_request(inbox.amqp, &(struct job_request){ method, arguments, order->node, key, ticket }, err) == 0)
+		publish_request(inbox.amqp, &(struct job_request){ method, arguments, order->node, key, ticket, order->signer }, err) == 0)
 		rc = take_answers(&inbox, order, err);
 	job_inbox_close(&inbox);
 	return rc;

@@ -35,14 +35,19 @@ void job_inbox_close(struct job_inbox *inbox)
 	amqp_close(inbox->amqp);
 }
 
-/* NULL: it is no JSON, and was told. */
-static struct json *read_delivery(const struct amqp_delivery *delivery)
+/* NULL: it is no JSON, or not signed as it should be, and was told. */
+static struct json *read_delivery(const struct signer *signer, const struct amqp_delivery *delivery)
 {
 	struct err why = ERR_INIT;
-	struct json *json = json_parse_answer(delivery->body, &why);
+	struct slice type = delivery->properties.content_type, text = delivery->body;
+	struct buf room = BUF_INIT;
+	struct json *json = NULL;
 
+	if (signer_read(signer, &type, &text, &room, &why) == 0)
+		json = json_parse_answer(text, &why);
 	if (json == NULL)
 		fprintf(stderr, "feedctl job: an answer that can't be read: %s\n", why.message);
+	buf_release(&room);
 	return json;
 }
 
@@ -56,7 +61,7 @@ int job_inbox_next(struct job_inbox *inbox, int64_t until_ms, struct json **out,
 			return 0;
 		if (amqp_next(inbox->amqp, left_ms < LOOK_MS ? left_ms : LOOK_MS, &event, err) < 0)
 			return -1;
-		*out = event.type == AMQP_EVENT_DELIVERY ? read_delivery(event.delivery) : NULL;
+		*out = event.type == AMQP_EVENT_DELIVERY ? read_delivery(inbox->signer, event.delivery) : NULL;
 		amqp_delivery_free(event.delivery);
 		if (event.type == AMQP_EVENT_RETURNED)
 			return err_set(err, ERR_CONFLICT, "no job worker listens");

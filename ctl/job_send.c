@@ -171,7 +171,7 @@ static int await_row(const struct settings *settings, const char *id, int64_t un
 static int await(const struct settings *settings, const struct job_order *order, struct job_inbox *inbox, const char *id, struct err *err)
 {
 	const int64_t until_ms = clock_mono_ms() + order->wait_s * SECOND_MS;
-	struct job_state state = { .result = BUF_INIT };
+	struct job_state state = { .result = BUF_INIT, .signer = order->signer };
 	int rc = inbox->amqp != NULL ? await_message(inbox, until_ms, &state, err) : await_row(settings, id, until_ms, &state, err);
 
 	if (rc == 0) {
@@ -191,10 +191,10 @@ int job_send(const struct settings *settings, const struct job_order *order, str
 {
 	struct slice queues = slice_of(settings->job.queues), first = slice_trim(slice_cut(&queues, ','));
 	const bool waits = order->wait_s >= 0;
-	struct job_inbox inbox = { .amqp = NULL };
+	struct job_inbox inbox = { .signer = order->signer };
 	char queue[256], id[UUID_TEXT], answers[UUID_TEXT];
 	struct job_message job = { .name = order->words[0], .id = id, .queue = queue, .eta_ms = order->eta_ms, .expires_ms = order->expires_ms,
-		.priority = (int)order->priority };
+		.priority = (int)order->priority, .signer = order->signer };
 	int rc = -1;
 
 	if (order->queue != NULL)
@@ -224,7 +224,7 @@ out:
 
 int job_status(const struct settings *settings, const struct job_order *order, struct err *err)
 {
-	struct job_state state = { .result = BUF_INIT };
+	struct job_state state = { .result = BUF_INIT, .signer = order->signer };
 	struct store *store = NULL;
 	int rc = -1;
 

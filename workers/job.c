@@ -112,6 +112,7 @@ static int open_admin(const struct settings *settings, struct node *node, struct
 int job_worker_run(const struct settings *settings)
 {
 	static struct node node; /* large */
+	struct signer *signer = NULL;
 	struct admin *admin = NULL;
 	struct err err = ERR_INIT;
 	int nursery, code = EXIT_FAILURE;
@@ -121,7 +122,8 @@ int job_worker_run(const struct settings *settings)
 		log_error("can't start", log_str("error", "setting amqp.url is empty: jobs come by RabbitMQ"));
 		return 2;
 	}
-	if (jobs_open(settings, &err) < 0 || nursery_start(settings, &nursery, &err) < 0) {
+	/* The nursery before the key: no child has that in its memory. */
+	if (jobs_open(settings, &err) < 0 || nursery_start(settings, &nursery, &err) < 0 || signer_open(settings, &signer, &err) < 0) {
 		log_error("can't start", log_err(&err));
 		return 2;
 	}
@@ -131,19 +133,20 @@ int job_worker_run(const struct settings *settings)
 		log_warn("threads can't be ended: with job.hard_time_limit_ms jobs run in children");
 	if (settings->job.deduplicate_successful && !result_has_table(settings))
 		log_warn("job.deduplicate_successful does nothing: job.results names no database to ask");
-	if (node_open(&node, settings, nursery, &err) < 0 || open_admin(settings, &node, &admin, &err) < 0) {
+	if (node_open(&node, settings, signer, nursery, &err) < 0 || open_admin(settings, &node, &admin, &err) < 0) {
 		log_error("can't start", log_err(&err));
 		_exit(EXIT_FAILURE);
 	}
 	log_info("start", log_str("version", FEEDMILL_VERSION), log_str("node", node.name), log_str("queues", settings->job.queues),
 		log_str("pool", settings->job.pool), log_int("concurrency", settings->job.concurrency),
-		log_str("email", settings->smtp.url[0] != '\0' ? "on" : "off"), log_str("files", settings->job.files[0] != '\0' ? "on" : "off"),
+		log_str("email", settings->smtp.url[0] != '\0' ? "on" : "off"), log_str("files", settings->job.files[0] != '\0' ? "on" : "off"), log_str("signed", signer != NULL ? "on" : "off"),
 		log_int("admin_port", admin_port(admin)));
 	node.admin_port = admin_port(admin);
 	code = node_run(&node);
 	notify_stopping();
 	admin_stop(admin);
 	node_close(&node);
+	signer_close(signer);
 	jobs_close();
 	log_info("stop", log_int("code", code), log_int("processed", node.processed));
 	return code;

@@ -104,7 +104,7 @@ struct job_settings {
 	char *results;              /* "rpc", "database", "both", "none" */
 	char *result_table;         /* "name", or "database.name": letters, digits and _ */
 	char *group_table;          /* likewise */
-	char *database_format;      /* "pickle", "json" */
+	char *database_format;      /* "pickle", "json", "auth" */
 	char *result_serializer;    /* "json", "msgpack": of answers to what came as MessagePack */
 	int64_t result_expires_s;
 	bool result_extended;
@@ -126,6 +126,12 @@ struct job_settings {
 	int64_t image_max_pixels;
 	bool local_urls;
 	char *gateway_url;          /* of feed.post and feed.befriend; empty: off */
+	char *security_key;         /* files, as Celery's settings of these names; all three or none: see signer.h */
+	char *security_key_password;
+	char *security_certificate;
+	char *security_cert_store;  /* folder or pattern */
+	char *security_digest;      /* "sha256", … */
+	bool security_events;
 };
 
 struct smtp_settings {

@@ -61,10 +61,21 @@ static void write_body(const struct job_message *job, struct buf *out)
 	json_close(&w, ']');
 }
 
-static struct amqp_properties properties_of(int delivery_mode, const struct amqp_field *headers, size_t count)
+static void sign(const struct signer *signer, struct buf *body)
+{
+	struct buf signed_text = BUF_INIT;
+
+	if (signer == NULL)
+		return;
+	signer_sign(signer, bytes(body), &signed_text);
+	buf_release(body);
+	*body = signed_text;
+}
+
+static struct amqp_properties properties_of(const struct signer *signer, int delivery_mode, const struct amqp_field *headers, size_t count)
 {
 	return (struct amqp_properties){
-		.content_type = slice_of("application/json"),
+		.content_type = slice_of(signer != NULL ? SIGNER_CONTENT_TYPE : "application/json"),
 		.content_encoding = slice_of("utf-8"),
 		.delivery_mode = delivery_mode,
 		.headers = { headers, count },
@@ -85,6 +96,7 @@ int job_message_send(struct amqp_publisher *publisher, const struct job_message 
 	write_time(job->eta_ms, eta);
 	write_time(job->expires_ms, expires);
 	write_body(job, &body);
+	sign(job->signer, &body);
 	{
 		const struct amqp_field headers[HEADERS] = {
 			amqp_text("lang", slice_of("c")),
@@ -111,7 +123,7 @@ int job_message_send(struct amqp_publisher *publisher, const struct job_message 
 		struct amqp_message message = {
 			.exchange = "",
 			.routing_key = job->queue,
-			.properties = properties_of(2, headers, job->trace != NULL ? HEADERS : HEADERS - 1),
+			.properties = properties_of(job->signer, 2, headers, job->trace != NULL ? HEADERS : HEADERS - 1),
 			.body = bytes(&body),
 			.mandatory = true,
 		};
@@ -165,9 +177,10 @@ void job_request_write(const struct job_request *request, struct buf *out)
 		json_close(&w, '}');
 	}
 	json_close(&w, '}');
+	sign(request->signer, out);
 }
 
-struct amqp_message job_request_message(const struct buf *body)
+struct amqp_message job_request_message(const struct job_request *request, const struct buf *body)
 {
 	static const struct amqp_field headers[] = {
 		{ "clock", { .type = AMQP_VALUE_INT, .number = 1 } },
@@ -175,7 +188,8 @@ struct amqp_message job_request_message(const struct buf *body)
 	};
 
 	return (struct amqp_message){
-		.exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(1, headers, 2), .body = bytes(body), .mandatory = true,
+		.exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(request->signer, 1, headers, 2), .body = bytes(body),
+		.mandatory = true,
 	};
 }
 
@@ -190,15 +204,18 @@ static void write_revoke(const char *id, struct buf *out)
 	json_close(&w, '}');
 }
 
-int job_message_revoke(struct amqp_publisher *publisher, const char *id, int64_t timeout_ms, amqp_sent_fn *done, void *arg, struct err *err)
+int job_message_revoke(struct amqp_publisher *publisher, const struct signer *signer, const char *id, int64_t timeout_ms, amqp_sent_fn *done,
+	void *arg, struct err *err)
 {
+	struct job_request request = { .method = "revoke", .signer = signer };
 	struct buf arguments = BUF_INIT, body = BUF_INIT;
 	struct amqp_message message;
 	int rc;
 
 	write_revoke(id, &arguments);
-	job_request_write(&(struct job_request){ .method = "revoke", .arguments = bytes(&arguments) }, &body);
-	message = job_request_message(&body);
+	request.arguments = bytes(&arguments);
+	job_request_write(&request, &body);
+	message = job_request_message(&request, &body);
 	rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);
 	buf_release(&arguments);
 	buf_release(&body);

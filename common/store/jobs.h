@@ -1,5 +1,5 @@
 /* jobs: results of jobs, as workers keep them in Celery's own table: celery_taskmeta(task_id, status, result, …), or as job.result_table calls
- * it. Uses store, model.
+ * it. Uses store, model, signer.
  *
  * A table is named as settings have it: "name", or "database.name" for another database of the same server. They see to it that this is
  * letters, digits and _ alone; it may still be a word of SQL, and is quoted. */
@@ -9,7 +9,10 @@
 #include "common/base/buf.h"
 #include "common/store/store.h"
 
+struct signer;
+
 struct job_state {
+	const struct signer *signer; /* set by the caller, to read results that are signed; NULL: they are not readable */
 	bool found;
 	char status[32];   /* Celery's: SUCCESS, FAILURE, REVOKED, STARTED, RETRY, … */
 	bool is_readable;  /* else the result is a Python object of its own */

@@ -67,6 +67,7 @@ brotli/: workers/celery/unpack.c
 msgpack/: workers/celery/msgpack.c
 pcre2: workers/celery/pattern.c
 hiredis: workers/relay_redis.c
+openssl/: common/queue/signer.c tests/unit/test_signer.c
 ADAPTERS
 outside() { # FILE 'GLOBS': the file is none of them
 	for glob in $2; do

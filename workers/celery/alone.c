@@ -6,15 +6,19 @@
 #define PATIENCE_MS 1000
 
 /* A request for no node at all: a mandatory message comes back when there is no mailbox that it could go to. */
-static int ask(struct amqp *amqp, struct err *err)
+static int ask(struct amqp *amqp, const struct signer *signer, struct err *err)
 {
 	static const char text[] = "{\"method\":\"ping\",\"arguments\":{},\"destination\":[\"\"],\"pattern\":null,\"matcher\":null}";
-	const struct amqp_message message = { .exchange = "celery.pidbox", .routing_key = "", .mandatory = true, .body = slice_of(text),
-		.properties = { .content_type = slice_of("application/json"), .content_encoding = slice_of("utf-8"), .delivery_mode = 1 } };
+	struct post *post = post_new(slice_of("celery.pidbox"), slice_of(""));
+	int rc;
 
-	if (amqp_confirm_publishes(amqp, err) < 0)
-		return -1;
-	return amqp_publish(amqp, &message, NULL, err);
+	post_json(post);
+	post->message.mandatory = true;
+	buf_add_str(&post->body, text);
+	post->message.body = post_body(post, signer);
+	rc = amqp_confirm_publishes(amqp, err) == 0 ? amqp_publish(amqp, &post->message, NULL, err) : -1;
+	post_free(post);
+	return rc;
 }
 
 /* On a connection of its own: one that publishes is not read while the broker is short of memory. */
@@ -29,7 +33,7 @@ bool control_is_alone(struct node *node)
 
 	rc = amqp_open(node->settings, "job mingle", &amqp, &err);
 	if (rc == 0)
-		rc = ask(amqp, &err);
+		rc = ask(amqp, node->signer, &err);
 	while (rc == 0 && event.type != AMQP_EVENT_CONFIRMED && clock_mono_ms() < until) {
 		rc = amqp_next(amqp, until - clock_mono_ms(), &event, &err);
 		if (rc == 0 && event.type == AMQP_EVENT_RETURNED) {

@@ -320,36 +320,44 @@ static int64_t number_header(const struct amqp_delivery *delivery, const char *n
 	return value != NULL && value->type == AMQP_VALUE_INT ? value->number : 0;
 }
 
-/* As the sender's task_serializer has written it; NULL: err. */
-static struct json *read_request(const struct amqp_delivery *delivery, bool is_msgpack, struct err *err)
+/* As the sender's task_serializer has written it, which may have signed it; NULL: err. */
+static struct json *read_request(const struct signer *signer, const struct amqp_delivery *delivery, bool *is_msgpack, struct err *err)
 {
-	struct buf text = BUF_INIT;
+	struct slice type = delivery->properties.content_type, text = delivery->body;
+	struct buf room = BUF_INIT, json = BUF_INIT;
 	struct json *request = NULL;
 
-	if (!is_msgpack)
-		return json_parse_answer(delivery->body, err);
-	if (msgpack_to_json(delivery->body, REQUEST_VALUES_MAX, REQUEST_BODY_MAX, &text, err) == 0)
-		request = json_parse_answer(bytes(&text), err);
-	buf_release(&text);
+	if (signer_read(signer, &type, &text, &room, err) < 0)
+		goto out;
+	*is_msgpack = msgpack_is(type);
+	if (*is_msgpack) {
+		if (msgpack_to_json(text, REQUEST_VALUES_MAX, REQUEST_BODY_MAX, &json, err) < 0)
+			goto out;
+		text = bytes(&json);
+	}
+	request = json_parse_answer(text, err);
+out:
+	buf_release(&room);
+	buf_release(&json);
 	return request;
 }
 
 void control_message(struct node *node, const struct amqp_delivery *delivery)
 {
-	const bool is_msgpack = msgpack_is(delivery->properties.content_type);
 	const int64_t expires = number_header(delivery, "expires");
+	bool is_msgpack = false;
 	struct err err = ERR_INIT;
 	struct json *request;
 
 	node_heard(node, number_header(delivery, "clock"));
 	if (expires > 0 && expires < clock_wall_ms() / 1000)
 		return;
-	request = read_request(delivery, is_msgpack, &err);
+	request = read_request(node->signer, delivery, &is_msgpack, &err);
 	if (request == NULL || json_type(request) != JSON_OBJECT)
 		log_warn("remote control that can't be read", log_err(&err));
 	else if (slice_is(delivery->consumer, REPLY_CONSUMER))
 		take_hello(node, request);
 	else if (is_for_us(node, request))
-		obey(node, request, is_msgpack);
+		obey(node, request, is_msgpack && node->signer == NULL); /* who verifies reads JSON too */
 	json_free(request);
 }

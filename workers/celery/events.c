@@ -70,6 +70,7 @@ void event_send(struct node *node, struct event *event, const char *type)
 	json_close(&w, '}');
 	post_headers(post, bytes(&headers));
 	post_json(post);
+	post->is_plain = !node->settings->job.security_events;
 	buf_add(&post->body, event->body.data, event->body.len);
 	publisher_send(node->publisher, post);
 	buf_release(&headers);

@@ -355,6 +355,7 @@ void inspect_stats(struct node *node, const struct json *arguments, struct buf *
 void inspect_conf(struct node *node, const struct json *arguments, struct buf *out)
 {
 	const struct job_settings *s = &node->settings->job;
+	const bool is_signed = node->signer != NULL;
 	struct json_writer w = JSON_WRITER(out);
 
 	(void)arguments;
@@ -375,9 +376,9 @@ void inspect_conf(struct node *node, const struct json *arguments, struct buf *o
 	json_put_bool(&w, "result_extended", s->result_extended);
 	json_put_bool(&w, "result_persistent", s->result_persistent);
 	json_put_int(&w, "result_expires", s->result_expires_s);
-	json_put_string(&w, "task_serializer", slice_of("json"));
-	json_put_string(&w, "result_serializer", slice_of(s->result_serializer));
-	json_put_raw(&w, "accept_content", slice_of("[\"json\",\"msgpack\"]"));
+	json_put_string(&w, "task_serializer", slice_of(is_signed ? "auth" : "json"));
+	json_put_string(&w, "result_serializer", slice_of(is_signed ? "auth" : s->result_serializer));
+	json_put_raw(&w, "accept_content", slice_of(is_signed ? "[\"auth\"]" : "[\"json\",\"msgpack\"]"));
 	json_put_bool(&w, "enable_utc", true);
 	json_put_string(&w, "timezone", slice_of("UTC"));
 	json_close(&w, '}');

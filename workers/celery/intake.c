@@ -159,7 +159,7 @@ static void route(struct node *node, struct task *task)
 void intake(struct node *node, struct queue_entry *queue, struct amqp_delivery *delivery)
 {
 	struct err why = ERR_INIT;
-	struct request *request = request_read(delivery, &why);
+	struct request *request = request_read_signed(delivery, node->signer, &why);
 	struct task *task = task_new(request != NULL ? request : request_bare(delivery));
 
 	acks_seen(&node->acks, delivery->tag);

@@ -57,6 +57,7 @@ struct task_total {
 
 struct node {
 	const struct settings *settings;
+	const struct signer *signer;       /* NULL: nothing is signed */
 	char name[NODE_NAME_MAX], host[128];
 	struct outgoing outgoing;
 	enum node_stage stage;
@@ -114,7 +115,7 @@ struct node {
 	struct metric *received, *outcomes[JOB_LOST + 1], *run_seconds, *wait_seconds, *reconnects, *dead, *retries, *deduplicated;
 };
 
-int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err);
+int node_open(struct node *node, const struct settings *settings, const struct signer *signer, int nursery, struct err *err);
 void node_quit(void);            /* SIGQUIT: cold, after job.soft_shutdown_ms; a second one at once. Async-signal-safe */
 int node_run(struct node *node); /* until stop_requested() and all is settled; the exit code */
 void node_close(struct node *node);

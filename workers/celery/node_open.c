@@ -84,12 +84,12 @@ static void on_ran(void *arg, struct task *task)
 	finish_ran(arg, task);
 }
 
-int node_open(struct node *node, const struct settings *settings, int nursery, struct err *err)
+int node_open(struct node *node, const struct settings *settings, const struct signer *signer, int nursery, struct err *err)
 {
 	const bool has_threads = strcmp(settings->job.pool, "threads") == 0;
 	const bool has_table = result_has_table(settings) || settings->job.durable_revokes;
 
-	*node = (struct node){ .settings = settings, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events,
+	*node = (struct node){ .settings = settings, .signer = signer, .started_mono_ms = clock_mono_ms(), .task_events = settings->job.events,
 		.run_ewma_us = NODE_FAST_US };
 	node->backoff = node->control_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };
 	if (set_name(node, err) < 0)
@@ -114,11 +114,11 @@ int node_open(struct node *node, const struct settings *settings, int nursery, s
 	if (settings->job.state_file[0] != '\0' && revoked_load(&node->revoked, settings->job.state_file, err) < 0)
 		return -1;
 	inbox_open(&node->inbox);
-	node->publisher = publisher_start(settings, &node->inbox);
+	node->publisher = publisher_start(settings, signer, &node->inbox);
 	if (has_table)
 		node->table = result_table_start(settings, &node->inbox);
 	if (settings->job.deduplicate_successful && result_has_table(settings) && strcmp(settings->job.acks, "late") == 0)
-		node->ask = result_ask_start(settings, &node->inbox);
+		node->ask = result_ask_start(settings, signer, &node->inbox);
 	if (has_threads)
 		node->threads = threads_open(settings, (size_t)settings->job.concurrency, &node->inbox);
 	node->children = children_open(settings, nursery, (size_t)settings->job.concurrency, on_ran, node);

@@ -170,6 +170,20 @@ struct post *outgoing_post(const struct outgoing_task *t)
 	return post;
 }
 
+/* As it came: what is signed keeps the name of who has signed it. */
+static void add_body(struct post *post, const struct request *r)
+{
+	if (r->sealed.len > 0) {
+		buf_add(&post->body, r->sealed.data, r->sealed.len);
+		post->message.properties.content_type = slice_of(SIGNER_CONTENT_TYPE);
+		post->is_json = post->is_packing = false;
+	} else if (r->packed.len > 0) {
+		buf_add(&post->packed, r->packed.data, r->packed.len);
+	} else {
+		buf_add(&post->body, r->body.data, r->body.len);
+	}
+}
+
 struct post *outgoing_again(const struct request *r, const char *queue, int64_t retries, int64_t deliveries, int64_t eta_ms, int64_t delay_s)
 {
 	char eta[40] = "";
@@ -194,9 +208,6 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 	post_headers(post, bytes(&headers));
 	post_add_headers(post, r->custom);
 	buf_release(&headers);
-	if (r->packed.len > 0)
-		buf_add(&post->packed, r->packed.data, r->packed.len);
-	else
-		buf_add(&post->body, r->body.data, r->body.len);
+	add_body(post, r);
 	return post;
 }

@@ -30,7 +30,7 @@ struct post *post_new(struct slice exchange, struct slice routing_key)
 {
 	struct post *post = mem_zalloc(sizeof(*post));
 
-	post->body = post->packed = (struct buf)BUF_INIT;
+	post->body = post->packed = post->sealed = (struct buf)BUF_INIT;
 	post->message.exchange = post_keep(post, exchange).data;
 	post->message.routing_key = post_keep(post, routing_key).data;
 	post->message.properties.delivery_mode = 1;
@@ -64,12 +64,23 @@ void post_json(struct post *post)
 {
 	post->message.properties.content_type = slice_of("application/json");
 	post->message.properties.content_encoding = slice_of("utf-8");
+	post->is_json = true;
 }
 
-struct slice post_body(struct post *post)
+static struct slice sealed_body(struct post *post, const struct signer *signer, struct slice json)
+{
+	if (post->sealed.len == 0)
+		signer_sign(signer, json, &post->sealed);
+	post->message.properties.content_type = slice_of(SIGNER_CONTENT_TYPE);
+	return (struct slice){ post->sealed.data, post->sealed.len };
+}
+
+struct slice post_body(struct post *post, const struct signer *signer)
 {
 	const struct slice json = { post->body.data, post->body.len };
 
+	if (signer != NULL && post->is_json && !post->is_plain)
+		return sealed_body(post, signer, json);
 	if (post->is_packing && post->packed.len == 0)
 		post->is_packing = msgpack_from_json(json, &post->packed);
 	if (!post->is_packing)
@@ -93,5 +104,6 @@ void post_free(struct post *post)
 	wire_release(&post->wire);
 	buf_release(&post->body);
 	buf_release(&post->packed);
+	buf_release(&post->sealed);
 	free(post);
 }

@@ -112,11 +112,12 @@ static void *run(void *arg)
 
 /* ---- for others */
 
-struct publisher *publisher_start(const struct settings *settings, struct inbox *inbox)
+struct publisher *publisher_start(const struct settings *settings, const struct signer *signer, struct inbox *inbox)
 {
 	struct publisher *p = mem_zalloc(sizeof(*p));
 
 	p->settings = settings;
+	p->signer = signer;
 	p->inbox = inbox;
 	outgoing_uuid4(p->name);
 	p->backoff = p->nack_backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };

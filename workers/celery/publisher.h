@@ -20,7 +20,7 @@
 
 struct publisher;
 
-struct publisher *publisher_start(const struct settings *settings, struct inbox *inbox);
+struct publisher *publisher_start(const struct settings *settings, const struct signer *signer, struct inbox *inbox); /* signer: may be NULL */
 void publisher_stop(struct publisher *publisher, int64_t wait_ms); /* what is confirmed within the time is; NULL is fine */
 
 void publisher_send(struct publisher *publisher, struct post *post); /* takes it; any thread */

@@ -21,6 +21,7 @@
 
 struct publisher {
 	const struct settings *settings;
+	const struct signer *signer; /* NULL: nothing is signed */
 	struct inbox *inbox;
 	pthread_t thread;
 	pthread_mutex_t lock;       /* of incoming */

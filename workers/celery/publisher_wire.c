@@ -152,7 +152,7 @@ static void give_id(struct publisher *p, struct post *post)
 static int send_one(struct publisher *p, struct post *post, struct err *err)
 {
 	give_id(p, post);
-	post->message.body = post_body(post);
+	post->message.body = post_body(post, p->signer);
 	if (post->is_broken)
 		return err_set(err, ERR_INVALID, "its headers can't be written");
 	if (post->is_next && post->message.body.len > AMQP_BODY_MAX)

@@ -55,7 +55,7 @@ static int check(struct request *r, struct err *err)
 	return 0;
 }
 
-static int fill(struct request *r, const struct amqp_delivery *d, struct err *err)
+static int fill(struct request *r, const struct amqp_delivery *d, const struct signer *signer, struct err *err)
 {
 	const struct amqp_properties *p = &d->properties;
 
@@ -70,7 +70,7 @@ static int fill(struct request *r, const struct amqp_delivery *d, struct err *er
 	if (request_headers(r, &p->headers, err) < 0)
 		return -1;
 	r->deliveries = r->counted + r->counted_by_broker;
-	if (request_content(r, d, err) < 0 || request_body(r, &p->headers, err) < 0)
+	if (request_content(r, d, signer, err) < 0 || request_body(r, &p->headers, err) < 0)
 		return -1;
 	return check(r, err);
 }
@@ -79,21 +79,26 @@ struct request *request_bare(struct amqp_delivery *delivery)
 {
 	struct request *r = mem_zalloc(sizeof(*r));
 
-	r->stamps_memory = r->stamped_memory = r->body_memory = r->packed_memory = r->texts_memory = (struct buf)BUF_INIT;
+	r->stamps_memory = r->stamped_memory = r->body_memory = r->packed_memory = r->sealed_memory = r->texts_memory = (struct buf)BUF_INIT;
+	r->delivery = delivery;
+	return r;
+}
+
+struct request *request_read_signed(struct amqp_delivery *delivery, const struct signer *signer, struct err *err)
+{
+	struct request *r = request_bare(NULL);
+
+	if (fill(r, delivery, signer, err) < 0) {
+		request_free(r);
+		return NULL;
+	}
 	r->delivery = delivery;
 	return r;
 }
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err)
 {
-	struct request *r = request_bare(NULL);
-
-	if (fill(r, delivery, err) < 0) {
-		request_free(r);
-		return NULL;
-	}
-	r->delivery = delivery;
-	return r;
+	return request_read_signed(delivery, NULL, err);
 }
 
 void request_free(struct request *r)
@@ -106,6 +111,7 @@ void request_free(struct request *r)
 	buf_release(&r->stamped_memory);
 	buf_release(&r->body_memory);
 	buf_release(&r->packed_memory);
+	buf_release(&r->sealed_memory);
 	buf_release(&r->texts_memory);
 	amqp_delivery_free(r->delivery);
 	free(r);

@@ -15,6 +15,7 @@
 #include "common/base/json.h"
 #include "common/base/str.h"
 #include "common/queue/amqp.h"
+#include "common/queue/signer.h"
 
 #define REQUEST_ID_MAX 155           /* bytes: the column task_id of the results' table */
 #define REQUEST_NAME_MAX 255
@@ -45,16 +46,19 @@ struct request {
 	struct slice body;                  /* [args, kwargs, embed] as a text of JSON */
 	bool is_msgpack;                    /* it came as MessagePack */
 	struct slice packed;                /* and like this, which says what body says; SLICE_NONE: body alone does */
+	struct slice sealed;                /* and signed like this; SLICE_NONE: it was not signed, or body says something else by now */
 	struct json *tree;                  /* of the body */
 	const struct json *args, *kwargs;
 	const struct json *callbacks, *errbacks, *chain, *chord; /* NULL: none */
 
 	struct amqp_delivery *delivery;     /* behind the texts */
 	struct amqp_field *custom_fields;
-	struct buf texts_memory, stamps_memory, stamped_memory, body_memory, packed_memory;
+	struct buf texts_memory, stamps_memory, stamped_memory, body_memory, packed_memory, sealed_memory;
 };
 
 struct request *request_read(struct amqp_delivery *delivery, struct err *err); /* takes delivery, unless NULL: err */
+/* signer: may be NULL; else what is not signed is refused. */
+struct request *request_read_signed(struct amqp_delivery *delivery, const struct signer *signer, struct err *err);
 struct request *request_bare(struct amqp_delivery *delivery); /* of a message that can't be read: no task, no id. Takes delivery */
 void request_free(struct request *request);                                   /* NULL is fine */
 

@@ -136,7 +136,7 @@ static int rewrite_body(struct request *r, struct err *err)
 	buf_release(&r->body_memory);
 	r->body_memory = text;
 	r->body = (struct slice){ text.data, text.len };
-	r->packed = SLICE_NONE; /* that is not what it says any more */
+	r->packed = r->sealed = SLICE_NONE; /* that is not what it says any more */
 	r->tree = json_parse_answer(r->body, err);
 	return r->tree == NULL ? -1 : read_body_v2(r, err);
 }

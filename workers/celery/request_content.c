@@ -10,21 +10,35 @@ static struct slice header_text(const struct amqp_delivery *d, const char *name)
 	return value != NULL && value->type == AMQP_VALUE_TEXT ? value->text : SLICE_NONE;
 }
 
-static int check_content(const struct amqp_properties *p, struct err *err)
+static int check_content(struct slice content_type, struct slice encoding, struct err *err)
 {
 	static const char *const encodings[] = { "utf-8", "utf8", "us-ascii", "base64", "binary" };
-	struct slice rest = p->content_type, type = slice_trim(slice_cut(&rest, ';'));
+	struct slice rest = content_type, type = slice_trim(slice_cut(&rest, ';'));
 
 	if (type.len > 0 && !slice_is_nocase(type, "application/json") && !msgpack_is(type))
 		return err_set(err, ERR_INVALID, "content type \"%.*s\" is refused: application/json and " MSGPACK_TYPE " are read",
 			(int)(type.len < 80 ? type.len : 80), type.data);
-	if (p->content_encoding.len == 0)
+	if (encoding.len == 0)
 		return 0;
 	for (size_t i = 0; i < sizeof(encodings) / sizeof(encodings[0]); i++)
-		if (slice_is_nocase(p->content_encoding, encodings[i]))
+		if (slice_is_nocase(encoding, encodings[i]))
 			return 0;
-	return err_set(err, ERR_INVALID, "content encoding \"%.*s\" is not known here",
-		(int)(p->content_encoding.len < 80 ? p->content_encoding.len : 80), p->content_encoding.data);
+	return err_set(err, ERR_INVALID, "content encoding \"%.*s\" is not known here", (int)(encoding.len < 80 ? encoding.len : 80), encoding.data);
+}
+
+/* With a signer as Celery with accept_content = ["auth"]: also what says no type may be signed. */
+static int check_message(const struct amqp_properties *p, const struct signer *signer, struct err *err)
+{
+	const bool is_signed = slice_is_nocase(p->content_type, SIGNER_CONTENT_TYPE);
+
+	if (signer == NULL && is_signed)
+		return request_wrong(err, "content type \"" SIGNER_CONTENT_TYPE "\" is refused: the message is signed, and setting job.security_key is empty");
+	if (signer == NULL)
+		return check_content(p->content_type, p->content_encoding, err);
+	if (is_signed || p->content_type.len == 0)
+		return 0;
+	return err_set(err, ERR_INVALID, "content type \"%.*s\" is refused: with job.security_key signed messages alone are run",
+		(int)(p->content_type.len < 80 ? p->content_type.len : 80), p->content_type.data);
 }
 
 /* The body as its serializer has written it. Base64 is undone before the compression, which the sender applied first. */
@@ -36,8 +50,6 @@ static int unwrap(struct request *r, const struct amqp_delivery *d, struct err *
 	int rc = -1;
 
 	r->body = d->body;
-	if (check_content(&d->properties, err) < 0)
-		goto out;
 	if (is_base64) {
 		if (unpack_base64(r->body, &r->body_memory, err) < 0)
 			goto out;
@@ -94,11 +106,30 @@ static int read_msgpack(struct request *r, struct err *err)
 	return 0;
 }
 
-int request_content(struct request *r, const struct amqp_delivery *delivery, struct err *err)
+/* The body is a signed text, and becomes what is in it; type: of that. */
+static int open_seal(struct request *r, const struct signer *signer, struct slice *type, struct err *err)
 {
-	if (unwrap(r, delivery, err) < 0)
+	struct signed_body inner;
+
+	r->sealed = r->body;
+	r->sealed_memory = r->body_memory;
+	r->body_memory = (struct buf)BUF_INIT;
+	if (signer_verify(signer, r->sealed, &r->body_memory, &inner, err) < 0 || check_content(inner.content_type, inner.content_encoding, err) < 0)
 		return -1;
-	r->is_msgpack = msgpack_is(delivery->properties.content_type);
+	r->body = inner.body;
+	*type = inner.content_type;
+	return 0;
+}
+
+int request_content(struct request *r, const struct amqp_delivery *delivery, const struct signer *signer, struct err *err)
+{
+	struct slice type = delivery->properties.content_type;
+
+	if (check_message(&delivery->properties, signer, err) < 0 || unwrap(r, delivery, err) < 0)
+		return -1;
+	if (signer != NULL && open_seal(r, signer, &type, err) < 0)
+		return -1;
+	r->is_msgpack = msgpack_is(type);
 	if (r->is_msgpack && read_msgpack(r, err) < 0)
 		return -1;
 	return check_values(r->body, err);

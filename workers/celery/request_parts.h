@@ -13,7 +13,7 @@ int request_wrong(struct err *err, const char *what); /* ERR_INVALID, -1 */
 
 /* In this order: a body is read by what the headers have said. */
 int request_headers(struct request *r, const struct amqp_table *headers, struct err *err);
-int request_content(struct request *r, const struct amqp_delivery *delivery, struct err *err);
+int request_content(struct request *r, const struct amqp_delivery *delivery, const struct signer *signer, struct err *err);
 int request_body(struct request *r, const struct amqp_table *headers, struct err *err); /* headers: they win over a body of version 1 */
 
 /* [hard, soft] in seconds, either may be null; NULL: not said. */

@@ -16,6 +16,7 @@
 
 struct result_ask {
 	const struct settings *settings;
+	const struct signer *signer;
 	struct inbox *inbox;
 	struct store *store; /* the thread's */
 	struct backoff backoff;
@@ -88,7 +89,7 @@ static void *run(void *arg)
 	struct buf id = BUF_INIT;
 
 	while (first_id(ask, &id)) {
-		struct job_state state = { .result = BUF_INIT };
+		struct job_state state = { .result = BUF_INIT, .signer = ask->signer };
 		struct err err = ERR_INIT;
 
 		if (look(ask, (struct slice){ id.data, id.len }, &state, &err) == 0) {
@@ -110,11 +111,12 @@ static void *run(void *arg)
 
 /* ---- for others */
 
-struct result_ask *result_ask_start(const struct settings *settings, struct inbox *inbox)
+struct result_ask *result_ask_start(const struct settings *settings, const struct signer *signer, struct inbox *inbox)
 {
 	struct result_ask *ask = mem_zalloc(sizeof(*ask));
 
 	ask->settings = settings;
+	ask->signer = signer;
 	ask->inbox = inbox;
 	ask->last = &ask->first;
 	ask->backoff = (struct backoff){ .first_ms = 200, .limit_ms = 5000 };

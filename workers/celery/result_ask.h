@@ -7,8 +7,9 @@
 #include "workers/celery/inbox.h"
 
 struct result_ask;
+struct signer;
 
-struct result_ask *result_ask_start(const struct settings *settings, struct inbox *inbox);
+struct result_ask *result_ask_start(const struct settings *settings, const struct signer *signer, struct inbox *inbox); /* signer: or NULL */
 void result_ask_stop(struct result_ask *ask); /* NULL is fine; what has no answer yet gets none */
 
 /* What has no answer yet, and what is added from now on, comes to the inbox at once without one. The node's thread; NULL is fine. */

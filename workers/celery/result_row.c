@@ -7,6 +7,7 @@
 
 #include "common/base/json.h"
 #include "common/base/mem.h"
+#include "common/queue/signer.h"
 
 struct result_row *result_row_new(struct slice id, const char *status)
 {
@@ -33,6 +34,22 @@ void result_row_free(struct result_row *row)
 	buf_release(&row->stamps);
 	buf_release(&row->children);
 	free(row);
+}
+
+void result_row_sign(struct result_row *row)
+{
+	struct buf *const texts[] = { &row->args, &row->kwargs, &row->stamps, &row->children };
+
+	for (size_t i = 0; row->signer != NULL && !row->is_signed && i < sizeof(texts) / sizeof(texts[0]); i++) {
+		struct buf text = BUF_INIT;
+
+		if (texts[i]->len == 0)
+			continue;
+		signer_sign(row->signer, (struct slice){ texts[i]->data, texts[i]->len }, &text);
+		buf_release(texts[i]);
+		*texts[i] = text;
+	}
+	row->is_signed = true;
 }
 
 void result_row_fail(struct result_row *row, const struct err *why)

@@ -10,6 +10,7 @@
 #include "common/base/err.h"
 #include "common/base/str.h"
 
+struct signer;
 struct task;
 
 /* All texts are copies of its own. */
@@ -22,6 +23,8 @@ struct result_row {
 	struct buf trace;
 	struct buf name, args, kwargs, worker, queue, stamps; /* extended: where the table has these columns; args, kwargs and stamps are JSON */
 	struct buf children;     /* JSON list; likewise */
+	const struct signer *signer; /* result, args, kwargs, stamps and children are written signed by it; NULL: they are not */
+	bool is_signed;          /* the last four are, by now */
 	int64_t retries;
 	int64_t done_wall_ms;    /* 0: not in a state that is an end */
 	bool is_revoke;          /* only the id, for job_revoked */
@@ -30,6 +33,8 @@ struct result_row {
 
 struct result_row *result_row_new(struct slice id, const char *status);
 void result_row_free(struct result_row *row); /* NULL is fine */
+
+void result_row_sign(struct result_row *row); /* what is beside the result, once; nothing without a signer */
 
 /* A value that the table does not take becomes a FAILURE that says so. */
 void result_row_fail(struct result_row *row, const struct err *why);

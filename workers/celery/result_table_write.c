@@ -1,6 +1,7 @@
 /* Rows of results go in, and are written into the table, a SUCCESS that is there excepted: in one transaction, or none of them. */
 #include <string.h>
 
+#include "common/queue/signer.h"
 #include "common/store/jobs.h"
 #include "common/store/rows.h"
 #include "workers/celery/pickle.h"
@@ -19,6 +20,10 @@ static void encode(const struct result_table *t, const struct result_row *row, s
 	struct err err = ERR_INIT;
 	struct json *node;
 
+	if (row->signer != NULL) {
+		signer_sign(row->signer, bytes(&row->result), out);
+		return;
+	}
 	if (strcmp(t->settings->job.database_format, "json") == 0) {
 		buf_add(out, row->result.data, row->result.len);
 		return;
@@ -104,7 +109,7 @@ static void write_statement(const struct result_table *t, const struct column *c
 		: "status = CASE WHEN status = 'SUCCESS' THEN status ELSE excluded.status END");
 }
 
-static int write_result(struct result_table *t, const struct result_row *row, struct err *err)
+static int write_result(struct result_table *t, struct result_row *row, struct err *err)
 {
 	struct store_value values[2 + COLUMNS_MAX] = { store_text(slice_of(row->id)), store_text(slice_of(row->status)) };
 	struct column columns[COLUMNS_MAX];
@@ -114,6 +119,7 @@ static int write_result(struct result_table *t, const struct result_row *row, st
 	int rc;
 
 	encode(t, row, &value);
+	result_row_sign(row);
 	count = fill_columns(t, row, &value, done, columns);
 	write_statement(t, columns, count, &sql);
 	for (size_t i = 0; i < count; i++)
@@ -124,7 +130,7 @@ static int write_result(struct result_table *t, const struct result_row *row, st
 	return rc;
 }
 
-static int write_row(struct result_table *t, const struct result_row *row, struct err *err)
+static int write_row(struct result_table *t, struct result_row *row, struct err *err)
 {
 	return row->is_revoke ? result_table_write_revoke(t, row, err) : write_result(t, row, err);
 }
