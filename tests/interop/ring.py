@@ -10,6 +10,18 @@ from cryptography.x509.oid import NameOID
 from kombu.serialization import registry
 
 
+@contextlib.contextmanager
+def secured(app, inner="json", digest="sha256", **conf):
+    """app.setup_security() changes the serializers of the whole process: afterwards they are what they were."""
+    before = {attribute: copy.copy(value) for attribute, value in vars(registry).items()}
+    app.conf.update(task_serializer="auth", accept_content=["auth"], **conf)
+    try:
+        app.setup_security(serializer=inner, digest=digest)
+        yield app
+    finally:
+        vars(registry).update(before)
+
+
 class Ring:
     """<name>.key and <name>.pem in a folder; the certificates of those who are trusted are in its folder `store` too."""
 
@@ -38,13 +50,5 @@ class Ring:
         """As ours do."""
         return {f"job.{setting}": path for setting, path in self.files(name).items()}
 
-    @contextlib.contextmanager
-    def secured(self, app, name, inner="json", digest="sha256", **conf):
-        """app.setup_security() changes the serializers of the whole process: afterwards they are what they were."""
-        before = {attribute: copy.copy(value) for attribute, value in vars(registry).items()}
-        app.conf.update(task_serializer="auth", accept_content=["auth"], **self.files(name), **conf)
-        try:
-            app.setup_security(serializer=inner, digest=digest)
-            yield app
-        finally:
-            vars(registry).update(before)
+    def secured(self, app, name, **conf):
+        return secured(app, **self.files(name), **conf)

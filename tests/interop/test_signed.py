@@ -3,6 +3,7 @@ import base64
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,8 +15,8 @@ import pytest
 from celery import chain, group
 
 from conftest import Cluster
-from feedmill import Client, wait_for
-from ring import Ring
+from feedmill import ROOT, Client, wait_for
+from ring import Ring, secured
 from test_control import ask
 
 SIGNED = "application/data"
@@ -249,6 +250,20 @@ def test_a_key_with_a_password(make_cluster, ring):
     with signed(cluster, ring) as app:
         result = app.send_task("echo", ["by sha256"])
     assert "is not what" in dead_letter(cluster, result.id)[0].headers["x-feed-reason"]
+
+
+def test_keys_as_the_page_makes_them(make_cluster, tmp_path):
+    """By the command of docs/jobs.md, once for each."""
+    command, = re.findall("^    (openssl req .*)$", (ROOT / "docs/jobs.md").read_text(), re.M)
+    (tmp_path / "certs").mkdir()
+    for name in ("worker", "client"):
+        subprocess.run(command.replace("worker", name), shell=True, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    files = {name: {"security_key": str(tmp_path / f"{name}.key"), "security_certificate": str(tmp_path / f"certs/{name}.pem"),
+                    "security_cert_store": str(tmp_path / "certs/*.pem")} for name in ("worker", "client")}
+    cluster = make_cluster()
+    cluster.job(**files["worker"])
+    with secured(cluster.app(), result_serializer="auth", **files["client"]) as app:
+        assert app.send_task("add", [1, 2]).get(timeout=60) == 3
 
 
 # ---- results in the table
