@@ -39,8 +39,9 @@ def about_text(about):
 def figures_text(found):
     if found is None:
         return curves.NONE
+    taken = report.taken_table(found["figures"])
     return "\n".join([about_text(found["about"]), "", "![figures](performance.svg)", "", report.markdown(report.figures_table(found["figures"])), "",
-                      report.markdown(report.taken_table(found["figures"])), "",
+                      *([report.markdown(taken), ""] if len(taken) > 1 else []),
                       *(found[key].replace("\n", "  \n").rstrip() + "\n" for key in ("counted", "against") if found.get(key))]).rstrip() + "\n"
 
 
