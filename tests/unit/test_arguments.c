@@ -12,7 +12,7 @@
 
 static struct settings settings_with(char *arguments)
 {
-	return (struct settings){ .job = { .queue_arguments = arguments, .queue_type = "classic", .dead_letter_queue = "dead" } };
+	return (struct settings){ .job = { .queues = "celery", .queue_arguments = arguments, .queue_type = "classic", .dead_letter_queue = "dead" } };
 }
 
 /* As "name=value name=value ": 5, true, "text". */
@@ -52,6 +52,21 @@ static void queues_that_are_not_named_are_as_the_settings_say(void **state)
 	settings.job.queue_type = "quorum";
 	assert_arguments(&settings, "celery", "x-queue-type=\"quorum\" ");
 	assert_arguments(&settings, "dead", "");
+}
+
+static void a_queue_of_dead_letters_that_is_consumed_is_like_the_others(void **state)
+{
+	struct settings settings = settings_with("");
+
+	(void)state;
+	settings.job.queue_type = "quorum";
+	settings.job.queues = "celery, dead ,more";
+	assert_arguments(&settings, "dead", "x-queue-type=\"quorum\" ");
+	settings.job.queues = "celery,deadly,more";
+	assert_arguments(&settings, "dead", "");
+	settings.job.queues = "celery,dead";
+	settings.job.queue_arguments = "dead: x-max-length=5";
+	assert_arguments(&settings, "dead", "x-max-length=5 ");
 }
 
 static void queues_that_are_named_have_their_own_alone(void **state)
@@ -133,6 +148,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(queues_that_are_not_named_are_as_the_settings_say),
+		cmocka_unit_test(a_queue_of_dead_letters_that_is_consumed_is_like_the_others),
 		cmocka_unit_test(queues_that_are_named_have_their_own_alone),
 		cmocka_unit_test(what_is_wrong_is_said_with_queue_and_argument),
 		cmocka_unit_test(sixteen_arguments_of_63_bytes_fit),

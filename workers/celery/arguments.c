@@ -214,6 +214,16 @@ int arguments_check(const struct settings *settings, struct err *err)
 	return 0;
 }
 
+static bool is_of_tasks(const struct settings *settings, const char *queue)
+{
+	struct slice rest = slice_of(settings->job.queues);
+
+	while (rest.len > 0)
+		if (slice_is(slice_trim(slice_cut(&rest, ',')), queue))
+			return true;
+	return false;
+}
+
 void arguments_of(const struct settings *settings, const char *queue, struct arguments *out)
 {
 	struct err none = ERR_INIT;
@@ -224,7 +234,7 @@ void arguments_of(const struct settings *settings, const char *queue, struct arg
 		read_list(list, out, &none);
 		return;
 	}
-	if (strcmp(queue, settings->job.dead_letter_queue) == 0)
+	if (strcmp(queue, settings->job.dead_letter_queue) == 0 && !is_of_tasks(settings, queue))
 		return;
 	if (strcmp(settings->job.queue_type, "quorum") == 0)
 		add(out, amqp_text("x-queue-type", slice_of("quorum")));

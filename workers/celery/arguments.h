@@ -2,7 +2,7 @@
  * asks here: at start and on each new connection, for add_consumer, and when a message goes to a queue that is not there.
  *
  * A queue that job.queue_arguments names has those and no others; the others have what job.queue_type and job.max_priority say, and
- * job.dead_letter_queue has none. The setting is "queue: name=value, name=value; queue: …". Names begin with "x-"; what
+ * job.dead_letter_queue has none, unless it is one of job.queues too. The setting is "queue: name=value, name=value; queue: …". Names begin with "x-"; what
  * RabbitMQ itself knows must have a value of its kind; any other's is a whole number, true or false, or else a text. */
 #ifndef FEEDMILL_WORKERS_CELERY_ARGUMENTS_H
 #define FEEDMILL_WORKERS_CELERY_ARGUMENTS_H
