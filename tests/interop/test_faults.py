@@ -370,6 +370,20 @@ def test_what_waits_while_connections_are_lost_uses_nothing_of_the_cap(make_clus
         proxy.close()
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signals_that_mean_nothing_here_end_it_as_kill_does(make_cluster, number):
+    """As docs/jobs.md says; its job comes again."""
+    cluster = make_cluster()
+    worker = cluster.job()
+    app = cluster.app()
+    result = app.send_task("sleep", [2])
+    wait_for(lambda: app.control.inspect(destination=[worker.node], timeout=5).active()[worker.node], "it runs")
+    worker.signal(number)
+    assert worker.popen.wait(60) == -number
+    cluster.job()
+    assert result.get(timeout=60) == 2
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGQUIT], [signal.SIGTERM, signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGTERM, signal.SIGQUIT],
                                      ["shutdown", signal.SIGQUIT]], ids=str)
 def test_cold_shutdown_gives_running_jobs_back(make_cluster, signals):

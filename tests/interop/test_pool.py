@@ -222,7 +222,8 @@ def test_timeouts_and_failures_are_told_apart(make_cluster, acks):
         failed = app.send_task("fail", ["boom"])
         with pytest.raises(ValueError, match="boom"):
             failed.get(timeout=60)
-        assert worker.stop() == 0
+        assert worker_value(worker, "feedmill_job_runs_total", 'outcome="failed"') == 2, "each ran once"
+        assert worker.stop() == 0 and cluster.count("feed.jobs.dead") == 0
         dead = []
         if acks == "late":
             wait_for(lambda: cluster.count("own-dead") > 0, "it is rejected", 30)
