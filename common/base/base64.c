@@ -2,58 +2,82 @@
 #include "common/base/base64.h"
 
 #include <stdint.h>
-#include <string.h>
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* Of each byte: one more than its digit's value; 0: no digit. */
+static const unsigned char values[256] = {
+	['A'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+	['a'] = 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52,
+	['0'] = 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, ['+'] = 63, ['/'] = 64,
+};
+
+/* What was written after its end. */
+static void grow(struct buf *out, size_t len)
+{
+	out->len += len;
+	out->data[out->len] = '\0';
+}
 
 void base64_encode(struct buf *out, const void *bytes, size_t len)
 {
 	const unsigned char *in = bytes;
+	char *at;
 
+	if (len == 0)
+		return;
+	buf_reserve(out, (len + 2) / 3 * 4);
+	at = out->data + out->len;
 	for (size_t i = 0; i < len; i += 3) {
 		const uint32_t three = (uint32_t)in[i] << 16 | (uint32_t)(i + 1 < len ? in[i + 1] : 0) << 8 | (i + 2 < len ? in[i + 2] : 0);
 
-		buf_add_char(out, digits[three >> 18]);
-		buf_add_char(out, digits[three >> 12 & 63]);
-		buf_add_char(out, i + 1 < len ? digits[three >> 6 & 63] : '=');
-		buf_add_char(out, i + 2 < len ? digits[three & 63] : '=');
+		*at++ = digits[three >> 18];
+		*at++ = digits[three >> 12 & 63];
+		*at++ = i + 1 < len ? digits[three >> 6 & 63] : '=';
+		*at++ = i + 2 < len ? digits[three & 63] : '=';
 	}
+	grow(out, (len + 2) / 3 * 4);
 }
 
-static int value_of(char c)
+/* Four digits, the last of which may be missing: 24 bits, or -1. */
+static int32_t read_four(const char *text, size_t digit_count)
 {
-	const char *at = c != '\0' ? strchr(digits, c) : NULL;
+	uint32_t all = 0;
 
-	return at != NULL ? (int)(at - digits) : -1;
+	for (size_t k = 0; k < 4; k++) {
+		const unsigned char value = k < digit_count ? values[(unsigned char)text[k]] : 1;
+
+		if (value == 0)
+			return -1;
+		all = all << 6 | (uint32_t)(value - 1);
+	}
+	return (int32_t)all;
 }
 
 bool base64_decode(struct buf *out, struct slice text)
 {
-	const size_t before = out->len;
+	const char *end = text.len > 0 ? text.data + text.len : NULL;
+	size_t pads;
+	char *at;
 
+	if (text.len == 0)
+		return true;
 	if (text.len % 4 != 0)
 		return false;
-	for (size_t i = 0; i < text.len; i += 4) {
-		const bool is_last = i + 4 == text.len;
-		const size_t pads = is_last ? (size_t)(text.data[i + 3] == '=') + (text.data[i + 3] == '=' && text.data[i + 2] == '=') : 0;
-		uint32_t three = 0;
+	pads = (size_t)(end[-1] == '=') + (end[-1] == '=' && end[-2] == '=');
+	buf_reserve(out, text.len / 4 * 3);
+	at = out->data + out->len;
+	for (const char *four = text.data; four < end; four += 4) {
+		const size_t missing = four + 4 == end ? pads : 0;
+		const int32_t three = read_four(four, 4 - missing);
 
-		for (size_t k = 0; k < 4; k++) {
-			const int value = k >= 4 - pads ? 0 : value_of(text.data[i + k]);
-
-			if (value < 0)
-				goto wrong;
-			three = three << 6 | (uint32_t)value;
+		if (three < 0 || (three & ((1 << 8 * missing) - 1)) != 0) { /* or bits that belong to nothing */
+			out->data[out->len] = '\0';
+			return false;
 		}
-		if (pads > 0 && (three & ((1u << 8 * pads) - 1)) != 0)
-			goto wrong; /* bits that belong to nothing */
-		for (size_t k = 0; k < 3 - pads; k++)
-			buf_add_char(out, (char)(three >> (16 - 8 * k) & 255));
+		for (size_t k = 0; k < 3 - missing; k++)
+			*at++ = (char)(three >> (16 - 8 * k) & 255);
 	}
+	grow(out, text.len / 4 * 3 - pads);
 	return true;
-wrong:
-	out->len = before;
-	if (out->size > 0)
-		out->data[before] = '\0';
-	return false;
 }

@@ -38,7 +38,45 @@ static void base64_both_ways(void **state)
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		assert_false(base64_decode(&out, slice_of(wrong[i])));
 	assert_string_equal("kept", out.data);
+	assert_int_equal(4, out.len);
 	buf_release(&out);
+}
+
+/* Each byte as a digit, each length, and nothing written beside what is there. */
+static void base64_of_any_bytes(void **state)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct buf text = BUF_INIT, back = BUF_INIT;
+	char raw[300];
+
+	(void)state;
+	for (int c = 0; c < 256; c++) {
+		const char four[4] = { (char)c, 'A', 'A', 'A' };
+		const char *at = c != 0 ? strchr(digits, c) : NULL;
+
+		buf_reset(&back);
+		assert_int_equal(at != NULL, base64_decode(&back, (struct slice){ four, 4 }));
+		assert_int_equal(at != NULL ? 3 : 0, back.len);
+		if (at != NULL)
+			assert_int_equal(at - digits, (unsigned char)back.data[0] >> 2);
+		raw[c] = (char)(c * 7 + 1);
+	}
+	for (size_t len = 0; len <= 256; len++) {
+		buf_reset(&text);
+		buf_reset(&back);
+		buf_add_str(&text, "before");
+		buf_add_str(&back, "before");
+		base64_encode(&text, raw, len);
+		assert_int_equal(6 + (len + 2) / 3 * 4, text.len);
+		assert_int_equal('\0', text.data[text.len]);
+		assert_true(base64_decode(&back, (struct slice){ text.data + 6, text.len - 6 }));
+		assert_int_equal(6 + len, back.len);
+		assert_int_equal('\0', back.data[back.len]);
+		assert_memory_equal("before", back.data, 6);
+		assert_memory_equal(raw, back.data + 6, len);
+	}
+	buf_release(&text);
+	buf_release(&back);
 }
 
 /* The message and signature of the specification's own libraries. */
@@ -160,6 +198,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(base64_both_ways),
+		cmocka_unit_test(base64_of_any_bytes),
 		cmocka_unit_test(signature_is_the_standards),
 		cmocka_unit_test(window_remembers_the_last),
 		cmocka_unit_test(addresses_that_are_not_public),
