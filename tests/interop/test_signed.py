@@ -157,19 +157,13 @@ def test_all_is_signed_and_copies_keep_their_bytes(make_cluster, ring, events):
 
 # ---- who is not let in
 
-def rebuked(result, match):
-    with pytest.raises(ValueError, match=match):
-        result.get(timeout=60)
-
-
 def test_an_unsigned_client_is_refused(cluster, worker, ring):
-    """It is told why, its message is kept as it came, and it can't look at the worker or stop it."""
+    """Its message is kept as it came, with the reason; nobody is answered; and it can't look at the worker or stop it."""
     app = cluster.app()
     result = app.send_task("echo", ["unsigned"])
-    rebuked(result, "content type \"application/json\" is refused: with job.security_key signed messages alone")
     properties, body = dead_letter(cluster, result.id)
     assert properties.content_type == "application/json" and json.loads(body)[0] == ["unsigned"]
-    assert "is refused" in properties.headers["x-feed-reason"]
+    assert "content type \"application/json\" is refused: with job.security_key signed messages alone" in properties.headers["x-feed-reason"]
     app.control.broadcast("shutdown")
     with signed(cluster, ring) as trusted:     # behind it, in the same mailbox
         assert trusted.control.inspect(destination=[worker.node], timeout=10).ping() == {worker.node: {"ok": "pong"}}
@@ -179,7 +173,9 @@ def test_an_unsigned_client_is_refused(cluster, worker, ring):
 
 def test_a_certificate_that_is_not_in_the_store(cluster, worker, ring):
     with signed(cluster, ring, "stranger") as app:
-        rebuked(app.send_task("echo", ["from a stranger"]), "signed by .*Söhne stranger .*, whose certificate job.security_cert_store does not have")
+        result = app.send_task("echo", ["from a stranger"])
+        assert re.search("signed by .*Söhne stranger .*, whose certificate job.security_cert_store does not have",
+                         dead_letter(cluster, result.id)[0].headers["x-feed-reason"])
         app.control.broadcast("shutdown")
     with signed(cluster, ring) as trusted:
         assert trusted.control.inspect(destination=[worker.node], timeout=10).ping() == {worker.node: {"ok": "pong"}}
@@ -203,13 +199,36 @@ def test_what_was_changed_on_the_way_is_not_run(cluster, worker, ring):
     assert dead_letter(cluster, ident)[0].headers["x-feed-reason"] == "no such task here"
 
 
+@pytest.mark.parametrize("who", ["nobody", "stranger"])
+def test_who_has_no_key_ends_nobodys_job(make_cluster, ring, who):
+    """A refused message names any job that it likes: nothing is written about that job, and nobody gets an answer."""
+    cluster = make_cluster(**ring.settings("worker"))
+    url = cluster.make_database()
+    cluster.job(results="both", database_format="auth")
+    refused = b"[[], {}, {}]", "application/json", "utf-8"
+    if who != "nobody":
+        with signed(cluster, ring, who):
+            content_type, encoding, body = kombu.serialization.dumps([[], {}, {}], serializer="auth")
+            refused = body.encode(), content_type, encoding
+    with signed(cluster, ring, backend=url, result_serializer="auth") as app, cluster.channel() as channel:
+        job = app.send_task("add", [1, 2], countdown=3600)
+        answers = channel.queue_declare("", exclusive=True).method.queue
+        cluster.publish(refused[0], headers={"task": "echo", "id": job.id}, content_type=refused[1], content_encoding=refused[2], reply_to=answers,
+                        correlation_id=job.id)
+        dead_letter(cluster, job.id)
+        assert app.send_task("add", [2, 3]).get(timeout=60) == 5    # rows are written, and answers sent, in their order
+        assert not cluster.sql("SELECT status FROM celery_taskmeta WHERE task_id = %s", job.id)
+        assert channel.basic_get(answers)[0] is None
+
+
 def test_a_worker_without_keys_runs_nothing_that_is_signed(make_cluster, ring):
     cluster = make_cluster()
     worker = cluster.job()
     why = "the message is signed, and setting job.security_key is empty"
     with signed(cluster, ring, result_accept_content=["json"]) as app:
         result = app.send_task("echo", ["x"])
-        rebuked(result, why)
+        with pytest.raises(ValueError, match=why):
+            result.get(timeout=60)
     assert why in dead_letter(cluster, result.id)[0].headers["x-feed-reason"]
     assert worker.logged("message refused.*" + why)
     assert cluster.app().send_task("add", [1, 2]).get(timeout=60) == 3

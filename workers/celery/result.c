@@ -213,7 +213,6 @@ void result_make(const struct node *node, const struct task *task, struct post *
 struct waiter {
 	struct slice reply_to;
 	bool is_msgpack; /* as the job came, or the one before it */
-	bool is_plain;   /* and not signed: he could not read what is */
 };
 
 static void tell(struct node *node, struct slice id, struct waiter who, const char *status, const struct job_reply *reply)
@@ -233,7 +232,6 @@ static void tell(struct node *node, struct slice id, struct waiter who, const ch
 		json_put_raw(&w, "children", slice_of("[]"));
 		put_done(&w, status);
 		json_close(&w, '}');
-		post->is_plain = who.is_plain;
 		publisher_send(node->publisher, post);
 	}
 	if (wants(node->settings, "database") && node->table != NULL) {
@@ -255,7 +253,7 @@ static void fail_signature(struct node *node, const struct task *task, const str
 	const struct slice id = option_text(options, "task_id"), to = option_text(options, "reply_to"), kind = option_text(signature, "subtask_type");
 
 	if (id.len > 0 && id.len <= REQUEST_ID_MAX && !slice_is(kind, "group"))
-		tell(node, id, (struct waiter){ to.len > 0 ? to : task->request->reply_to, task->request->is_msgpack, false }, "FAILURE", reply);
+		tell(node, id, (struct waiter){ to.len > 0 ? to : task->request->reply_to, task->request->is_msgpack }, "FAILURE", reply);
 	fail_chain(node, task, json_get(options, "chain"), reply);
 	if (kind.len == 0)
 		return; /* its arguments are nobody's here */
@@ -299,7 +297,7 @@ void result_fail_post(struct node *node, const struct task *task, const struct p
 		json_get(post->headers, "task") != NULL ? json_string(json_get(post->headers, "task")).data : "", (int)p->correlation_id.len,
 		p->correlation_id.len > 0 ? p->correlation_id.data : "", post->message.exchange, post->message.routing_key);
 	if (p->correlation_id.len > 0 && p->correlation_id.len <= REQUEST_ID_MAX)
-		tell(node, p->correlation_id, (struct waiter){ p->reply_to, post->is_packing, false }, "FAILURE", &reply);
+		tell(node, p->correlation_id, (struct waiter){ p->reply_to, post->is_packing }, "FAILURE", &reply);
 	if (chain != NULL)
 		fail_chain(node, task, chain, &reply);
 	job_reply_release(&reply);
@@ -310,10 +308,11 @@ void result_fail_delivery(struct node *node, const struct amqp_delivery *deliver
 {
 	const struct amqp_table *headers = &delivery->properties.headers;
 	const struct amqp_value *id = amqp_table_value(headers, "id"), *ignore = amqp_table_value(headers, "ignore_result");
-	const struct slice type = delivery->properties.content_type;
-	const struct waiter who = { delivery->properties.reply_to, msgpack_is(type), !slice_is_nocase(type, SIGNER_CONTENT_TYPE) };
+	const struct waiter who = { delivery->properties.reply_to, msgpack_is(delivery->properties.content_type) };
 	struct job_reply reply = JOB_REPLY_INIT;
 
+	if (node->signer != NULL)
+		return; /* anybody could name any job: Celery answers nobody either */
 	if (id == NULL || id->type != AMQP_VALUE_TEXT || id->text.len == 0 || id->text.len > REQUEST_ID_MAX || !str_utf8_valid(id->text) || str_has_control(id->text))
 		return;
 	if (ignore != NULL && ignore->type == AMQP_VALUE_BOOL && ignore->truth)
@@ -340,6 +339,6 @@ void result_revoked(struct node *node, struct slice id)
 	struct job_reply reply = JOB_REPLY_INIT;
 
 	job_fail(&reply, "TaskRevokedError", "celery.exceptions", "revoked");
-	tell(node, id, (struct waiter){ SLICE_NONE, false, false }, "REVOKED", &reply);
+	tell(node, id, (struct waiter){ SLICE_NONE, false }, "REVOKED", &reply);
 	job_reply_release(&reply);
 }
