@@ -232,7 +232,15 @@ def test_idle_connections_are_kept_alive(make_cluster):
     cluster = make_cluster(**{"amqp.heartbeat_s": 5})
     worker = cluster.job(concurrency=1)
     app = cluster.app()
-    assert app.send_task("sleep", [16]).get(timeout=120) == 16
+    result = app.send_task("sleep", [16])
+
+    def ours():
+        return {c["name"]: c["timeout"] for c in cluster.api("GET", f"vhosts/{cluster.vhost}/connections")
+                if c.get("client_properties", {}).get("connection_name", "").startswith("job ") and "timeout" in c}
+    before = wait_for(lambda: len(found := ours()) >= 3 and found, "RabbitMQ knows the worker's connections", 60)
+    assert set(before.values()) == {5}
+    assert result.get(timeout=100) == 16
+    assert ours() == before
     assert worker_value(worker, "feedmill_job_reconnects_total") == 0
     assert not worker.logged("connection .*lost"), worker.output()
     assert app.send_task("add", [1, 2]).get(timeout=60) == 3
