@@ -322,6 +322,8 @@ static int store_setting(struct load *l, const struct conf_row *row, bool by_fil
 
 	if (give_once(l, row, place) < 0)
 		return -1;
+	if (row->type == CONF_CHOICE && type == CONFIG_TYPE_BOOL && is_choice_of(row->choices, "true"))
+		return store_text(l, row, place, config_setting_get_bool(setting) != 0 ? "true" : "false");
 	if (is_text(row)) {
 		if (type != CONFIG_TYPE_STRING)
 			return wrong_type(l, place, "a text in quotes", setting);

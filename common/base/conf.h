@@ -17,7 +17,7 @@
 enum conf_type {
 	CONF_TEXT,   /* char *; min and max bound its length */
 	CONF_SECRET, /* char *; shown as "***" */
-	CONF_CHOICE, /* char *; one of help's first word list, see choices */
+	CONF_CHOICE, /* char *; one of help's first word list, see choices; true and false are written with quotes or without */
 	CONF_INT,    /* int64_t, 64 bits whatever the suffix in the file */
 	CONF_BOOL,   /* bool */
 };

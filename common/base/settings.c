@@ -149,7 +149,7 @@ static const struct conf_row rows[] = {
 	INT("job.prefetch_multiplier", job.prefetch_multiplier, "4", 1, 1000, "deliveries taken ahead of time, for each of job.concurrency"),
 	CHOICE("job.acks", job.acks, "late", "late|early", "a job is acknowledged when its result is safe, or before it runs"),
 	BOOL("job.acks_on_failure", job.acks_on_failure, "true", "late: a job that failed is acknowledged; else rejected, for the queue's dead letters"),
-	BOOL("job.acks_on_timeout", job.acks_on_timeout, "true", "late: a job that its hard time limit has ended is acknowledged; else it runs again, until job.delivery_limit"),
+	CHOICE("job.acks_on_timeout", job.acks_on_timeout, "as_failure", "as_failure|true|false", "late: a job that its hard time limit has ended goes by job.acks_on_failure, is acknowledged, or runs again until job.delivery_limit"),
 	BOOL("job.reject_on_worker_lost", job.reject_on_worker_lost, "true", "late: a job whose child died goes back, until job.delivery_limit"),
 	BOOL("job.deduplicate_successful", job.deduplicate_successful, "false", "late: a job that is delivered again and is a SUCCESS in the database does not run again"),
 	INT("job.delivery_limit", job.delivery_limit, "5", 1, 1000, "how often a late job may be delivered without an end; then it goes to job.dead_letter_queue"),

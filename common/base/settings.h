@@ -92,7 +92,7 @@ struct job_settings {
 	int64_t prefetch_multiplier;
 	char *acks;                 /* "late", "early" */
 	bool acks_on_failure;
-	bool acks_on_timeout;
+	char *acks_on_timeout;
 	bool reject_on_worker_lost;
 	bool deduplicate_successful;
 	int64_t delivery_limit;

@@ -208,28 +208,31 @@ def test_what_took_too_long_once_has_its_result(make_cluster, tmp_path):
 
 
 @pytest.mark.parametrize("acks", ["late", "early"])
-def test_timeouts_and_failures_are_told_apart(make_cluster, acks):
-    """What took too long is acknowledged, where what failed is rejected. Early, each was acknowledged before."""
+@pytest.mark.parametrize("on_timeout", ["nothing said", True])
+def test_timeouts_and_failures_are_told_apart(make_cluster, acks, on_timeout):
+    """What took too long is rejected as what failed, unless a setting says that it is acknowledged. Early, each was acknowledged before."""
     cluster = make_cluster()
     cluster.api("PUT", f"policies/{cluster.vhost}/dead", {"pattern": "^celery$", "apply-to": "queues",
                                                           "definition": {"dead-letter-exchange": "", "dead-letter-routing-key": "own-dead"}})
     with cluster.channel() as channel:
         channel.queue_declare("own-dead", durable=True)
-        worker = cluster.job(acks=acks, acks_on_failure=False, acks_on_timeout=acks == "late", concurrency=1)
+        worker = cluster.job(acks=acks, acks_on_failure=False, concurrency=1, **({"acks_on_timeout": True} if on_timeout is True else {}))
         app = cluster.app()
+        assert app.control.inspect(destination=[worker.node], timeout=10).conf()[worker.node]["task_acks_on_timeout"] == (on_timeout is True)
+        overdue = app.send_task("sleep", [600], time_limit=0.5)
         with pytest.raises(billiard.exceptions.TimeLimitExceeded):
-            app.send_task("sleep", [600], time_limit=0.5).get(timeout=60)
+            overdue.get(timeout=60)
         failed = app.send_task("fail", ["boom"])
         with pytest.raises(ValueError, match="boom"):
             failed.get(timeout=60)
         assert worker_value(worker, "feedmill_job_runs_total", 'outcome="failed"') == 2, "each ran once"
         assert worker.stop() == 0 and cluster.count("feed.jobs.dead") == 0
         dead = []
-        if acks == "late":
-            wait_for(lambda: cluster.count("own-dead") > 0, "it is rejected", 30)
+        rejected = [] if acks == "early" else [failed.id] if on_timeout is True else [overdue.id, failed.id]
+        wait_for(lambda: cluster.count("own-dead") >= len(rejected), "they are rejected", 30)
         while (got := channel.basic_get("own-dead", auto_ack=True))[0]:
             dead.append(got[1].correlation_id)
-    assert dead == ([failed.id] if acks == "late" else []) and cluster.count("celery") == 0
+    assert dead == rejected and cluster.count("celery") == 0
 
 
 def test_a_hard_limit_holds_with_threads_too(make_cluster):

@@ -18,6 +18,7 @@ struct target {
 	bool on;
 	char *level;
 	char *password;
+	char *mode;
 };
 
 #define AT(field) offsetof(struct target, field)
@@ -28,6 +29,7 @@ static const struct conf_row rows[] = {
 	{ "net.on", CONF_BOOL, AT(on), "true", 0, 0, NULL, "a switch" },
 	{ "net.level", CONF_CHOICE, AT(level), "low", 0, 0, "low|high", "a choice" },
 	{ "net.password", CONF_SECRET, AT(password), "", 0, 100, NULL, "a secret" },
+	{ "net.mode", CONF_CHOICE, AT(mode), "as_ever", 0, 0, "as_ever|true|false", "a switch of three" },
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
 
@@ -110,6 +112,26 @@ static void the_file_stands_over_the_defaults(void **state)
 	release(&t);
 }
 
+static void a_choice_may_be_true_or_false(void **state)
+{
+	static const struct {
+		const char *text, *mode;
+	} read[] = {
+		{ "", "as_ever" }, { "mode = true;", "true" }, { "mode = FALSE;", "false" }, { "mode = \"true\";", "true" }, { "mode = \"as_ever\";", "as_ever" },
+	};
+	char text[100];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(read) / sizeof(read[0]); i++) {
+		struct target t;
+
+		snprintf(text, sizeof(text), "net: { %s };", read[i].text);
+		t = good(text);
+		assert_string_equal(read[i].mode, t.mode);
+		release(&t);
+	}
+}
+
 static void integers_never_wrap(void **state)
 {
 	static const struct {
@@ -174,6 +196,8 @@ static void what_is_wrong_in_a_file_says_where(void **state)
 	bad("net: { port = ( 80 ); };", "%:1: setting net.port: expected a whole number, found a list");
 	bad("net: { on = 1; };", "%:1: setting net.on: expected true or false, found a whole number");
 	bad("net: { level = \"middle\"; };", "%:1: setting net.level: \"middle\" is not one of low|high");
+	bad("net: { level = true; };", "%:1: setting net.level: expected a text in quotes, found true or false");
+	bad("net: { mode = 1; };", "%:1: setting net.mode: expected a text in quotes, found a whole number");
 	bad("net: { level = \"\"; };", "%:1: setting net.level: \"\" is not one of low|high");
 	bad("net: { level = \"low|high\"; };", "%:1: setting net.level: \"low|high\" is not one of");
 }
@@ -349,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(defaults_come_from_the_table),
 		TEST(the_file_stands_over_the_defaults),
+		TEST(a_choice_may_be_true_or_false),
 		TEST(integers_never_wrap),
 		TEST(texts_and_comments_are_left_alone),
 		TEST(what_is_wrong_in_a_file_says_where),

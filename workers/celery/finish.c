@@ -229,7 +229,7 @@ static bool is_acked_as_failed(const struct node *node, const struct task *task)
 {
 	const struct job_settings *s = &node->settings->job;
 
-	return !is_late(node) || (task->is_overdue ? s->acks_on_timeout : s->acks_on_failure);
+	return !is_late(node) || s->acks_on_failure || (task->is_overdue && strcmp(s->acks_on_timeout, "true") == 0);
 }
 
 static void failed(struct node *node, struct task *task, struct post *posts)
@@ -327,10 +327,10 @@ static void lost(struct node *node, struct task *task)
 /* Nobody is told of a failure before the last try: who waits, and what is linked to it, would take it for the end. */
 static void overdue(struct node *node, struct task *task)
 {
-	if (is_acked_as_failed(node, task))
-		failed(node, task, NULL);
-	else
+	if (is_late(node) && strcmp(node->settings->job.acks_on_timeout, "false") == 0)
 		run_once_more(node, task, "its hard time limit passed too often");
+	else
+		failed(node, task, NULL);
 }
 
 static void measure(struct node *node, struct task *task)

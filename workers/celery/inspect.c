@@ -368,7 +368,7 @@ void inspect_conf(struct node *node, const struct json *arguments, struct buf *o
 	json_put_string(&w, "worker_pool", slice_of(s->pool));
 	json_put_bool(&w, "task_acks_late", strcmp(s->acks, "late") == 0);
 	json_put_bool(&w, "task_acks_on_failure", s->acks_on_failure);
-	json_put_bool(&w, "task_acks_on_timeout", s->acks_on_timeout);
+	json_put_bool(&w, "task_acks_on_timeout", strcmp(s->acks_on_timeout, "as_failure") == 0 ? s->acks_on_failure : s->acks_on_timeout[0] == 't');
 	json_put_bool(&w, "task_reject_on_worker_lost", s->reject_on_worker_lost);
 	json_put_bool(&w, "task_track_started", s->track_started);
 	json_put_bool(&w, "worker_send_task_events", node->task_events);
