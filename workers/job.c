@@ -127,6 +127,7 @@ int job_worker_run(const struct settings *settings)
 		log_error("can't start", log_err(&err));
 		return 2;
 	}
+	signer_forget_password(settings);
 	hear_quit();
 	packages_warn();
 	if (strcmp(settings->job.pool, "threads") == 0 && settings->job.hard_time_limit_ms > 0)

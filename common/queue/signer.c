@@ -18,6 +18,7 @@
 
 #define SEPARATOR "\x00\x01"
 #define SEPARATOR_LEN 2
+#define PASSWORD_VARIABLE "FEEDMILL_JOB_SECURITY_KEY_PASSWORD"
 #define FIELDS 5
 #define SIGNER_MAX 8192 /* bytes of an id, and of a signature, as base64 */
 #define SHOWN 150       /* bytes of a path or an id in what is said */
@@ -34,6 +35,7 @@ struct signer {
 	struct buf id; /* base64 */
 	struct certificate *store;
 	size_t count;
+	bool signs_results;
 };
 
 /* As Celery names them. */
@@ -238,10 +240,10 @@ static int split(struct slice raw, struct slice fields[FIELDS], struct err *err)
 	return 0;
 }
 
-static int check_signature(const struct signer *signer, struct slice id, struct slice signature, struct slice body, struct err *err)
+static int check_signature(const struct signer *signer, struct slice id, struct slice signature, struct slice body, bool at_any_time, struct err *err)
 {
 	const struct certificate *from = find(signer, id);
-	const char *fault = from != NULL ? time_fault(from->x509) : NULL;
+	const char *fault = from != NULL && !at_any_time ? time_fault(from->x509) : NULL;
 
 	if (from == NULL)
 		return err_set(err, ERR_INVALID, "the message is signed by \"%.*s\", whose certificate job.security_cert_store does not have", shown(id), id.data);
@@ -252,7 +254,7 @@ static int check_signature(const struct signer *signer, struct slice id, struct 
 	return 0;
 }
 
-int signer_verify(const struct signer *signer, struct slice text, struct buf *room, struct signed_body *out, struct err *err)
+static int verify(const struct signer *signer, struct slice text, bool at_any_time, struct buf *room, struct signed_body *out, struct err *err)
 {
 	struct buf id = BUF_INIT, signature = BUF_INIT;
 	struct slice fields[FIELDS];
@@ -274,7 +276,7 @@ int signer_verify(const struct signer *signer, struct slice text, struct buf *ro
 		err_set(err, ERR_INVALID, "the signer of the signed message is no text");
 		goto out;
 	}
-	if (check_signature(signer, bytes(&id), bytes(&signature), fields[4], err) < 0)
+	if (check_signature(signer, bytes(&id), bytes(&signature), fields[4], at_any_time, err) < 0)
 		goto out;
 	*out = (struct signed_body){ fields[2], fields[3], fields[4] };
 	rc = 0;
@@ -282,6 +284,21 @@ out:
 	buf_release(&id);
 	buf_release(&signature);
 	return rc;
+}
+
+int signer_verify(const struct signer *signer, struct slice text, struct buf *room, struct signed_body *out, struct err *err)
+{
+	return verify(signer, text, false, room, out, err);
+}
+
+int signer_verify_stored(const struct signer *signer, struct slice text, struct buf *room, struct signed_body *out, struct err *err)
+{
+	return verify(signer, text, true, room, out, err);
+}
+
+bool signer_signs_results(const struct signer *signer)
+{
+	return signer != NULL && signer->signs_results;
 }
 
 int signer_read(const struct signer *signer, struct slice *content_type, struct slice *text, struct buf *room, struct err *err)
@@ -432,12 +449,23 @@ int signer_open(const struct settings *settings, struct signer **out, struct err
 		return err_set(err, ERR_FATAL, "setting job.%s is empty: job.%s needs it", missing, set);
 	signer = mem_zalloc(sizeof(*signer));
 	signer->id = (struct buf)BUF_INIT;
+	signer->signs_results = strcmp(s->database_format, "auth") == 0;
 	if (fill(signer, s, err) < 0) {
 		signer_close(signer);
 		return -1;
 	}
 	*out = signer;
 	return 0;
+}
+
+void signer_forget_password(const struct settings *settings)
+{
+	char *word = settings->job.security_key_password, *told = getenv(PASSWORD_VARIABLE);
+
+	explicit_bzero(word, strlen(word));
+	if (told != NULL)
+		explicit_bzero(told, strlen(told)); /* also from what /proc shows of this process */
+	unsetenv(PASSWORD_VARIABLE);
 }
 
 void signer_close(struct signer *signer)

@@ -26,6 +26,9 @@ struct signer;
 int signer_open(const struct settings *settings, struct signer **out, struct err *err);
 void signer_close(struct signer *signer); /* NULL is fine */
 
+/* Wipes the key's password from the settings, and from the environment that programs inherit; no thread may look at either meanwhile. */
+void signer_forget_password(const struct settings *settings);
+
 /* Adds the signed text of a JSON text. It worked when the signer was opened: without memory the process ends. */
 void signer_sign(const struct signer *signer, struct slice json, struct buf *out);
 
@@ -36,6 +39,10 @@ struct signed_body { /* points into the room that was given */
 
 /* ERR_INVALID: it is no signed text, its signer is not in the store or his certificate's time is not now, or it is not what he signed. */
 int signer_verify(const struct signer *signer, struct slice text, struct buf *room, struct signed_body *out, struct err *err);
+
+/* What lies in a table: the certificate of who signed it, which the store still has, may have expired since. Else as signer_verify(). */
+int signer_verify_stored(const struct signer *signer, struct slice text, struct buf *room, struct signed_body *out, struct err *err);
+bool signer_signs_results(const struct signer *signer); /* job.database_format is "auth": a stored one that is not signed is none. NULL: false */
 
 /* Content type and text of a message, which become those that are signed in it. Without a signer (NULL) they stay as they are. ERR_INVALID: it is
  * signed and there is no signer, it is not signed and there is one, or what signer_verify() says. */

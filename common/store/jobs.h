@@ -12,10 +12,10 @@
 struct signer;
 
 struct job_state {
-	const struct signer *signer; /* set by the caller, to read results that are signed; NULL: they are not readable */
+	const struct signer *signer; /* set by the caller, to read results that are signed, and by job.database_format those alone; NULL: they are not readable */
 	bool found;
 	char status[32];   /* Celery's: SUCCESS, FAILURE, REVOKED, STARTED, RETRY, … */
-	bool is_readable;  /* else the result is a Python object of its own */
+	bool is_readable;  /* else the result is a Python object of its own, or not signed as it should be */
 	struct buf result; /* JSON; starts as BUF_INIT, the caller's to release */
 };
 

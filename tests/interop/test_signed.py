@@ -3,6 +3,7 @@ import base64
 import contextlib
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import uuid
 
 import celery.exceptions
 import kombu.serialization
+import pika
 import pytest
 from celery import chain, group
 
@@ -283,6 +285,48 @@ def test_keys_as_the_page_makes_them(make_cluster, tmp_path):
     cluster.job(**files["worker"])
     with secured(cluster.app(), result_serializer="auth", **files["client"]) as app:
         assert app.send_task("add", [1, 2]).get(timeout=60) == 3
+
+
+def family(pid):
+    """And all that come from it."""
+    parents = {}
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return [pid] + [member for child, parent in parents.items() if parent == pid for member in family(child)]
+
+
+def test_programs_are_not_told_the_password(make_cluster, ring, tmp_path):
+    """It came by the environment, which what job.exec runs has, too; nor has any child or the worker it there still, for those who may look."""
+    ring.add("guarded", password="open sesame")
+    script = tmp_path / "environment.py"
+    script.write_text(f"#!{sys.executable}\nimport json, os\nprint(json.dumps(dict(os.environ)))\n")
+    script.chmod(0o755)
+    cluster = make_cluster(**ring.settings("guarded"))
+    worker = cluster.job(exec=f"environment={script}", env={"FEEDMILL_JOB_SECURITY_KEY_PASSWORD": "open sesame", "OTHER": "is kept"})
+    with signed(cluster, ring) as app:
+        told = app.send_task("environment").get(timeout=60)
+        assert told["OTHER"] == "is kept" and "FEEDMILL_JOB_SECURITY_KEY_PASSWORD" not in told and "open sesame" not in told.values()
+        pids = family(worker.popen.pid)
+        assert len(pids) > 2, "the worker, what makes its children, and they"
+        for pid in pids:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):    # a child that is over
+                assert b"open sesame" not in pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_a_clock_that_is_none(cluster, worker, ring):
+    """Whose header says so, though nobody has signed it; or somebody has, whose clock is as late as a number can be."""
+    with signed(cluster, ring) as app:
+        inspect = app.control.inspect(destination=[worker.node], timeout=10)
+        before = inspect.clock()[worker.node]["clock"]
+        request = {"method": "heartbeat", "arguments": {}, "destination": None, "pattern": None, "matcher": None}
+        sealed = kombu.serialization.dumps(request, serializer="auth")
+        with cluster.channel() as channel:
+            for clock, (content_type, encoding, body) in ((before + 10_000_000, ("application/json", "utf-8", json.dumps(request))),
+                                                         (2 ** 63 - 1, ("application/json", "utf-8", json.dumps(request))), (2 ** 63 - 1, sealed)):
+                channel.basic_publish("celery.pidbox", "", body, pika.BasicProperties(headers={"clock": clock, "expires": 0}, content_type=content_type,
+                                                                                      content_encoding=encoding))
+        assert before < inspect.clock()[worker.node]["clock"] < before + 1_000_000   # behind them, in the same mailbox
 
 
 # ---- results in the table

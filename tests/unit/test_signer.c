@@ -18,8 +18,10 @@
 
 #include "common/base/base64.h"
 #include "common/queue/signer.h"
+#include "common/store/jobs.h"
 #include "workers/celery/outgoing.h"
 #include "workers/celery/request.h"
+#include "workers/celery/result_row.h"
 
 #define DAY_S 86400
 #define BODY "[[1,2],{},{\"callbacks\":null,\"errbacks\":null,\"chain\":null,\"chord\":null}]"
@@ -539,6 +541,21 @@ static void a_key_may_have_a_password(void **state)
 	signer_close(opened(&settings));
 }
 
+static void the_password_is_forgotten(void **state)
+{
+	char word[] = "open sesame", *told;
+	const struct settings settings = { .job = { .security_key_password = word } };
+
+	(void)state;
+	assert_int_equal(0, setenv("FEEDMILL_JOB_SECURITY_KEY_PASSWORD", word, 1));
+	told = getenv("FEEDMILL_JOB_SECURITY_KEY_PASSWORD");
+	signer_forget_password(&settings);
+	assert_memory_equal("\0\0\0\0\0\0\0\0\0\0", word, sizeof(word) - 1);
+	assert_null(getenv("FEEDMILL_JOB_SECURITY_KEY_PASSWORD"));
+	assert_string_equal("", told); /* glibc keeps its memory */
+	signer_forget_password(&settings);
+}
+
 /* ---- task messages */
 
 static struct amqp_field task_headers[] = { { "task", { .type = AMQP_VALUE_TEXT, .text = { "add", 3 } } },
@@ -719,6 +736,132 @@ static void not_all_that_is_sent_is_signed(void **state)
 	signer_close(signer);
 }
 
+/* ---- results in a table */
+
+static void store_result(struct store *store, const char *id, struct store_value result)
+{
+	const struct store_value values[] = { store_text(slice_of(id)), result };
+	struct err err = ERR_INIT;
+
+	if (store_run(store, "INSERT INTO celery_taskmeta (task_id, status, result) VALUES (?, 'SUCCESS', ?)", values, 2, NULL, &err) < 0)
+		fail_msg("%s", err.message);
+}
+
+/* NULL: it can't be read. */
+static void assert_result(struct store *store, const struct signer *signer, const char *id, const char *expected)
+{
+	struct job_state state = { .signer = signer, .result = BUF_INIT };
+	struct err err = ERR_INIT;
+
+	assert_int_equal(0, job_state_read(store, "celery_taskmeta", slice_of(id), &state, &err));
+	assert_true(state.found);
+	assert_string_equal("SUCCESS", state.status);
+	assert_int_equal(expected != NULL, state.is_readable);
+	assert_string_equal(expected != NULL ? expected : "", state.result.data);
+	buf_release(&state.result);
+}
+
+static struct store *made_table(struct settings *settings)
+{
+	struct store *store = NULL;
+	struct err err = ERR_INIT;
+	bool made;
+
+	settings->store.type = "sqlite";
+	settings->embedded.folder = path_of("database");
+	settings->embedded.lock_wait_ms = 300;
+	assert_int_equal(0, store_create(settings, &made, &err));
+	assert_int_equal(0, store_open(settings, &store, &err));
+	if (store_run(store, "CREATE TABLE celery_taskmeta (task_id TEXT PRIMARY KEY, status TEXT, result BLOB)", NULL, 0, NULL, &err) < 0)
+		fail_msg("%s", err.message);
+	return store;
+}
+
+static void where_results_are_signed_no_other_is_read(void **state)
+{
+	struct settings settings = settings_of("own.key", "store/own.pem", "store");
+	struct signer *tolerant = opened(&settings), *strict;
+	struct store *store;
+	struct buf text = BUF_INIT, changed = BUF_INIT;
+	struct parts parts;
+
+	(void)state;
+	settings.job.database_format = "auth";
+	strict = opened(&settings);
+	store = made_table(&settings);
+	signer_sign(strict, slice_of("[3]"), &text);
+	parts = taken_apart(bytes(&text));
+	parts.field[4].data[1] = '4';
+	put_together(&parts, &changed);
+	store_result(store, "signed", store_bytes(bytes(&text)));
+	store_result(store, "changed", store_bytes(bytes(&changed)));
+	store_result(store, "plain", store_bytes(slice_of("[3]")));
+	store_result(store, "pickle", store_bytes((struct slice){ "\x80\x04K\x03.", 5 }));
+	store_result(store, "none", (struct store_value){ .type = STORE_NULL });
+	for (int days = 0; days <= 2; days += 2) { /* two later the certificate has expired */
+		shift_s = days * DAY_S;
+		assert_result(store, strict, "signed", "[3]");
+		assert_result(store, tolerant, "signed", "[3]");
+		assert_result(store, strict, "changed", NULL);
+		assert_result(store, tolerant, "changed", NULL);
+	}
+	shift_s = 0;
+	assert_result(store, NULL, "signed", NULL);
+	assert_result(store, tolerant, "plain", "[3]");
+	assert_result(store, tolerant, "pickle", "3");
+	assert_result(store, NULL, "none", "null");
+	assert_result(store, strict, "plain", NULL);
+	assert_result(store, strict, "pickle", NULL);
+	assert_result(store, strict, "none", NULL);
+	store_close(store);
+	buf_release(&text);
+	buf_release(&changed);
+	signer_close(tolerant);
+	signer_close(strict);
+}
+
+static void assert_value(const struct signer *signer, const struct result_row *row, const char *start)
+{
+	struct buf room = BUF_INIT;
+	struct err err = ERR_INIT;
+	struct signed_body out;
+
+	assert_int_equal(0, signer_verify(signer, bytes(&row->value), &room, &out, &err));
+	assert_true(out.body.len >= strlen(start));
+	assert_memory_equal(start, out.body.data, strlen(start));
+	buf_release(&room);
+}
+
+/* However often it is tried to write it: no two signatures of one text are alike. */
+static void a_row_is_signed_once(void **state)
+{
+	struct signer *signer = own_signer();
+	struct result_row *row = result_row_new(slice_of("7"), "SUCCESS");
+	struct buf value = BUF_INIT, args = BUF_INIT;
+	struct err why = ERR_INIT;
+
+	(void)state;
+	row->signer = signer;
+	buf_add_str(&row->result, "[3]");
+	buf_add_str(&row->args, "[1,2]");
+	result_row_encode(row, "auth");
+	assert_value(signer, row, "[3]");
+	buf_add(&value, row->value.data, row->value.len);
+	buf_add(&args, row->args.data, row->args.len);
+	result_row_encode(row, "auth");
+	assert_true(slice_equal(bytes(&value), bytes(&row->value)));
+	assert_true(slice_equal(bytes(&args), bytes(&row->args)));
+	err_set(&why, ERR_INVALID, "too long");
+	result_row_fail(row, &why);
+	result_row_encode(row, "auth");
+	assert_value(signer, row, "{\"exc_type\":\"BackendStoreError\"");
+	assert_true(slice_equal(bytes(&args), bytes(&row->args)));
+	result_row_free(row);
+	buf_release(&value);
+	buf_release(&args);
+	signer_close(signer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -732,11 +875,14 @@ int main(void)
 		cmocka_unit_test(none_or_all_of_the_settings),
 		cmocka_unit_test(wrong_files_are_told_at_the_start),
 		cmocka_unit_test(a_key_may_have_a_password),
+		cmocka_unit_test(the_password_is_forgotten),
 		cmocka_unit_test(a_copy_of_a_signed_task_keeps_its_bytes),
 		cmocka_unit_test(what_is_signed_may_be_messagepack),
 		cmocka_unit_test(what_is_written_anew_is_signed_anew),
 		cmocka_unit_test(tasks_are_signed_or_refused),
 		cmocka_unit_test(not_all_that_is_sent_is_signed),
+		cmocka_unit_test(where_results_are_signed_no_other_is_read),
+		cmocka_unit_test(a_row_is_signed_once),
 	};
 
 	return cmocka_run_group_tests(tests, make_files, remove_files);

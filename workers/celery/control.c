@@ -349,10 +349,11 @@ void control_message(struct node *node, const struct amqp_delivery *delivery)
 	struct err err = ERR_INIT;
 	struct json *request;
 
-	node_heard(node, number_header(delivery, "clock"));
 	if (expires > 0 && expires < clock_wall_ms() / 1000)
 		return;
 	request = read_request(node->signer, delivery, &is_msgpack, &err);
+	if (request != NULL)
+		node_heard(node, number_header(delivery, "clock"));
 	if (request == NULL || json_type(request) != JSON_OBJECT)
 		log_warn("remote control that can't be read", log_err(&err));
 	else if (slice_is(delivery->consumer, REPLY_CONSUMER))

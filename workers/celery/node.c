@@ -17,6 +17,7 @@
 #define STATE_MS 5000
 #define CLEANUP_MS (3600 * 1000)
 #define POLLS (CHILDREN_MAX + 8)
+#define CLOCK_MAX ((int64_t)1 << 62) /* what is told beyond is no clock, and would soon be negative */
 
 static volatile sig_atomic_t quits;
 
@@ -105,7 +106,7 @@ uint64_t node_tick(struct node *node)
 
 void node_heard(struct node *node, int64_t clock)
 {
-	if (clock > 0 && (uint64_t)clock > node->clock)
+	if (clock > 0 && clock < CLOCK_MAX && (uint64_t)clock > node->clock)
 		node->clock = (uint64_t)clock;
 	node->clock++;
 }

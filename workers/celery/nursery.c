@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "common/queue/signer.h"
 #include "workers/celery/child.h"
 
 struct letter {
@@ -148,6 +149,7 @@ static _Noreturn void live(int fd, const struct settings *settings)
 	sigset_t child;
 
 	setpgid(0, 0);
+	signer_forget_password(settings); /* no child signs, and what it runs is anybody's */
 	signal(SIGTERM, SIG_IGN); /* the worker says when it is over: by its end */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGQUIT, SIG_IGN);

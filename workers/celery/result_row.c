@@ -8,6 +8,7 @@
 #include "common/base/json.h"
 #include "common/base/mem.h"
 #include "common/queue/signer.h"
+#include "workers/celery/pickle.h"
 
 struct result_row *result_row_new(struct slice id, const char *status)
 {
@@ -16,7 +17,7 @@ struct result_row *result_row_new(struct slice id, const char *status)
 	snprintf(row->id, sizeof(row->id), "%.*s", (int)id.len, id.data);
 	snprintf(row->status, sizeof(row->status), "%s", status);
 	row->result = row->trace = row->name = row->args = row->kwargs = row->worker = row->queue = (struct buf)BUF_INIT;
-	row->stamps = row->children = (struct buf)BUF_INIT;
+	row->stamps = row->children = row->value = (struct buf)BUF_INIT;
 	return row;
 }
 
@@ -25,6 +26,7 @@ void result_row_free(struct result_row *row)
 	if (row == NULL)
 		return;
 	buf_release(&row->result);
+	buf_release(&row->value);
 	buf_release(&row->trace);
 	buf_release(&row->name);
 	buf_release(&row->args);
@@ -36,7 +38,27 @@ void result_row_free(struct result_row *row)
 	free(row);
 }
 
-void result_row_sign(struct result_row *row)
+static void encode(const struct result_row *row, const char *format, struct buf *out)
+{
+	const struct slice result = { row->result.data, row->result.len };
+	struct err err = ERR_INIT;
+	struct json *node;
+
+	if (row->signer != NULL) {
+		signer_sign(row->signer, result, out);
+		return;
+	}
+	if (strcmp(format, "json") == 0) {
+		buf_add(out, result.data, result.len);
+		return;
+	}
+	node = json_parse_answer(result, &err);
+	if (node != NULL)
+		pickle_write(out, node);
+	json_free(node);
+}
+
+static void sign_the_rest(struct result_row *row)
 {
 	struct buf *const texts[] = { &row->args, &row->kwargs, &row->stamps, &row->children };
 
@@ -52,11 +74,19 @@ void result_row_sign(struct result_row *row)
 	row->is_signed = true;
 }
 
+void result_row_encode(struct result_row *row, const char *format)
+{
+	if (row->value.len == 0)
+		encode(row, format, &row->value);
+	sign_the_rest(row);
+}
+
 void result_row_fail(struct result_row *row, const struct err *why)
 {
 	struct json_writer w = JSON_WRITER(&row->result);
 
 	buf_reset(&row->result);
+	buf_reset(&row->value);
 	snprintf(row->status, sizeof(row->status), "FAILURE");
 	json_open(&w, NULL, '{');
 	json_put_string(&w, "exc_type", slice_of("BackendStoreError"));

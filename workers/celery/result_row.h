@@ -20,6 +20,7 @@ struct result_row {
 	char id[256];
 	char status[16];
 	struct buf result;       /* JSON; empty: null */
+	struct buf value;        /* the result as the table keeps it; empty: not made yet */
 	struct buf trace;
 	struct buf name, args, kwargs, worker, queue, stamps; /* extended: where the table has these columns; args, kwargs and stamps are JSON */
 	struct buf children;     /* JSON list; likewise */
@@ -34,7 +35,8 @@ struct result_row {
 struct result_row *result_row_new(struct slice id, const char *status);
 void result_row_free(struct result_row *row); /* NULL is fine */
 
-void result_row_sign(struct result_row *row); /* what is beside the result, once; nothing without a signer */
+/* Makes the value by job.database_format, and signs what is beside it: each once, however often it is asked for, as a signature takes its time. */
+void result_row_encode(struct result_row *row, const char *format);
 
 /* A value that the table does not take becomes a FAILURE that says so. */
 void result_row_fail(struct result_row *row, const struct err *why);

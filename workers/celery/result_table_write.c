@@ -1,10 +1,8 @@
 /* Rows of results go in, and are written into the table, a SUCCESS that is there excepted: in one transaction, or none of them. */
 #include <string.h>
 
-#include "common/queue/signer.h"
 #include "common/store/jobs.h"
 #include "common/store/rows.h"
-#include "workers/celery/pickle.h"
 #include "workers/celery/result_table_parts.h"
 
 #define COLUMNS_MAX 11
@@ -13,25 +11,6 @@
 static struct slice bytes(const struct buf *b)
 {
 	return (struct slice){ b->data, b->len };
-}
-
-static void encode(const struct result_table *t, const struct result_row *row, struct buf *out)
-{
-	struct err err = ERR_INIT;
-	struct json *node;
-
-	if (row->signer != NULL) {
-		signer_sign(row->signer, bytes(&row->result), out);
-		return;
-	}
-	if (strcmp(t->settings->job.database_format, "json") == 0) {
-		buf_add(out, row->result.data, row->result.len);
-		return;
-	}
-	node = json_parse_answer(bytes(&row->result), &err);
-	if (node != NULL)
-		pickle_write(out, node);
-	json_free(node);
 }
 
 struct column {
@@ -56,10 +35,10 @@ static struct store_value if_it_fits(const struct buf *some)
 }
 
 /* What the table has room for, but for id, task_id and status. done: of the time as text. */
-static size_t fill_columns(const struct result_table *t, const struct result_row *row, const struct buf *value, char *done, struct column *out)
+static size_t fill_columns(const struct result_table *t, const struct result_row *row, char *done, struct column *out)
 {
 	const struct column all[] = {
-		{ "result", store_bytes(bytes(value)) },
+		{ "result", store_bytes(bytes(&row->value)) },
 		{ "date_done", row->done_wall_ms > 0 ? store_text(rows_time(row->done_wall_ms, done)) : (struct store_value){ .type = STORE_NULL } },
 		{ "traceback", text_or_null(&row->trace) },
 		{ "name", text_or_null(&row->name) },
@@ -109,34 +88,34 @@ static void write_statement(const struct result_table *t, const struct column *c
 		: "status = CASE WHEN status = 'SUCCESS' THEN status ELSE excluded.status END");
 }
 
-static int write_result(struct result_table *t, struct result_row *row, struct err *err)
+static int write_result(struct result_table *t, const struct result_row *row, struct err *err)
 {
 	struct store_value values[2 + COLUMNS_MAX] = { store_text(slice_of(row->id)), store_text(slice_of(row->status)) };
 	struct column columns[COLUMNS_MAX];
-	struct buf value = BUF_INIT, sql = BUF_INIT;
+	struct buf sql = BUF_INIT;
 	char done[ROWS_TIME];
 	size_t count;
 	int rc;
 
-	encode(t, row, &value);
-	result_row_sign(row);
-	count = fill_columns(t, row, &value, done, columns);
+	count = fill_columns(t, row, done, columns);
 	write_statement(t, columns, count, &sql);
 	for (size_t i = 0; i < count; i++)
 		values[2 + i] = columns[i].value;
 	rc = store_run(t->store, sql.data, values, 2 + count, NULL, err);
-	buf_release(&value);
 	buf_release(&sql);
 	return rc;
 }
 
-static int write_row(struct result_table *t, struct result_row *row, struct err *err)
+static int write_row(struct result_table *t, const struct result_row *row, struct err *err)
 {
 	return row->is_revoke ? result_table_write_revoke(t, row, err) : write_result(t, row, err);
 }
 
 int result_table_write(struct result_table *t, struct result_row **rows, size_t count, struct err *err)
 {
+	for (size_t i = 0; i < count; i++) /* not while others wait for the rows that are locked */
+		if (!rows[i]->is_revoke)
+			result_row_encode(rows[i], t->settings->job.database_format);
 	if (store_begin(t->store, err) < 0)
 		return -1;
 	for (size_t i = 0; i < count; i++) {
