@@ -111,6 +111,19 @@ def test_priorities_of_what_was_taken_ahead(make_cluster):
     end(low[2])
 
 
+def test_no_job_that_was_taken_waits_for_ever(make_cluster):
+    """Behind jobs of a higher priority that are always there: after a minute it is the next."""
+    cluster = make_cluster()
+    app = cluster.app()
+    app.send_task("sleep", [1], priority=9)
+    low = app.send_task("add", [1, 2])
+    for _ in range(80):
+        app.send_task("sleep", [1], priority=9)
+    worker = cluster.job(concurrency=1, prefetch_multiplier=3)
+    assert low.get(timeout=110) == 3
+    assert worker_value(worker, "feedmill_job_runs_total", 'outcome="done"') > 2 and cluster.count("celery") > 0, "neither by its turn nor at the end"
+
+
 PYTHON_WORKER = """
 import celery
 app = celery.Celery("interop", broker={url!r}, backend="rpc://")

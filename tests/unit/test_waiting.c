@@ -67,6 +67,39 @@ static void what_is_put_back_is_before_its_equals(void **state)
 	assert_order("fbhdegac", &w);
 }
 
+static void what_has_waited_long_goes_by_age(void **state)
+{
+	static const int priorities[TASKS] = { 5, 0, 9, 0, REQUEST_NO_PRIORITY, 9, 255, 0 };
+	static const int64_t received_us[TASKS] = { 40, 10, 50, 20, 30, 60, 70, 80 };
+	struct waiting w = { 0 };
+
+	(void)state;
+	make(priorities, TASKS);
+	waiting_age(&w, 100);
+	for (size_t i = 0; i < TASKS; i++) {
+		tasks[i].received_us = received_us[i];
+		if (i < 6)
+			waiting_add(&w, &tasks[i]);
+	}
+	waiting_age(&w, 9);
+	assert_order("cfabde", &w);
+	waiting_age(&w, 10);
+	assert_order("bcfade", &w);
+	waiting_age(&w, 40);
+	assert_order("bdeacf", &w);
+	waiting_add(&w, &tasks[6]); /* behind them, whatever its priority */
+	waiting_add(&w, &tasks[7]);
+	assert_order("bdeagcfh", &w);
+	assert_ptr_equal(&tasks[1], waiting_take(&w, NULL));
+	assert_ptr_equal(&tasks[3], waiting_take(&w, NULL));
+	assert_order("eagcfh", &w);
+	tasks[1].wait_next = &tasks[3];
+	waiting_put_back(&w, &tasks[1]); /* aged once is aged for ever */
+	assert_order("bdeagcfh", &w);
+	waiting_age(&w, 100);
+	assert_order("bdeacfgh", &w);
+}
+
 static void any_can_be_taken(void **state)
 {
 	static const int priorities[TASKS] = { 0, 0, 0, 0, 1 };
@@ -98,6 +131,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_highest_priority_is_first_and_equals_stay_as_they_came),
 		cmocka_unit_test(what_is_put_back_is_before_its_equals),
+		cmocka_unit_test(what_has_waited_long_goes_by_age),
 		cmocka_unit_test(any_can_be_taken),
 	};
 

@@ -1,4 +1,4 @@
-/* Tasks that wait go in; by priority, and then in order of arrival, each starts when its pool has room and its rate limit lets it, unless it is
+/* Tasks that wait go in; by priority, and then in order of arrival, or the oldest first where they have waited long, each starts when its pool has room and its rate limit lets it, unless it is
  * revoked by then. */
 #include <unistd.h>
 
@@ -8,6 +8,7 @@
 #include "workers/celery/node.h"
 
 #define BACKPRESSURE 5000 /* messages that wait to be sent: no new jobs until they are fewer */
+#define PATIENCE_US (60 * INT64_C(1000000)) /* so long priorities decide; RabbitMQ waits 30 minutes for an acknowledgement */
 
 void node_wait(struct node *node, struct task *task)
 {
@@ -117,6 +118,7 @@ void dispatch_turn(struct node *node, int64_t *wake_us)
 	const int64_t now_us = clock_mono_us(), now_ms = clock_wall_ms();
 
 	*wake_us = INT64_MAX;
+	waiting_age(&node->waiting, now_us - PATIENCE_US);
 	while ((task = waiting_next(&node->waiting, before)) != NULL && !dispatch_is_choked(node)) {
 		const bool is_expired = task->request->expires_ms > 0 && task->request->expires_ms <= now_ms; /* since it came, both */
 		const bool is_revoked = is_expired || node_is_revoked(node, task->request);

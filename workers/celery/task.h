@@ -39,6 +39,7 @@ struct task {
 	bool has_succeeded;            /* before this delivery */
 	bool is_forgiven;              /* it was here when the connection was lost, and had not begun: that delivery does not count */
 	bool is_overdue;               /* its child was killed at its hard limit */
+	bool is_aged;                  /* it has waited long: its priority no longer counts */
 	bool is_suspect;               /* it runs, and was delivered again and again: see caution.c */
 	int terminated_by;             /* signal */
 	int64_t received_us, started_us; /* monotonic */
