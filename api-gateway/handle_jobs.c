@@ -49,9 +49,12 @@ static void on_sent(void *arg, enum amqp_sent sent, const char *why)
 
 static bool may_send(struct call *call)
 {
+	const struct signer *signer = call->gateway->signer;
 	struct err err = ERR_INIT;
 
-	if (amqp_publisher_ready(call->gateway->jobs, &err) == 0)
+	if (signer != NULL && signer_seconds_left(signer) <= 0) /* who gets it would refuse it */
+		err_set(&err, ERR_UNAVAILABLE, "the certificate of job.security_certificate has expired");
+	else if (amqp_publisher_ready(call->gateway->jobs, &err) == 0)
 		return true;
 	reply_away(call, &err);
 	return false;

@@ -35,6 +35,7 @@ struct signer {
 	struct buf id; /* base64 */
 	struct certificate *store;
 	size_t count;
+	const X509 *own; /* of the store */
 	bool signs_results;
 };
 
@@ -222,6 +223,15 @@ void signer_sign(const struct signer *signer, struct slice json, struct buf *out
 	buf_release(&fields);
 }
 
+int64_t signer_seconds_left(const struct signer *signer)
+{
+	int days, seconds;
+
+	if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(signer->own)) != 1)
+		abort(); /* it was compared with the time when the signer was opened */
+	return (int64_t)days * 86400 + seconds;
+}
+
 /* ---- reading */
 
 /* The body is whatever follows the first four. */
@@ -386,6 +396,7 @@ static int check_own(struct signer *signer, const char *path, const X509 *own, s
 		wrong_file("security_certificate", path, "is not in job.security_cert_store, by which its messages are read", err);
 	} else {
 		base64_encode(&signer->id, id.data, id.len);
+		signer->own = stored->x509;
 		rc = 0;
 	}
 	ERR_clear_error();

@@ -11,6 +11,7 @@
 #define FEEDMILL_QUEUE_SIGNER_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "common/base/buf.h"
 #include "common/base/err.h"
@@ -31,6 +32,8 @@ void signer_forget_password(const struct settings *settings);
 
 /* Adds the signed text of a JSON text. It worked when the signer was opened: without memory the process ends. */
 void signer_sign(const struct signer *signer, struct slice json, struct buf *out);
+
+int64_t signer_seconds_left(const struct signer *signer); /* of its own certificate; below 0: what it signs is refused */
 
 struct signed_body { /* points into the room that was given */
 	struct slice content_type, content_encoding; /* of the body. Whoever could change the message has chosen them */

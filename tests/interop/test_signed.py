@@ -259,6 +259,44 @@ def test_wrong_files_end_the_start(cluster, ring, change, words):
     refused(cluster, cluster.gateway(config=config, wait=False), words)
 
 
+def test_a_certificate_that_expires_is_told_before(make_cluster, ring):
+    """Seven days before, and not earlier; by when it is ready, it has looked."""
+    ring.add("week", days=(-1, 6.5)).add("fortnight", days=(-1, 14))
+    cluster = make_cluster()
+    week, fortnight = (cluster.job(**ring.files(name)) for name in ("week", "fortnight"))
+    assert week.logged("certificate.*expires soon.*days_left.*6")
+    assert not fortnight.logged("certificate.*expires")
+
+
+def test_a_worker_ends_before_its_certificate_does(make_cluster, tmp_path):
+    """While what it signs is still believed: what runs is finished, what waits stays in its queue. It ends as it would not start."""
+    ring = Ring(tmp_path / "expiring").add("client")
+    cluster = make_cluster(**ring.settings("worker"), **{"worker.drain_timeout_ms": 3_000_000, "job.concurrency": 1})
+    ring.add("worker", days=(-1, 3040 / 86400))
+    worker = cluster.job()
+    with signed(cluster, ring) as app:
+        results = [app.send_task("sleep", [0.2]) for _ in range(400)]
+        assert worker.popen.wait(120) == 2
+        assert worker.logged("certificate.*expires: no more jobs are taken")
+        cluster.processes.remove(worker)
+        waiting = cluster.count("celery")
+        assert 0 < waiting < len(results)
+        for result in results[:-waiting]:
+            result.get(timeout=60)
+
+
+def test_the_gateway_sends_nothing_by_a_certificate_that_has_expired(make_cluster, tmp_path):
+    ring = Ring(tmp_path / "expiring").add("worker")
+    cluster = make_cluster(**ring.settings("worker")).prepare()
+    cluster.job()
+    ring.add("gateway", days=(-1, 30 / 86400))
+    edge = cluster.gateway(config=cluster.write_config(cluster.folder / "gateway.cfg", **{"gateway.jobs": "*", **ring.settings("gateway")}))
+    client = Client(edge.url)
+    wait_for(lambda: client.post("/jobs/add", {"args": [2, 4]}).status_code == 202, "the gateway takes jobs", 25)
+    wait_for(lambda: client.post("/jobs/add", {"args": [2, 4]}).status_code == 503, "it takes none", 60)
+    assert edge.logged("certificate of job.security_certificate has expired")
+
+
 def test_a_key_with_a_password(make_cluster, ring):
     """And a pattern in the place of a folder; and another digest, which is the same for all."""
     ring.add("locked", password="open sesame")

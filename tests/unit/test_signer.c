@@ -364,7 +364,9 @@ static void a_certificate_has_its_time(void **state)
 
 	(void)state;
 	signer_sign(signer, slice_of(BODY), &text);
+	assert_in_range(signer_seconds_left(signer), DAY_S - 600, DAY_S);
 	shift_s = 2 * DAY_S;
+	assert_in_range(-signer_seconds_left(signer), DAY_S, DAY_S + 600);
 	assert_refused(signer, bytes(&text), "has expired");
 	shift_s = -2 * DAY_S;
 	assert_refused(signer, bytes(&text), "not valid yet");

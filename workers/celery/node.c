@@ -17,6 +17,7 @@
 #define STATE_MS 5000
 #define CLEANUP_MS (3600 * 1000)
 #define POLLS (CHILDREN_MAX + 8)
+#define EXIT_EXPIRED 2         /* as at a start with such a certificate: nobody is to start it again */
 #define CLOCK_MAX ((int64_t)1 << 62) /* what is told beyond is no clock, and would soon be negative */
 
 static volatile sig_atomic_t quits;
@@ -76,6 +77,7 @@ static void on_time(struct node *node)
 	atomic_store(&node->beat_ms, now);
 	if (node->is_ready && notify_is_due(&since_ms))
 		notify_alive();
+	certificate_turn(node, now);
 	links_turn(node, now);
 	children_tick(node->children, now);
 	atomic_store(&node->is_childless, children_are_missing(node->children));
@@ -244,5 +246,5 @@ int node_run(struct node *node)
 	}
 	event_worker(node, "worker-offline");
 	keep_state(node, 0, true);
-	return code;
+	return node->is_expiring && code == EXIT_SUCCESS ? EXIT_EXPIRED : code;
 }

@@ -11,6 +11,7 @@
  *   topology  queues and exchanges, and the levels of the delay
  *   events    celeryev
  *   control   pidbox: remote control and inspection; alone: whether there is another node
+ *   certificate  the end of ours
  *   revoked, rates   what is not to run, or not yet */
 #ifndef FEEDMILL_WORKERS_CELERY_NODE_H
 #define FEEDMILL_WORKERS_CELERY_NODE_H
@@ -104,6 +105,8 @@ struct node {
 	bool task_events;
 	int64_t processed;
 	int64_t heartbeat_at, cleanup_at, state_at, watch_at, consume_at, get_at, consuming_since;
+	int64_t certificate_at, certificate_warned_at;
+	bool is_expiring;                  /* that certificate: it ends for want of it */
 	int admin_port;                    /* for the log */
 	bool is_ready;
 	bool is_informed;                  /* of what was revoked while it was away */
@@ -117,7 +120,7 @@ struct node {
 
 int node_open(struct node *node, const struct settings *settings, const struct signer *signer, int nursery, struct err *err);
 void node_quit(void);            /* SIGQUIT: cold, after job.soft_shutdown_ms; a second one at once. Async-signal-safe */
-int node_run(struct node *node); /* until stop_requested() and all is settled; the exit code */
+int node_run(struct node *node); /* until stop_requested() and all is settled; the exit code, 2 where its certificate has no time left */
 void node_close(struct node *node);
 
 /* ---- between its files */
@@ -146,6 +149,8 @@ bool node_stamp_matches(const struct json *wanted, const struct request *request
 bool node_is_revoked(const struct node *node, const struct request *request);
 void dispatch_turn(struct node *node, int64_t *wake_us); /* starts what may start; when the next rate limit lets one go, in *wake_us */
 bool dispatch_is_choked(const struct node *node);        /* too much waits to be sent or stored */
+
+void certificate_turn(struct node *node, int64_t now_mono_ms); /* may begin the end */
 
 bool caution_holds(const struct node *node);
 void caution_starts(struct node *node, struct task *task);
