@@ -23,6 +23,8 @@ static const struct bound {
 };
 #define BOUNDS (sizeof(bounds) / sizeof(bounds[0]))
 
+#define UNSET INT64_MIN
+
 struct metric {
 	struct metric *next;         /* of the same family */
 	char *labels;                /* "" for none */
@@ -116,6 +118,11 @@ void metric_set(struct metric *m, int64_t value)
 	atomic_store_explicit(&m->value, value, memory_order_relaxed);
 }
 
+void metric_unset(struct metric *m)
+{
+	metric_set(m, UNSET);
+}
+
 void metric_observe_us(struct metric *m, int64_t microseconds)
 {
 	size_t i = 0;
@@ -165,15 +172,20 @@ static void render_histogram(struct buf *out, const char *name, const struct met
 
 static void render_metric(struct buf *out, const char *name, const struct metric *m)
 {
+	int64_t value;
+
 	if (m->buckets != NULL) {
 		render_histogram(out, name, m);
 		return;
 	}
+	value = metric_value(m);
+	if (value == UNSET)
+		return;
 	render_name(out, name, "", m->labels, NULL);
 	if (m->read != NULL)
 		buf_addf(out, " %.17g\n", m->read(m->arg));
 	else
-		buf_addf(out, " %lld\n", (long long)metric_value(m));
+		buf_addf(out, " %lld\n", (long long)value);
 }
 
 void metrics_render(struct buf *out)

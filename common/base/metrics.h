@@ -22,6 +22,7 @@ void metric_gauge_read(const char *name, const char *labels, const char *help, m
 
 void metric_add(struct metric *m, int64_t n);
 void metric_set(struct metric *m, int64_t value);
+void metric_unset(struct metric *m); /* a gauge: left out of the text until it is set again */
 void metric_observe_us(struct metric *m, int64_t microseconds);
 int64_t metric_value(const struct metric *m); /* counter or gauge; a histogram's count */
 

@@ -333,6 +333,7 @@ def test_nothing_is_taken_ahead_beside_a_job_that_came_often(make_cluster):
     wait_for(lambda: len(ids("reserved")) == 3 and cluster.count("celery") == 8, "it waits, and others behind it", 60)
     app.control.terminate(busy.id, signal="KILL")
     wait_for(lambda: ids("active") == [often.id] and ids("reserved") == [] and cluster.count("celery") == 10, "it runs, and nothing else is here", 60)
+    wait_for(lambda: worker_value(worker, "feedmill_job_queue_ready", 'queue="celery"') == 10, "its gauge has them although no consumer is there", 60)
     app.control.terminate(often.id, signal="KILL")
     assert [r.get(timeout=60) for r in others] == [n + 1 for n in range(10)]
     for _ in range(6):
@@ -366,6 +367,30 @@ def test_what_waits_while_connections_are_lost_uses_nothing_of_the_cap(make_clus
         app.control.terminate(busy.id, signal="KILL")
         assert waits.get(timeout=60) == 3
         assert worker.stop() == 0 and cluster.count("celery") == cluster.count("feed.jobs.dead") == 0
+    finally:
+        proxy.close()
+
+
+def test_a_queue_that_nobody_can_ask_has_no_gauge(make_cluster):
+    """Not before the first look, nor while the connection is away, nor when it is not consumed any more: the last value would be taken for the one of now."""
+    cluster = make_cluster()
+    proxy, url = through_proxy(cluster)
+
+    def gauge():
+        return [line.rsplit(" ", 1)[1] for line in requests.get(worker.admin + "/metrics", timeout=10).text.splitlines() if line.startswith("feedmill_job_queue_ready{")]
+    try:
+        worker = cluster.job(concurrency=1, prefetch_multiplier=1, **{"amqp.url": url})
+        app = cluster.app()
+        for _ in range(3):
+            app.send_task("sleep", [600])
+        wait_for(lambda: gauge() == ["2"], "one runs, two wait", 60)
+        proxy.cut()
+        wait_for(lambda: gauge() == [], "it is left out", 60)
+        proxy.restore()
+        wait_for(lambda: gauge() == ["2"], "it is there again", 60)
+        app.control.cancel_consumer("celery", destination=[worker.node], reply=True, timeout=10)
+        wait_for(lambda: gauge() == [], "it is left out again", 60)
+        worker.kill()
     finally:
         proxy.close()
 

@@ -37,6 +37,19 @@ static void counters_and_gauges_are_rendered(void **state)
 	has("# HELP t_level How much.\n# TYPE t_level gauge\nt_level{place=\"here\"} -2\n");
 }
 
+static void a_gauge_that_is_unset_is_left_out(void **state)
+{
+	struct metric *one = metric_gauge("u_level", "place=\"here\"", "How much."), *other = metric_gauge("u_level", "place=\"there\"", "How much.");
+
+	(void)state;
+	metric_set(one, 5);
+	metric_set(other, 6);
+	metric_unset(one);
+	has("# TYPE u_level gauge\nu_level{place=\"there\"} 6\n");
+	metric_set(one, 7);
+	has("# TYPE u_level gauge\nu_level{place=\"here\"} 7\nu_level{place=\"there\"} 6\n");
+}
+
 static void the_same_name_and_labels_are_one_metric(void **state)
 {
 	struct metric *a = metric_counter("same_total", "w=\"a\"", "Same.");
@@ -112,6 +125,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(counters_and_gauges_are_rendered),
+		cmocka_unit_test(a_gauge_that_is_unset_is_left_out),
 		cmocka_unit_test(the_same_name_and_labels_are_one_metric),
 		cmocka_unit_test(histograms_are_cumulative),
 		cmocka_unit_test(a_read_gauge_asks_when_it_is_rendered),

@@ -363,14 +363,25 @@ static int watch_queue(struct node *node, struct queue_entry *q, struct err *err
 {
 	struct amqp_queue_state state = { .messages = 0 };
 	const bool is_silent = q->deliveries == q->watched_deliveries;
+	const bool is_asked = q->is_consumed || (q->is_wanted && q->consumers > 0 && caution_holds(node)); /* else it may not be there */
 
 	q->watched_deliveries = q->deliveries;
-	if (q->is_consumed && amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
+	if (is_asked && amqp_declare_queue(node->control, q->name, AMQP_PASSIVE, AMQP_NO_TABLE, &state, err) < 0)
 		return -1;
-	if (q->ready != NULL)
+	if (q->ready != NULL && is_asked)
 		metric_set(q->ready, state.messages);
+	else if (q->ready != NULL)
+		metric_unset(q->ready);
 	q->stalls = q->is_consumed && is_silent && state.messages > 0 && has_room(node, q) ? q->stalls + 1 : 0;
 	return 0;
+}
+
+/* Nobody asks: what is known of them is of a time gone by. */
+static void forget_ready(struct node *node)
+{
+	for (struct queue_entry *q = node->queues; q != NULL; q = q->next)
+		if (q->ready != NULL)
+			metric_unset(q->ready);
 }
 
 static void watch(struct node *node, int64_t now)
@@ -378,7 +389,11 @@ static void watch(struct node *node, int64_t now)
 	struct err err = ERR_INIT;
 	const struct queue_entry *stalled = NULL;
 
-	if (now < node->watch_at || node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING)
+	if (node->amqp == NULL || node->control == NULL || node->stage != NODE_RUNNING) {
+		forget_ready(node);
+		return;
+	}
+	if (now < node->watch_at)
 		return;
 	node->watch_at = now + WATCH_MS;
 	if (control_keep(node, &err) < 0) {

@@ -188,8 +188,10 @@ int topology_declare(struct node *node, struct err *err)
 	return declare_exchange(node, "celeryev", "topic", AMQP_DURABLE, err);
 }
 
+/* Without a value until the queue is looked at. */
 static struct metric *ready_gauge(const char *queue)
 {
+	struct metric *gauge;
 	char label[2 * (NODE_QUEUE_NAME_MAX + 1) + 16] = "queue=\"";
 	size_t len = strlen(label);
 
@@ -199,7 +201,9 @@ static struct metric *ready_gauge(const char *queue)
 		label[len++] = *c;
 	}
 	label[len] = '"';
-	return metric_gauge("feedmill_job_queue_ready", label, "Messages that wait in the queue, and no worker has");
+	gauge = metric_gauge("feedmill_job_queue_ready", label, "Messages that wait in the queue, and no worker has");
+	metric_unset(gauge);
+	return gauge;
 }
 
 int topology_read(struct node *node, struct err *err)
