@@ -305,6 +305,24 @@ def test_messages_that_are_ready_and_do_not_come(make_cluster, other):
         worker.kill()  # its long jobs are nobody's
 
 
+def test_a_node_that_stands_by_is_well(make_cluster):
+    """Another consumer has a queue to itself, as job.queue_arguments says: this node gets nothing of it, and keeps its connection, which other queues share."""
+    cluster = make_cluster(**{"job.queues": "celery,other", "job.queue_arguments": "celery: x-single-active-consumer=true"})
+    with cluster.channel() as channel:
+        channel.queue_declare("celery", durable=True, arguments={"x-single-active-consumer": True})
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume("celery", lambda *_: None)
+        worker = cluster.job(concurrency=2)
+        cluster.publish("[[1, 2], {}, null]", headers={"task": "add", "id": "held"})
+        for many in (1, 2, 3):
+            cluster.publish("[[1, 1], {}, null]", headers={"task": "add", "id": f"waits-{many}"})
+            wait_for(lambda: worker_value(worker, "feedmill_job_queue_ready", 'queue="celery"') == many, "it has looked once more", 60)
+        assert requests.get(worker.admin + "/healthz", timeout=5).status_code == 200
+        assert worker_value(worker, "feedmill_job_reconnects_total") == 0
+    wait_for(lambda: cluster.count("celery") == 0, "all come, once the other consumer is gone", 60)
+    assert worker_value(worker, "feedmill_job_reconnects_total") == 0
+
+
 def test_rejected_where_there_is_no_dead_letter_queue(make_cluster):
     """The queue's own dead letters get it, as an operator has set them up."""
     cluster = make_cluster(**{"job.dead_letter_queue": ""})

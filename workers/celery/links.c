@@ -5,6 +5,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/notify.h"
+#include "workers/celery/arguments.h"
 #include "workers/celery/control.h"
 #include "workers/celery/events.h"
 #include "workers/celery/node.h"
@@ -357,6 +358,17 @@ static bool has_room(const struct node *node, const struct queue_entry *q)
 	return taken < q->prefetch;
 }
 
+/* Of those that consume it one gets all; the others, which may be on other hosts, get nothing as long as that one lives. */
+static bool may_stand_by(const struct node *node, const struct queue_entry *q)
+{
+	struct arguments arguments;
+	const struct amqp_value *single;
+
+	arguments_of(node->settings, q->name, &arguments);
+	single = amqp_table_value(&arguments.table, "x-single-active-consumer");
+	return single != NULL && single->truth;
+}
+
 /* Messages are ready, there is room for them, and none comes: the consumer is dead, whatever its connection says. Each queue by itself:
  * another's deliveries say nothing of this one. */
 static int watch_queue(struct node *node, struct queue_entry *q, struct err *err)
@@ -372,7 +384,7 @@ static int watch_queue(struct node *node, struct queue_entry *q, struct err *err
 		metric_set(q->ready, state.messages);
 	else if (q->ready != NULL)
 		metric_unset(q->ready);
-	q->stalls = q->is_consumed && is_silent && state.messages > 0 && has_room(node, q) ? q->stalls + 1 : 0;
+	q->stalls = q->is_consumed && is_silent && state.messages > 0 && has_room(node, q) && !may_stand_by(node, q) ? q->stalls + 1 : 0;
 	return 0;
 }
 
