@@ -2,6 +2,7 @@
 #include "common/base/base64.h"
 
 #include <stdint.h>
+#include <string.h>
 
 static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -39,44 +40,48 @@ void base64_encode(struct buf *out, const void *bytes, size_t len)
 	grow(out, (len + 2) / 3 * 4);
 }
 
-/* Four digits, the last of which may be missing: 24 bits, or -1. */
-static int32_t read_four(const char *text, size_t digit_count)
+/* Four digits: 24 bits, or -1. */
+static int32_t read_four(const char *text)
 {
-	uint32_t all = 0;
+	const uint32_t a = values[(unsigned char)text[0]], b = values[(unsigned char)text[1]];
+	const uint32_t c = values[(unsigned char)text[2]], d = values[(unsigned char)text[3]];
 
-	for (size_t k = 0; k < 4; k++) {
-		const unsigned char value = k < digit_count ? values[(unsigned char)text[k]] : 1;
+	if (a == 0 || b == 0 || c == 0 || d == 0)
+		return -1;
+	return (int32_t)((a - 1) << 18 | (b - 1) << 12 | (c - 1) << 6 | (d - 1));
+}
 
-		if (value == 0)
-			return -1;
-		all = all << 6 | (uint32_t)(value - 1);
-	}
-	return (int32_t)all;
+static char *write_three(char *at, int32_t three)
+{
+	*at++ = (char)(three >> 16);
+	*at++ = (char)(three >> 8);
+	*at++ = (char)three;
+	return at;
 }
 
 bool base64_decode(struct buf *out, struct slice text)
 {
-	const char *end = text.len > 0 ? text.data + text.len : NULL;
+	const char *four = text.data, *last;
+	char padded[4] = "AAAA", *at;
+	int32_t three = 0;
 	size_t pads;
-	char *at;
 
 	if (text.len == 0)
 		return true;
 	if (text.len % 4 != 0)
 		return false;
-	pads = (size_t)(end[-1] == '=') + (end[-1] == '=' && end[-2] == '=');
+	last = text.data + text.len - 4;
+	pads = (size_t)(last[3] == '=') + (last[3] == '=' && last[2] == '=');
+	memcpy(padded, last, 4 - pads);
 	buf_reserve(out, text.len / 4 * 3);
 	at = out->data + out->len;
-	for (const char *four = text.data; four < end; four += 4) {
-		const size_t missing = four + 4 == end ? pads : 0;
-		const int32_t three = read_four(four, 4 - missing);
-
-		if (three < 0 || (three & ((1 << 8 * missing) - 1)) != 0) { /* or bits that belong to nothing */
-			out->data[out->len] = '\0';
-			return false;
-		}
-		for (size_t k = 0; k < 3 - missing; k++)
-			*at++ = (char)(three >> (16 - 8 * k) & 255);
+	for (; four < last && three >= 0; four += 4)
+		at = write_three(at, three = read_four(four));
+	if (three >= 0)
+		write_three(at, three = read_four(padded));
+	if (three < 0 || (three & ((1 << 8 * pads) - 1)) != 0) { /* or bits that belong to nothing */
+		out->data[out->len] = '\0';
+		return false;
 	}
 	grow(out, text.len / 4 * 3 - pads);
 	return true;
