@@ -19,7 +19,8 @@ enum {
 	ASK_MISSING_MS = 500,   /* while a topic of ours is not there */
 	ASK_AWAY_MS = 100,      /* between two questions while nobody answers */
 	ANSWER_MS = 2000,       /* a healthy cluster answers in milliseconds; a collector's pause may last this long */
-	ANSWER_SUSPECT_MS = 500, /* connections are gone: enough to make a new one */
+	ANSWER_SUSPECT_MS = 1000, /* connections are gone: enough to make a new one, also where the processors are busy */
+	WAKE_MS = 500,
 };
 
 void kafka_link_alive(struct kafka_link *link)
@@ -103,7 +104,7 @@ static void wake_fetchers(struct kafka_link *link)
 	for (int i = 0; i < owned->cnt; i++)
 		owned->elems[i].offset = RD_KAFKA_OFFSET_END;
 	if (owned->cnt > 0)
-		rd_kafka_offsets_for_times(link->rk, owned, ANSWER_SUSPECT_MS);
+		rd_kafka_offsets_for_times(link->rk, owned, WAKE_MS);
 	rd_kafka_topic_partition_list_destroy(owned);
 }
 
