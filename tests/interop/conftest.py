@@ -34,13 +34,13 @@ class Cluster(Feedmill):
 
     # ---- workers
 
-    def job(self, wait=True, env=None, **settings):
-        """A job worker with settings of its own: concurrency=2 is job.concurrency."""
+    def job(self, wait=True, env=None, under=(), **settings):
+        """A job worker with settings of its own: concurrency=2 is job.concurrency. `under`: a command that runs it."""
         number = len(self.processes)
         changes = {(name if "." in name else "job." + name): value for name, value in settings.items()}
         changes.setdefault("job.node", f"feed{number}@test")
         config = self.write_config(self.folder / f"{self.name}-job{number}.cfg", **changes)
-        worker = self.worker("job", config=config, env=env, wait=wait)
+        worker = self.worker("job", config=config, env=env, wait=wait, under=under)
         worker.node = changes["job.node"]
         return worker
 
