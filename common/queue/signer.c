@@ -217,7 +217,6 @@ void signer_sign(const struct signer *signer, struct slice json, struct buf *out
 	base64_encode(&fields, signature.data, signature.len);
 	buf_add(&fields, SEPARATOR "application/json" SEPARATOR "utf-8" SEPARATOR, 3 * SEPARATOR_LEN + sizeof("application/json" "utf-8") - 1);
 	buf_add(&fields, json.data, json.len);
-	buf_reserve(out, fields.len / 3 * 4 + 4);
 	base64_encode(out, fields.data, fields.len);
 	buf_release(&signature);
 	buf_release(&fields);
@@ -271,7 +270,6 @@ static int verify(const struct signer *signer, struct slice text, bool at_any_ti
 	int rc = -1;
 
 	buf_reset(room);
-	buf_reserve(room, text.len / 4 * 3 + 3);
 	if (!base64_decode(room, text)) {
 		err_set(err, ERR_INVALID, "the signed message is no base64");
 		goto out;

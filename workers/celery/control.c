@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "workers/celery/msgpack.h"
 #include "workers/celery/pattern.h"
+#include "workers/celery/result.h"
 #include "workers/celery/wire.h"
 
 #define MAILBOX "celery.pidbox"
@@ -242,11 +243,6 @@ static const struct verb *find_verb(struct slice name)
 	return NULL;
 }
 
-static bool packs(const struct node *node, bool is_msgpack)
-{
-	return is_msgpack && strcmp(node->settings->job.result_serializer, "msgpack") == 0;
-}
-
 static void reply(struct node *node, const struct json *request, bool is_msgpack, const struct buf *value)
 {
 	const struct json *to = json_get(request, "reply_to");
@@ -261,7 +257,7 @@ static void reply(struct node *node, const struct json *request, bool is_msgpack
 		return;
 	}
 	post = post_new(exchange, key);
-	post->is_packing = packs(node, is_msgpack);
+	post->is_packing = result_is_packed(node, is_msgpack);
 	w = (struct json_writer)JSON_WRITER(&post->body);
 	json_open(&w, NULL, '{');
 	json_put_raw(&w, node->name, value->len > 0 ? bytes(value) : slice_of("null"));
@@ -291,7 +287,7 @@ static void obey(struct node *node, const struct json *request, bool is_msgpack)
 			log_info("remote control", log_str("verb", verb->name));
 		verb->run(node, arguments, &value);
 	}
-	if (!is_msgpack || packs(node, is_msgpack) || verb == NULL || verb->run != inspect_hello) /* a Python worker that reads no JSON would end at its start */
+	if (!is_msgpack || result_is_packed(node, is_msgpack) || verb == NULL || verb->run != inspect_hello) /* a Python worker that reads no JSON would end at its start */
 		reply(node, request, is_msgpack, &value);
 	buf_release(&value);
 	json_free(none);

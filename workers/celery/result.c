@@ -79,8 +79,7 @@ static void put_extended(struct json_writer *w, const struct node *node, const s
 	put_stamps(w, r);
 }
 
-/* What came as MessagePack is answered so, if the settings say it. */
-static bool packs(const struct node *node, bool is_msgpack)
+bool result_is_packed(const struct node *node, bool is_msgpack)
 {
 	return is_msgpack && strcmp(node->settings->job.result_serializer, "msgpack") == 0;
 }
@@ -112,7 +111,7 @@ static void put_done(struct json_writer *w, const char *status)
 static struct post *rpc_post(const struct node *node, const struct task *task)
 {
 	const struct request *r = task->request;
-	struct post *post = meta_post(node, r->reply_to, r->id, packs(node, r->is_msgpack));
+	struct post *post = meta_post(node, r->reply_to, r->id, result_is_packed(node, r->is_msgpack));
 	struct json_writer w = JSON_WRITER(&post->body);
 
 	json_open(&w, NULL, '{');
@@ -184,7 +183,7 @@ static struct result_row *table_row(const struct node *node, const struct task *
 			buf_addf(&row->stamps, "{\"stamped_headers\":%.*s,\"stamps\":%.*s}", (int)r->stamped_headers.len, r->stamped_headers.data,
 				(int)r->stamps.len, r->stamps.data);
 	}
-	if (row->signer == NULL && packs(node, r->is_msgpack))
+	if (row->signer == NULL && result_is_packed(node, r->is_msgpack))
 		pack_row(row);
 	return row;
 }
@@ -221,7 +220,7 @@ static void tell(struct node *node, struct slice id, struct waiter who, const ch
 
 	python_exception(&value, reply);
 	if (wants(node->settings, "rpc") && who.reply_to.len > 0 && who.reply_to.len <= 255) {
-		struct post *post = meta_post(node, who.reply_to, id, packs(node, who.is_msgpack));
+		struct post *post = meta_post(node, who.reply_to, id, result_is_packed(node, who.is_msgpack));
 		struct json_writer w = JSON_WRITER(&post->body);
 
 		json_open(&w, NULL, '{');

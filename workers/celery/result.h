@@ -6,6 +6,9 @@
 
 bool result_has_table(const struct settings *settings); /* results go to the database, perhaps not only there */
 
+/* What came as MessagePack is answered so, if the settings say it. */
+bool result_is_packed(const struct node *node, bool is_msgpack);
+
 /* Of task->status and task->reply. Each stays NULL where there is none to make. */
 void result_make(const struct node *node, const struct task *task, struct post **post, struct result_row **row);
 
