@@ -68,6 +68,11 @@ void buf_reserve(struct buf *b, size_t extra)
 	b->data[b->len] = '\0';
 }
 
+struct slice buf_slice(const struct buf *b)
+{
+	return (struct slice){ b->data, b->len };
+}
+
 void buf_add(struct buf *b, const void *bytes, size_t len)
 {
 	if (len == 0)

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/base/str.h"
+
 struct buf {
 	char *data;
 	size_t len;
@@ -22,6 +24,8 @@ void buf_reset(struct buf *b);                 /* empty, memory kept */
 void buf_reset_to(struct buf *b, size_t keep);    /* empty, memory kept unless it is more than that */
 char *buf_detach(struct buf *b);               /* caller frees; b is empty again */
 void buf_reserve(struct buf *b, size_t extra); /* room for that many more bytes */
+
+struct slice buf_slice(const struct buf *b);     /* borrowed, until b changes */
 
 void buf_add(struct buf *b, const void *bytes, size_t len);
 void buf_add_str(struct buf *b, const char *text);

@@ -12,11 +12,6 @@
 #define TIME_ROOM 40
 #define HEADERS 20
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static struct amqp_field text_or_null(const char *name, const char *text)
 {
 	return text != NULL && text[0] != '\0' ? amqp_text(name, slice_of(text)) : amqp_null(name);
@@ -67,7 +62,7 @@ static void sign(const struct signer *signer, struct buf *body)
 
 	if (signer == NULL)
 		return;
-	signer_sign(signer, bytes(body), &signed_text);
+	signer_sign(signer, buf_slice(body), &signed_text);
 	buf_release(body);
 	*body = signed_text;
 }
@@ -124,7 +119,7 @@ int job_message_send(struct amqp_publisher *publisher, const struct job_message 
 			.exchange = "",
 			.routing_key = job->queue,
 			.properties = properties_of(job->signer, 2, headers, job->trace != NULL ? HEADERS : HEADERS - 1),
-			.body = bytes(&body),
+			.body = buf_slice(&body),
 			.mandatory = true,
 		};
 
@@ -188,7 +183,7 @@ struct amqp_message job_request_message(const struct job_request *request, const
 	};
 
 	return (struct amqp_message){
-		.exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(request->signer, 1, headers, 2), .body = bytes(body),
+		.exchange = JOB_MAILBOX, .routing_key = "", .properties = properties_of(request->signer, 1, headers, 2), .body = buf_slice(body),
 		.mandatory = true,
 	};
 }
@@ -213,7 +208,7 @@ int job_message_revoke(struct amqp_publisher *publisher, const struct signer *si
 	int rc;
 
 	write_revoke(id, &arguments);
-	request.arguments = bytes(&arguments);
+	request.arguments = buf_slice(&arguments);
 	job_request_write(&request, &body);
 	message = job_request_message(&request, &body);
 	rc = amqp_publisher_send(publisher, &message, timeout_ms, done, arg, err);

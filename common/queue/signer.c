@@ -48,11 +48,6 @@ static const struct {
 	{ "sha3_224", EVP_sha3_224 }, { "sha3_256", EVP_sha3_256 }, { "sha3_384", EVP_sha3_384 }, { "sha3_512", EVP_sha3_512 },
 };
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static int shown(struct slice text)
 {
 	return (int)(text.len < SHOWN ? text.len : SHOWN);
@@ -164,7 +159,7 @@ static int add_id(const X509 *x509, struct buf *out)
 static const struct certificate *find(const struct signer *signer, struct slice id)
 {
 	for (size_t i = 0; i < signer->count; i++)
-		if (slice_equal(bytes(&signer->store[i].id), id))
+		if (slice_equal(buf_slice(&signer->store[i].id), id))
 			return &signer->store[i];
 	return NULL;
 }
@@ -274,17 +269,17 @@ static int verify(const struct signer *signer, struct slice text, bool at_any_ti
 		err_set(err, ERR_INVALID, "the signed message is no base64");
 		goto out;
 	}
-	if (split(bytes(room), fields, err) < 0)
+	if (split(buf_slice(room), fields, err) < 0)
 		goto out;
 	if (fields[0].len > SIGNER_MAX || fields[1].len > SIGNER_MAX || !base64_decode(&id, fields[0]) || !base64_decode(&signature, fields[1])) {
 		err_set(err, ERR_INVALID, "signer and signature of the signed message are no base64, or too long");
 		goto out;
 	}
-	if (!str_utf8_valid(bytes(&id)) || str_has_control(bytes(&id))) {
+	if (!str_utf8_valid(buf_slice(&id)) || str_has_control(buf_slice(&id))) {
 		err_set(err, ERR_INVALID, "the signer of the signed message is no text");
 		goto out;
 	}
-	if (check_signature(signer, bytes(&id), bytes(&signature), fields[4], at_any_time, err) < 0)
+	if (check_signature(signer, buf_slice(&id), buf_slice(&signature), fields[4], at_any_time, err) < 0)
 		goto out;
 	*out = (struct signed_body){ fields[2], fields[3], fields[4] };
 	rc = 0;
@@ -340,7 +335,7 @@ static int add_to_store(struct signer *signer, const char *path, X509 *x509, str
 		wrong_file("security_cert_store", path, "the certificate has expired", err);
 	else if (add_id(x509, &new.id) < 0)
 		wrong_file("security_cert_store", path, "its issuer has no name that can be read", err);
-	else if (find(signer, bytes(&new.id)) != NULL)
+	else if (find(signer, buf_slice(&new.id)) != NULL)
 		wrong_file("security_cert_store", path, "another certificate there has the same issuer and serial number", err);
 	else
 		rc = 0;
@@ -390,7 +385,7 @@ static int check_own(struct signer *signer, const char *path, const X509 *own, s
 		wrong_file("security_certificate", path, fault, err);
 	} else if (X509_check_private_key(own, signer->key) != 1) {
 		wrong_file("security_certificate", path, "is not that of job.security_key", err);
-	} else if (add_id(own, &id) < 0 || (stored = find(signer, bytes(&id))) == NULL || X509_cmp(stored->x509, own) != 0) {
+	} else if (add_id(own, &id) < 0 || (stored = find(signer, buf_slice(&id))) == NULL || X509_cmp(stored->x509, own) != 0) {
 		wrong_file("security_certificate", path, "is not in job.security_cert_store, by which its messages are read", err);
 	} else {
 		base64_encode(&signer->id, id.data, id.len);
@@ -407,7 +402,7 @@ static int try_it(const struct signer *signer, const struct job_settings *s, str
 {
 	struct buf signature = BUF_INIT;
 	const bool works = make_signature(signer, slice_of("[]"), &signature) &&
-		is_right(signer, signer->key, slice_of("[]"), bytes(&signature));
+		is_right(signer, signer->key, slice_of("[]"), buf_slice(&signature));
 
 	buf_release(&signature);
 	return works ? 0 : err_set(err, ERR_FATAL, "setting job.security_digest: the key of job.security_key can't sign by %s", s->security_digest);

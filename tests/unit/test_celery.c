@@ -22,11 +22,6 @@
 #include "workers/celery/task.h"
 #include "workers/celery/unpack.h"
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static struct json *parsed(const char *text)
 {
 	struct err err = ERR_INIT;
@@ -141,7 +136,7 @@ static void python_shows_values(void **state)
 	}
 	buf_reset(&out);
 	python_repr_json(&out, slice_of("\"\xc3\xa4\xc3\xa4\xc3\xa4\""), 4);
-	assert_true(str_utf8_valid(bytes(&out)));
+	assert_true(str_utf8_valid(buf_slice(&out)));
 	assert_true(out.len <= 4 + 3);
 	buf_release(&out);
 }

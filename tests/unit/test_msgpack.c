@@ -17,11 +17,6 @@
 #define VALUES 1000
 #define BYTES 100000
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 /* What kombu's msgpack writes with use_bin_type, and its other forms. */
 static void values_become_json(void **state)
 {
@@ -76,7 +71,7 @@ static void values_become_json(void **state)
 
 		assert_int_equal(0, msgpack_to_json(rows[i].packed, VALUES, BYTES, &out, &err));
 		assert_string_equal(rows[i].json, out.data);
-		json_free(json_parse(bytes(&out), &err));
+		json_free(json_parse(buf_slice(&out), &err));
 		assert_int_equal(ERR_NONE, err.kind);
 		buf_release(&out);
 	}
@@ -146,9 +141,9 @@ static int read_nested(int levels, bool is_map)
 	for (int i = 0; i < levels; i++)
 		buf_add_str(&packed, is_map ? "\x81\xa1" "a" : "\x91");
 	buf_add_str(&packed, "\xc3");
-	rc = msgpack_to_json(bytes(&packed), VALUES, BYTES, &out, &err);
+	rc = msgpack_to_json(buf_slice(&packed), VALUES, BYTES, &out, &err);
 	if (rc == 0) { /* as deep as JSON is read, and no deeper */
-		struct json *tree = json_parse(bytes(&out), &err);
+		struct json *tree = json_parse(buf_slice(&out), &err);
 
 		assert_non_null(tree);
 		json_free(tree);
@@ -179,12 +174,12 @@ static void values_and_bytes_are_bounded(void **state)
 	buf_add(&packed, "\xdd\x00\x00\x03\xe7", 5); /* 999, and the list itself */
 	for (int i = 0; i < 999; i++)
 		buf_add_char(&packed, '\x01');
-	assert_int_equal(0, msgpack_to_json(bytes(&packed), VALUES, BYTES, &out, &err));
+	assert_int_equal(0, msgpack_to_json(buf_slice(&packed), VALUES, BYTES, &out, &err));
 	buf_reset(&out);
-	assert_int_equal(-1, msgpack_to_json(bytes(&packed), VALUES - 1, BYTES, &out, &err));
+	assert_int_equal(-1, msgpack_to_json(buf_slice(&packed), VALUES - 1, BYTES, &out, &err));
 	assert_non_null(strstr(err.message, "more than 999 values"));
 	buf_reset(&out);
-	assert_int_equal(-1, msgpack_to_json(bytes(&packed), VALUES, 100, &out, &err));
+	assert_int_equal(-1, msgpack_to_json(buf_slice(&packed), VALUES, 100, &out, &err));
 	assert_non_null(strstr(err.message, "too large"));
 	assert_true(out.len < 110);
 	buf_reset(&out);
@@ -202,7 +197,7 @@ static void names_that_are_twice(void **state)
 
 	(void)state;
 	assert_int_equal(0, msgpack_to_json((struct slice)PACKED("\x82\xa1" "a\x01\xa1" "a\x02"), VALUES, BYTES, &out, &err));
-	assert_null(json_parse_answer(bytes(&out), &err));
+	assert_null(json_parse_answer(buf_slice(&out), &err));
 	buf_release(&out);
 }
 
@@ -228,7 +223,7 @@ static void any_bytes_do_no_harm(void **state)
 		}
 		len -= seed % 7 == 0 ? seed >> 29 : 0;
 		if (msgpack_to_json((struct slice){ bytes_of, len }, VALUES, BYTES, &out, &err) == 0) {
-			struct json *tree = json_parse_answer(bytes(&out), &err);
+			struct json *tree = json_parse_answer(buf_slice(&out), &err);
 
 			if (tree == NULL)
 				assert_non_null(strstr(err.message, "twice"));
@@ -376,7 +371,7 @@ static void what_follows_is_as_its_job(void **state)
 	assert_msgpack(canvas.first, packed); /* sent again */
 	canvas_release(&canvas);
 	assert_int_equal(0, canvas_add_chain(&canvas, chain, slice_of("18446744073709551616"), &err));
-	assert_true(slice_equal(post_body(canvas.first, NULL), bytes(&canvas.first->body)));
+	assert_true(slice_equal(post_body(canvas.first, NULL), buf_slice(&canvas.first->body)));
 	assert_true(slice_is(canvas.first->message.properties.content_type, "application/json"));
 	canvas_release(&canvas);
 	json_free(chain);

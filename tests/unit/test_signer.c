@@ -167,11 +167,6 @@ static struct signer *own_signer(void)
 
 /* ---- signing and reading */
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static void assert_slice(const char *expected, struct slice s)
 {
 	if (!slice_is(s, expected))
@@ -202,12 +197,12 @@ static void what_is_signed_can_be_read(void **state)
 	while (huge.len < 3 << 20)
 		buf_add(&huge, "\x00\x01 with separators in it ", 25);
 	{
-		const struct slice bodies[] = { slice_of("[]"), slice_of(BODY), slice_of(""), bytes(&huge) };
+		const struct slice bodies[] = { slice_of("[]"), slice_of(BODY), slice_of(""), buf_slice(&huge) };
 
 		for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
 			buf_reset(&text);
 			signer_sign(signer, bodies[i], &text);
-			assert_int_equal(0, signer_verify(signer, bytes(&text), &room, &out, &err));
+			assert_int_equal(0, signer_verify(signer, buf_slice(&text), &room, &out, &err));
 			assert_true(slice_equal(bodies[i], out.body));
 			assert_slice("application/json", out.content_type);
 			assert_slice("utf-8", out.content_encoding);
@@ -229,7 +224,7 @@ static void others_of_the_store_are_known(void **state)
 
 	(void)state;
 	signer_sign(other, slice_of(BODY), &text);
-	assert_int_equal(0, signer_verify(own, bytes(&text), &room, &out, &err));
+	assert_int_equal(0, signer_verify(own, buf_slice(&text), &room, &out, &err));
 	assert_slice(BODY, out.body);
 	buf_release(&text);
 	buf_release(&room);
@@ -316,12 +311,12 @@ static void what_was_changed_is_refused(void **state)
 	(void)state;
 	signer_sign(signer, slice_of(BODY), &text);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct parts parts = taken_apart(bytes(&text));
+		struct parts parts = taken_apart(buf_slice(&text));
 
 		rows[i].change(&parts);
 		buf_reset(&changed);
 		put_together(&parts, &changed);
-		assert_refused(signer, bytes(&changed), rows[i].why);
+		assert_refused(signer, buf_slice(&changed), rows[i].why);
 	}
 	buf_release(&text);
 	buf_release(&changed);
@@ -347,7 +342,7 @@ static void what_is_no_signed_text_is_refused(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		buf_reset(&text);
 		base64_encode(&text, rows[i].raw, rows[i].len);
-		assert_refused(signer, bytes(&text), rows[i].why);
+		assert_refused(signer, buf_slice(&text), rows[i].why);
 	}
 	for (size_t i = 0; i < sizeof(no_base64) / sizeof(no_base64[0]); i++)
 		assert_refused(signer, slice_of(no_base64[i]), "is no base64");
@@ -367,11 +362,11 @@ static void a_certificate_has_its_time(void **state)
 	assert_in_range(signer_seconds_left(signer), DAY_S - 600, DAY_S);
 	shift_s = 2 * DAY_S;
 	assert_in_range(-signer_seconds_left(signer), DAY_S, DAY_S + 600);
-	assert_refused(signer, bytes(&text), "has expired");
+	assert_refused(signer, buf_slice(&text), "has expired");
 	shift_s = -2 * DAY_S;
-	assert_refused(signer, bytes(&text), "not valid yet");
+	assert_refused(signer, buf_slice(&text), "not valid yet");
 	shift_s = 0;
-	assert_int_equal(0, signer_verify(signer, bytes(&text), &room, &out, &err));
+	assert_int_equal(0, signer_verify(signer, buf_slice(&text), &room, &out, &err));
 	buf_release(&text);
 	buf_release(&room);
 	signer_close(signer);
@@ -393,8 +388,8 @@ static void all_use_one_digest(void **state)
 		settings.job.security_digest = names[i];
 		signer = opened(&settings);
 		signer_sign(signer, slice_of(BODY), &text);
-		assert_int_equal(0, signer_verify(signer, bytes(&text), &room, &out, &err));
-		assert_refused(sha256, bytes(&text), "is not what");
+		assert_int_equal(0, signer_verify(signer, buf_slice(&text), &room, &out, &err));
+		assert_refused(sha256, buf_slice(&text), "is not what");
 		buf_release(&text);
 		buf_release(&room);
 		signer_close(signer);
@@ -416,7 +411,7 @@ static void a_message_is_what_is_signed_in_it(void **state)
 	assert_non_null(strstr(err.message, "signed messages alone"));
 	signer_sign(signer, plain, &sealed);
 	type = slice_of("application/data");
-	text = bytes(&sealed);
+	text = buf_slice(&sealed);
 	assert_int_equal(-1, signer_read(NULL, &type, &text, &room, &err));
 	assert_non_null(strstr(err.message, "job.security_key is empty"));
 	assert_int_equal(0, signer_read(signer, &type, &text, &room, &err));
@@ -607,13 +602,13 @@ static void a_copy_of_a_signed_task_keeps_its_bytes(void **state)
 
 	(void)state;
 	signer_sign(client, slice_of(BODY), &text);
-	delivery = delivery_of("application/data", bytes(&text), true);
+	delivery = delivery_of("application/data", buf_slice(&text), true);
 	request = read_task(&delivery, signer);
 	assert_slice(BODY, request->body);
 	assert_non_null(request->args);
 	post = outgoing_again(request, "celery", 1, 0, 0, 0);
 	done(request);
-	assert_true(slice_equal(bytes(&text), post_body(post, signer)));
+	assert_true(slice_equal(buf_slice(&text), post_body(post, signer)));
 	assert_slice("application/data", post->message.properties.content_type);
 	assert_slice("utf-8", post->message.properties.content_encoding);
 	post_free(post);
@@ -634,16 +629,16 @@ static void what_is_signed_may_be_messagepack(void **state)
 
 	(void)state;
 	signer_sign(signer, (struct slice){ "\x93\x92\x01\x02\x80\xc0", 6 }, &text);
-	parts = taken_apart(bytes(&text));
+	parts = taken_apart(buf_slice(&text));
 	put(&parts, 2, "application/x-msgpack");
 	put(&parts, 3, "binary");
 	put_together(&parts, &sealed);
-	delivery = delivery_of("application/data", bytes(&sealed), true);
+	delivery = delivery_of("application/data", buf_slice(&sealed), true);
 	request = read_task(&delivery, signer);
 	assert_slice("[[1,2],{},null]", request->body);
 	post = outgoing_again(request, "celery", 1, 0, 0, 0);
 	done(request);
-	assert_true(slice_equal(bytes(&sealed), post_body(post, signer)));
+	assert_true(slice_equal(buf_slice(&sealed), post_body(post, signer)));
 	assert_slice("application/data", post->message.properties.content_type);
 	assert_slice("utf-8", post->message.properties.content_encoding);
 	post_free(post);
@@ -665,7 +660,7 @@ static void what_is_written_anew_is_signed_anew(void **state)
 
 	(void)state;
 	signer_sign(signer, slice_of("{\"task\":\"add\",\"id\":\"7\",\"args\":[1,2],\"kwargs\":{}}"), &text);
-	delivery = delivery_of("application/data", bytes(&text), false);
+	delivery = delivery_of("application/data", buf_slice(&text), false);
 	request = read_task(&delivery, signer);
 	assert_slice(BODY, request->body);
 	post = outgoing_again(request, "celery", 1, 0, 0, 0);
@@ -677,7 +672,7 @@ static void what_is_written_anew_is_signed_anew(void **state)
 		assert_int_equal(0, signer_verify(signer, sent, &room, &out, &err));
 		assert_slice(BODY, out.body);
 	}
-	assert_slice(BODY, bytes(&post->body)); /* for who has to say that it could not be sent */
+	assert_slice(BODY, buf_slice(&post->body)); /* for who has to say that it could not be sent */
 	post_free(post);
 	buf_release(&text);
 	buf_release(&room);
@@ -696,24 +691,24 @@ static void tasks_are_signed_or_refused(void **state)
 	assert_task_refused("application/x-python-serialize", slice_of(BODY), signer, "is refused");
 	assert_task_refused("", slice_of(BODY), signer, "is no base64");
 	assert_task_refused("application/data", slice_of(BODY), signer, "is no base64");
-	assert_task_refused("application/data", bytes(&text), NULL, "the message is signed, and setting job.security_key is empty");
-	parts = taken_apart(bytes(&text));
+	assert_task_refused("application/data", buf_slice(&text), NULL, "the message is signed, and setting job.security_key is empty");
+	parts = taken_apart(buf_slice(&text));
 	change_body(&parts);
 	put_together(&parts, &changed);
-	assert_task_refused("application/data", bytes(&changed), signer, "is not what");
-	parts = taken_apart(bytes(&text));
+	assert_task_refused("application/data", buf_slice(&changed), signer, "is not what");
+	parts = taken_apart(buf_slice(&text));
 	put(&parts, 2, "application/x-python-serialize");
 	buf_reset(&changed);
 	put_together(&parts, &changed);
-	assert_task_refused("application/data", bytes(&changed), signer, "\"application/x-python-serialize\" is refused");
-	parts = taken_apart(bytes(&text));
+	assert_task_refused("application/data", buf_slice(&changed), signer, "\"application/x-python-serialize\" is refused");
+	parts = taken_apart(buf_slice(&text));
 	put(&parts, 2, "application/data"); /* a seal in a seal */
 	buf_reset(&changed);
 	put_together(&parts, &changed);
-	assert_task_refused("application/data", bytes(&changed), signer, "is refused");
+	assert_task_refused("application/data", buf_slice(&changed), signer, "is refused");
 	buf_reset(&text);
 	signer_sign(signer, slice_of("[{},{}]"), &text);
-	assert_task_refused("application/data", bytes(&text), signer, "args is no list");
+	assert_task_refused("application/data", buf_slice(&text), signer, "args is no list");
 	buf_release(&text);
 	buf_release(&changed);
 	signer_close(signer);
@@ -792,11 +787,11 @@ static void where_results_are_signed_no_other_is_read(void **state)
 	strict = opened(&settings);
 	store = made_table(&settings);
 	signer_sign(strict, slice_of("[3]"), &text);
-	parts = taken_apart(bytes(&text));
+	parts = taken_apart(buf_slice(&text));
 	parts.field[4].data[1] = '4';
 	put_together(&parts, &changed);
-	store_result(store, "signed", store_bytes(bytes(&text)));
-	store_result(store, "changed", store_bytes(bytes(&changed)));
+	store_result(store, "signed", store_bytes(buf_slice(&text)));
+	store_result(store, "changed", store_bytes(buf_slice(&changed)));
 	store_result(store, "plain", store_bytes(slice_of("[3]")));
 	store_result(store, "pickle", store_bytes((struct slice){ "\x80\x04K\x03.", 5 }));
 	store_result(store, "none", (struct store_value){ .type = STORE_NULL });
@@ -828,7 +823,7 @@ static void assert_value(const struct signer *signer, const struct result_row *r
 	struct err err = ERR_INIT;
 	struct signed_body out;
 
-	assert_int_equal(0, signer_verify(signer, bytes(&row->value), &room, &out, &err));
+	assert_int_equal(0, signer_verify(signer, buf_slice(&row->value), &room, &out, &err));
 	assert_true(out.body.len >= strlen(start));
 	assert_memory_equal(start, out.body.data, strlen(start));
 	buf_release(&room);
@@ -851,13 +846,13 @@ static void a_row_is_signed_once(void **state)
 	buf_add(&value, row->value.data, row->value.len);
 	buf_add(&args, row->args.data, row->args.len);
 	result_row_encode(row, "auth");
-	assert_true(slice_equal(bytes(&value), bytes(&row->value)));
-	assert_true(slice_equal(bytes(&args), bytes(&row->args)));
+	assert_true(slice_equal(buf_slice(&value), buf_slice(&row->value)));
+	assert_true(slice_equal(buf_slice(&args), buf_slice(&row->args)));
 	err_set(&why, ERR_INVALID, "too long");
 	result_row_fail(row, &why);
 	result_row_encode(row, "auth");
 	assert_value(signer, row, "{\"exc_type\":\"BackendStoreError\"");
-	assert_true(slice_equal(bytes(&args), bytes(&row->args)));
+	assert_true(slice_equal(buf_slice(&args), buf_slice(&row->args)));
 	result_row_free(row);
 	buf_release(&value);
 	buf_release(&args);

@@ -11,11 +11,6 @@
 #define DEPTH_MAX 16
 #define REPR_MAX 1024
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 void canvas_init(struct canvas *c, const struct outgoing *outgoing, const struct request *parent, const char *purpose, struct buf *children)
 {
 	*c = (struct canvas){ .outgoing = outgoing, .parent = parent, .purpose = purpose, .children = children };
@@ -47,7 +42,7 @@ static void make_id(struct canvas *c, char out[UUID_TEXT])
 	struct buf place = BUF_INIT;
 
 	buf_addf(&place, "%s %u", c->purpose, c->made++);
-	if (!uuid_derive(c->parent->id, bytes(&place), out))
+	if (!uuid_derive(c->parent->id, buf_slice(&place), out))
 		outgoing_uuid4(out);
 	buf_release(&place);
 }
@@ -153,8 +148,8 @@ static void fill_texts(struct texts *t, const struct json *signature, const stru
 	option_json(options, "stamped_headers", &t->stamped);
 	option_stamps(options, &t->stamps);
 	option_headers(options, &t->custom);
-	python_repr_json(&t->argsrepr, bytes(&t->args), REPR_MAX);
-	python_repr_json(&t->kwargsrepr, bytes(&t->kwargs), REPR_MAX);
+	python_repr_json(&t->argsrepr, buf_slice(&t->args), REPR_MAX);
+	python_repr_json(&t->kwargsrepr, buf_slice(&t->kwargs), REPR_MAX);
 }
 
 struct place { /* in a group */
@@ -205,17 +200,17 @@ static void take_options(struct outgoing_task *task, const struct canvas *c, con
 
 static void take_texts(struct outgoing_task *task, const struct texts *t)
 {
-	task->args = bytes(&t->args);
-	task->kwargs = bytes(&t->kwargs);
-	task->callbacks = bytes(&t->link);
-	task->errbacks = bytes(&t->errors);
-	task->chain = bytes(&t->chain);
-	task->chord = bytes(&t->chord);
-	task->stamps = bytes(&t->stamps);
-	task->stamped_headers = bytes(&t->stamped);
-	task->custom = bytes(&t->custom);
-	task->argsrepr = bytes(&t->argsrepr);
-	task->kwargsrepr = bytes(&t->kwargsrepr);
+	task->args = buf_slice(&t->args);
+	task->kwargs = buf_slice(&t->kwargs);
+	task->callbacks = buf_slice(&t->link);
+	task->errbacks = buf_slice(&t->errors);
+	task->chain = buf_slice(&t->chain);
+	task->chord = buf_slice(&t->chord);
+	task->stamps = buf_slice(&t->stamps);
+	task->stamped_headers = buf_slice(&t->stamped);
+	task->custom = buf_slice(&t->custom);
+	task->argsrepr = buf_slice(&t->argsrepr);
+	task->kwargsrepr = buf_slice(&t->kwargsrepr);
 }
 
 static int add_plain(struct canvas *c, const struct json *signature, struct slice given, struct slice rest, const struct place *place)
@@ -354,7 +349,7 @@ static int add_forward_chain(struct canvas *c, const struct json *tasks, struct 
 		c->children = &unlisted;
 	}
 	write_later(&later, first, rest, id, is_member ? place : NULL);
-	rc = add_signature(c, first, given, bytes(&later), is_member ? NULL : place, err);
+	rc = add_signature(c, first, given, buf_slice(&later), is_member ? NULL : place, err);
 	c->children = children;
 	buf_release(&later);
 	buf_release(&unlisted);
@@ -491,7 +486,7 @@ int canvas_add_chain(struct canvas *c, const struct json *chain, struct slice gi
 		json_put_node(&w, NULL, s);
 	}
 	json_close(&w, ']');
-	rc = next != NULL ? add_signature(c, next, given, bytes(&rest), NULL, err) : 0;
+	rc = next != NULL ? add_signature(c, next, given, buf_slice(&rest), NULL, err) : 0;
 	buf_release(&rest);
 	return rc;
 }

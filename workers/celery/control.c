@@ -60,11 +60,6 @@ static const struct verb {
 	{ "cancel_consumer", NULL, CHANGES, command_cancel_consumer },
 };
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 /* ---- what verbs say */
 
 static void say(struct buf *out, const char *key, const char *format, va_list arguments)
@@ -165,7 +160,7 @@ static void put_clock(struct node *node, struct post *post, struct slice ticket)
 	else
 		json_put_int(&w, "expires", 0);
 	json_close(&w, '}');
-	post_headers(post, bytes(&headers));
+	post_headers(post, buf_slice(&headers));
 	post_json(post);
 	buf_release(&headers);
 }
@@ -260,7 +255,7 @@ static void reply(struct node *node, const struct json *request, bool is_msgpack
 	post->is_packing = result_is_packed(node, is_msgpack);
 	w = (struct json_writer)JSON_WRITER(&post->body);
 	json_open(&w, NULL, '{');
-	json_put_raw(&w, node->name, value->len > 0 ? bytes(value) : slice_of("null"));
+	json_put_raw(&w, node->name, value->len > 0 ? buf_slice(value) : slice_of("null"));
 	json_close(&w, '}');
 	put_clock(node, post, control_text(request, "ticket").len > 0 ? control_text(request, "ticket") : slice_of("none"));
 	publisher_send(node->publisher, post);
@@ -329,7 +324,7 @@ static struct json *read_request(const struct signer *signer, const struct amqp_
 	if (*is_msgpack) {
 		if (msgpack_to_json(text, REQUEST_VALUES_MAX, REQUEST_BODY_MAX, &json, err) < 0)
 			goto out;
-		text = bytes(&json);
+		text = buf_slice(&json);
 	}
 	request = json_parse_answer(text, err);
 out:

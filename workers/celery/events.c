@@ -13,11 +13,6 @@
 #define REPR_MAX 1024
 #define HEARTBEAT_S 2.0
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static void put_double(struct json_writer *w, const char *key, double value)
 {
 	char text[40];
@@ -68,7 +63,7 @@ void event_send(struct node *node, struct event *event, const char *type)
 	json_open(&w, NULL, '{');
 	json_put_string(&w, "hostname", slice_of(node->name));
 	json_close(&w, '}');
-	post_headers(post, bytes(&headers));
+	post_headers(post, buf_slice(&headers));
 	post_json(post);
 	post->is_plain = !node->settings->job.security_events;
 	buf_add(&post->body, event->body.data, event->body.len);
@@ -127,7 +122,7 @@ static void put_repr(struct json_writer *w, const char *key, struct slice given,
 
 	if (given.len == 0)
 		python_repr(&text, node, REPR_MAX);
-	json_put_string(w, key, given.len > 0 ? given : bytes(&text));
+	json_put_string(w, key, given.len > 0 ? given : buf_slice(&text));
 	buf_release(&text);
 }
 
@@ -163,8 +158,8 @@ static void put_exception(struct json_writer *w, const struct task *task)
 	struct buf text = BUF_INIT;
 
 	python_exception_repr(&text, &task->reply);
-	json_put_string(w, "exception", bytes(&text));
-	json_put_string(w, "traceback", bytes(&task->reply.trace));
+	json_put_string(w, "exception", buf_slice(&text));
+	json_put_string(w, "traceback", buf_slice(&task->reply.trace));
 	buf_release(&text);
 }
 
@@ -176,8 +171,8 @@ void event_settled(struct node *node, const struct task *task)
 	if (task->event == NULL || !event_begin(node, &event, task->event, task))
 		return;
 	if (strcmp(task->event, "task-succeeded") == 0) {
-		python_repr_json(&text, bytes(&task->reply.result), REPR_MAX);
-		json_put_string(&event.w, "result", bytes(&text));
+		python_repr_json(&text, buf_slice(&task->reply.result), REPR_MAX);
+		json_put_string(&event.w, "result", buf_slice(&text));
 		put_double(&event.w, "runtime", (double)(clock_mono_us() - task->started_us) / 1e6);
 	} else if (strcmp(task->event, "task-revoked") == 0) {
 		json_put_bool(&event.w, "terminated", task->is_terminated);

@@ -16,11 +16,6 @@
 
 #define SOON_MS 500 /* delays below go without one: the levels are of whole seconds */
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static bool is_late(const struct node *node)
 {
 	return strcmp(node->settings->job.acks, "late") == 0;
@@ -212,9 +207,9 @@ static void succeeded(struct node *node, struct task *task)
 	canvas.is_repeat = task->has_succeeded;
 	canvas.inherits_priority = node->settings->job.inherit_priority;
 	if (r->callbacks != NULL)
-		rc = canvas_add_callbacks(&canvas, r->callbacks, bytes(&task->reply.result), &err);
+		rc = canvas_add_callbacks(&canvas, r->callbacks, buf_slice(&task->reply.result), &err);
 	if (rc == 0 && r->chain != NULL)
-		rc = canvas_add_chain(&canvas, r->chain, bytes(&task->reply.result), &err);
+		rc = canvas_add_chain(&canvas, r->chain, buf_slice(&task->reply.result), &err);
 	if (rc < 0) {
 		canvas_release(&canvas);
 		buf_reset(&task->children);
@@ -245,7 +240,7 @@ static void failed(struct node *node, struct task *task, struct post *posts)
 	canvas_init(&canvas, &node->outgoing, r, CANVAS_ERROR, &ignored);
 	canvas.inherits_priority = node->settings->job.inherit_priority;
 	json_put_string(&w, NULL, r->id);
-	if (r->errbacks != NULL && canvas_add_all(&canvas, r->errbacks, bytes(&id), &err) < 0)
+	if (r->errbacks != NULL && canvas_add_all(&canvas, r->errbacks, buf_slice(&id), &err) < 0)
 		log_warn("an errback can't be sent", log_slice("id", r->id), log_err(&err));
 	*canvas.last = posts;
 	if (r->chain != NULL)

@@ -19,11 +19,6 @@
 #include <msgpack/unpack.h>
 #include <msgpack/unpack_define.h>
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 bool msgpack_is(struct slice content_type)
 {
 	struct slice rest = content_type;
@@ -324,7 +319,7 @@ static bool write_bytes(msgpack_packer *p, const struct json *node)
 	const struct slice text = json_string(job_typed(node, "bytes")), coded = json_string(job_typed(node, "base64"));
 	struct buf decoded = BUF_INIT;
 	const bool is_text = text.data != NULL, is_coded = !is_text && coded.data != NULL && base64_decode(&decoded, coded);
-	const struct slice raw = is_text ? text : bytes(&decoded);
+	const struct slice raw = is_text ? text : buf_slice(&decoded);
 
 	if (is_text || is_coded) {
 		msgpack_pack_bin(p, raw.len);

@@ -35,11 +35,6 @@ void outgoing_delay_key(int64_t delay_s, const char *queue, struct buf *out)
 	buf_add_str(out, queue);
 }
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static void put_text(struct json_writer *w, const char *key, struct slice text)
 {
 	if (text.len > 0)
@@ -138,7 +133,7 @@ static struct post *address(const struct outgoing_task *t)
 
 	if (t->delay_s > 0) {
 		outgoing_delay_key(t->delay_s, t->queue, &key);
-		post = post_new(slice_of(OUTGOING_DELAY_EXCHANGE), bytes(&key));
+		post = post_new(slice_of(OUTGOING_DELAY_EXCHANGE), buf_slice(&key));
 	} else if (t->exchange != NULL && t->exchange[0] != '\0') {
 		post = post_new(slice_of(t->exchange), slice_of(t->routing_key != NULL ? t->routing_key : ""));
 	} else {
@@ -164,7 +159,7 @@ struct post *outgoing_post(const struct outgoing_task *t)
 	struct buf headers = BUF_INIT;
 
 	write_headers(&headers, t);
-	post_headers(post, bytes(&headers));
+	post_headers(post, buf_slice(&headers));
 	buf_release(&headers);
 	write_body(&post->body, t);
 	return post;
@@ -205,7 +200,7 @@ struct post *outgoing_again(const struct request *r, const char *queue, int64_t 
 	}
 	post = address(&t);
 	write_headers(&headers, &t);
-	post_headers(post, bytes(&headers));
+	post_headers(post, buf_slice(&headers));
 	post_add_headers(post, r->custom);
 	buf_release(&headers);
 	add_body(post, r);

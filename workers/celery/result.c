@@ -8,11 +8,6 @@
 #include "workers/celery/option.h"
 #include "workers/celery/python.h"
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 static bool is_final(const char *status)
 {
 	return strcmp(status, "SUCCESS") == 0 || strcmp(status, "FAILURE") == 0 || strcmp(status, "REVOKED") == 0;
@@ -120,7 +115,7 @@ static struct post *rpc_post(const struct node *node, const struct task *task)
 	json_put_raw(&w, "result", slice_of(""));
 	write_value(&post->body, node, task);
 	if (task->reply.trace.len > 0 && strcmp(task->status, "SUCCESS") != 0)
-		json_put_string(&w, "traceback", bytes(&task->reply.trace));
+		json_put_string(&w, "traceback", buf_slice(&task->reply.trace));
 	else
 		json_put_raw(&w, "traceback", slice_of("null"));
 	json_open(&w, "children", '[');
@@ -145,7 +140,7 @@ static void pack_row(struct result_row *row)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
 		struct buf packed = BUF_INIT;
 
-		if (texts[i]->len == 0 || !msgpack_from_json(bytes(texts[i]), &packed))
+		if (texts[i]->len == 0 || !msgpack_from_json(buf_slice(texts[i]), &packed))
 			continue;
 		buf_release(texts[i]);
 		*texts[i] = packed;
@@ -226,7 +221,7 @@ static void tell(struct node *node, struct slice id, struct waiter who, const ch
 		json_open(&w, NULL, '{');
 		json_put_string(&w, "task_id", id);
 		json_put_string(&w, "status", slice_of(status));
-		json_put_raw(&w, "result", bytes(&value));
+		json_put_raw(&w, "result", buf_slice(&value));
 		json_put_raw(&w, "traceback", slice_of("null"));
 		json_put_raw(&w, "children", slice_of("[]"));
 		put_done(&w, status);
@@ -289,7 +284,7 @@ void result_fail_post(struct node *node, const struct task *task, const struct p
 	const struct amqp_properties *p = &post->message.properties;
 	struct job_reply reply = JOB_REPLY_INIT;
 	struct err err = ERR_INIT;
-	struct json *body = json_parse_answer(bytes(&post->body), &err);
+	struct json *body = json_parse_answer(buf_slice(&post->body), &err);
 	const struct json *chain = chain_of(body);
 
 	job_fail(&reply, "OperationalError", "kombu.exceptions", "%.*s[%.*s] could not be sent to exchange '%s' with key '%s'", 155,

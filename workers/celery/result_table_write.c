@@ -8,11 +8,6 @@
 #define COLUMNS_MAX 11
 #define BLOB_MAX 65535 /* bytes */
 
-static struct slice bytes(const struct buf *b)
-{
-	return (struct slice){ b->data, b->len };
-}
-
 struct column {
 	const char *name;
 	struct store_value value;
@@ -20,12 +15,12 @@ struct column {
 
 static struct store_value text_or_null(const struct buf *text)
 {
-	return text->len > 0 ? store_text(bytes(text)) : (struct store_value){ .type = STORE_NULL };
+	return text->len > 0 ? store_text(buf_slice(text)) : (struct store_value){ .type = STORE_NULL };
 }
 
 static struct store_value bytes_or_null(const struct buf *some)
 {
-	return some->len > 0 ? store_bytes(bytes(some)) : (struct store_value){ .type = STORE_NULL };
+	return some->len > 0 ? store_bytes(buf_slice(some)) : (struct store_value){ .type = STORE_NULL };
 }
 
 /* What a result is whole without: nothing rather than more than a table that Python made on MySQL takes. */
@@ -38,7 +33,7 @@ static struct store_value if_it_fits(const struct buf *some)
 static size_t fill_columns(const struct result_table *t, const struct result_row *row, char *done, struct column *out)
 {
 	const struct column all[] = {
-		{ "result", store_bytes(bytes(&row->value)) },
+		{ "result", store_bytes(buf_slice(&row->value)) },
 		{ "date_done", row->done_wall_ms > 0 ? store_text(rows_time(row->done_wall_ms, done)) : (struct store_value){ .type = STORE_NULL } },
 		{ "traceback", text_or_null(&row->trace) },
 		{ "name", text_or_null(&row->name) },
